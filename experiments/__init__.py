@@ -1,0 +1,1 @@
+"""The experiments of the Adam paper, from declaration to verdict."""
