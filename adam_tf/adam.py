@@ -1,0 +1,154 @@
+"""Algorithm 1 of the paper."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from adam_tf.base import MomentOptimizer, decayed_average, one_minus_power
+from adam_tf.validation import check_choice, check_number
+
+
+class AdamCoefficients(NamedTuple):
+    """The scalars of one step."""
+
+    learning_rate: Any
+    first_gain: Any  # 1 - beta_1,t
+    first_correction: Any  # 1 - beta_1^t
+    second_correction: Any  # 1 - beta_2^t
+    epsilon: Any  # what is added to sqrt(v_hat)
+
+
+@keras.saving.register_keras_serializable(package="adam_tf")
+class Adam(MomentOptimizer):
+    r"""Adam, exactly as Algorithm 1 of the paper states it.
+
+    With the gradient $g_t$ of step $t = 1, 2, \dots$ and $m_0 = v_0 = 0$, elementwise
+
+    $$
+    \begin{aligned}
+    m_t &= \beta_{1,t}\, m_{t-1} + (1 - \beta_{1,t})\, g_t
+        & \hat m_t &= m_t / (1 - \beta_1^t) \\
+    v_t &= \beta_2\, v_{t-1} + (1 - \beta_2)\, g_t^2
+        & \hat v_t &= v_t / (1 - \beta_2^t) \\
+    \theta_t &= \theta_{t-1} - \alpha_t\, \hat m_t / (\sqrt{\hat v_t} + \epsilon)
+    \end{aligned}
+    $$
+
+    where $\alpha_t$ is `learning_rate`, $\beta_1$ is `beta_1`, $\beta_2$ is `beta_2`,
+    $\beta_{1,t} = \beta_1 \lambda^{t-1}$, $\lambda$ is `beta_1_decay` and $\epsilon$ is `epsilon`.
+
+    Most libraries differ from this in $\epsilon$: TensorFlow and Keras add it before the bias
+    correction (`epsilon_form="hat"`), with another default (1e-7).
+
+    Args:
+        learning_rate: $\alpha$, a number >= 0, a `LearningRateSchedule` or a callable.
+        beta_1: decay rate of the first moment, in [0, 1).
+        beta_2: decay rate of the second moment, in [0, 1).
+        epsilon: a number >= 0, added outside the square root.
+        epsilon_form: `"algorithm1"` adds `epsilon` to $\sqrt{\hat v_t}$. `"hat"` is the
+            $\hat\epsilon$ of the reordering at the end of Section 2: `epsilon` is added to
+            $\sqrt{v_t}$, which amounts to $\epsilon / \sqrt{1 - \beta_2^t}$ above.
+        bias_correction: `False` takes $\hat m_t = m_t$, $\hat v_t = v_t$, as in Section 6.4.
+        amsgrad: put $\max_{s \le t} v_s$ in the place of $v_t$ in the last two lines
+            (Reddi et al.; with `bias_correction=False` it is their algorithm to the letter).
+        beta_1_decay: $\lambda$ of Theorem 4.1, in (0, 1]. The correction of the first moment
+            stays $1 - \beta_1^t$, as in the proof.
+        **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
+            `gradient_accumulation_steps`, `name`, ...).
+
+    Raises:
+        TypeError: when an argument has the wrong type.
+        ValueError: when an argument lies outside what is listed above.
+
+    Example:
+        >>> import keras
+        >>> from adam_tf import Adam
+        >>> theta = keras.Variable([1.0, 1.0])
+        >>> optimizer = Adam(learning_rate=0.1)
+        >>> optimizer.apply([keras.ops.array([1e-3, -1e3])], [theta])
+        >>> theta.numpy().round(4).tolist()  # the first step is alpha, whatever the scale
+        [0.9, 1.1]
+
+    References:
+        Kingma and Ba, [Adam: A Method for Stochastic
+        Optimization](https://arxiv.org/abs/1412.6980), ICLR 2015.
+
+        Reddi, Kale and Kumar, On the Convergence of Adam and Beyond, ICLR 2018.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        epsilon_form: str = "algorithm1",
+        bias_correction: bool = True,
+        amsgrad: bool = False,
+        beta_1_decay: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        """See the class."""
+        super().__init__(learning_rate, **kwargs)
+        self.beta_1 = check_number("beta_1", beta_1, 0, 1, high_open=True)
+        self.beta_2 = check_number("beta_2", beta_2, 0, 1, high_open=True)
+        self.epsilon = check_number("epsilon", epsilon, 0)
+        self.epsilon_form = check_choice("epsilon_form", epsilon_form, ("algorithm1", "hat"))
+        self.bias_correction = check_choice("bias_correction", bias_correction, (True, False))
+        self.amsgrad = check_choice("amsgrad", amsgrad, (True, False))
+        self.beta_1_decay = check_number("beta_1_decay", beta_1_decay, 0, 1, low_open=True)
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Create the moments of `variables`."""
+        if self.built:
+            return
+        super().build(variables)
+        self._m, self._v = self._add_moments(variables, "momentum", "velocity")
+        if self.amsgrad:
+            (self._v_max,) = self._add_moments(variables, "velocity_hat")
+
+    def coefficients(self, t: Any, learning_rate: Any) -> AdamCoefficients:
+        """The scalars of step `t`."""
+        one = ops.ones_like(t)
+        first = one_minus_power(self.beta_1, t) if self.bias_correction else one
+        second = one_minus_power(self.beta_2, t) if self.bias_correction else one
+        return AdamCoefficients(
+            learning_rate=learning_rate,
+            first_gain=1 - self.beta_1 * ops.exp((t - 1) * math.log(self.beta_1_decay)),
+            first_correction=first,
+            second_correction=second,
+            epsilon=self.epsilon / (ops.sqrt(second) if self.epsilon_form == "hat" else one),
+        )
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Move `variable` one step against `gradient`."""
+        c = self._coefficients_of(variable, learning_rate)
+        i = self._get_variable_index(variable)
+        g = ops.cast(gradient, self._m[i].dtype)
+
+        m = decayed_average(self._m[i], c.first_gain, g)
+        v = decayed_average(self._v[i], 1 - self.beta_2, g * g)
+        self.assign(self._m[i], m)
+        self.assign(self._v[i], v)
+        if self.amsgrad:
+            v = ops.maximum(self._v_max[i], v)
+            self.assign(self._v_max[i], v)
+
+        m_hat = m / c.first_correction
+        v_hat = v / c.second_correction
+        self.assign_sub(variable, c.learning_rate * m_hat / (ops.sqrt(v_hat) + c.epsilon))
+
+    def get_config(self) -> dict[str, Any]:
+        """What rebuilds this optimizer through `from_config`."""
+        return super().get_config() | {
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+            "epsilon_form": self.epsilon_form,
+            "bias_correction": self.bias_correction,
+            "amsgrad": self.amsgrad,
+            "beta_1_decay": self.beta_1_decay,
+        }

@@ -1,0 +1,70 @@
+"""Bad arguments are refused in one line that holds the value and what is allowed."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from adam_tf import Adam, AdaMax, InverseSqrtDecay
+
+NAN, INF = math.nan, math.inf
+BAD = [
+    *((Adam, "learning_rate", v, ValueError, r"in \[0, inf\)") for v in (-1e-3, -1, NAN, INF)),
+    *((Adam, "learning_rate", v, TypeError, "a finite number") for v in ("0.1", None, True, 1j)),
+    *((Adam, "beta_1", v, ValueError, r"in \[0, 1\)") for v in (-0.1, 1, 1.5, NAN, -INF)),
+    *((Adam, "beta_1", v, TypeError, r"in \[0, 1\)") for v in ("0.9", None, [0.9], False)),
+    *((Adam, "beta_2", v, ValueError, r"in \[0, 1\)") for v in (-0.1, 1.0, NAN)),
+    *((Adam, "epsilon", v, ValueError, r"in \[0, inf\)") for v in (-1e-8, NAN, INF)),
+    *((Adam, "epsilon_form", v, ValueError, "'algorithm1' or 'hat'") for v in ("Hat", None, 1)),
+    *((Adam, "bias_correction", v, ValueError, "True or False") for v in ("no", None, 0)),
+    *((Adam, "amsgrad", v, ValueError, "True or False") for v in ("yes", 1)),
+    *((Adam, "beta_1_decay", v, ValueError, r"in \(0, 1\]") for v in (0, -1, 1.01, NAN)),
+    (Adam, "beta_1_decay", None, TypeError, r"in \(0, 1\]"),
+    (Adam, "weight_decay", -0.1, ValueError, r"in \[0, inf\)"),
+    *((Adam, n, 0, ValueError, r"in \(0, inf\)") for n in ("clipnorm", "global_clipnorm")),
+    (Adam, "clipvalue", NAN, ValueError, r"in \(0, inf\)"),
+    (Adam, "loss_scale_factor", 0.0, ValueError, r"in \(0, inf\)"),
+    (Adam, "gradient_accumulation_steps", 1, ValueError, "an integer of at least 2"),
+    (Adam, "gradient_accumulation_steps", 2.0, TypeError, "an integer of at least 2"),
+    (AdaMax, "learning_rate", -1.0, ValueError, r"in \[0, inf\)"),
+    (AdaMax, "beta_1", 1.0, ValueError, r"in \[0, 1\)"),
+    (AdaMax, "beta_2", -1.0, ValueError, r"in \[0, 1\)"),
+    (InverseSqrtDecay, "initial_learning_rate", -0.1, ValueError, r"in \[0, inf\)"),
+    (InverseSqrtDecay, "initial_learning_rate", "fast", TypeError, r"in \[0, inf\)"),
+    (InverseSqrtDecay, "steps_per_epoch", 0, ValueError, "an integer of at least 1"),
+    (InverseSqrtDecay, "steps_per_epoch", 1.5, TypeError, "an integer of at least 1"),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "value", "error", "allowed"), BAD)
+def test_refused(make, name, value, error, allowed):
+    arguments = {"initial_learning_rate": 0.1} if make is InverseSqrtDecay else {}
+    with pytest.raises(error, match=allowed) as caught:
+        make(**arguments | {name: value})
+    message = str(caught.value)
+    assert message.startswith(f"{name} must be ")
+    assert repr(value) in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+def test_unknown_argument(make):
+    with pytest.raises(ValueError, match="beta1"):
+        make(beta1=0.9)
+
+
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+@pytest.mark.parametrize("value", [1, 0, 0.5, np.float32(0.5), np.float64(0.1), np.int64(2)])
+def test_any_real_number_is_a_learning_rate(make, value):
+    assert float(make(value).learning_rate) == float(value)
+
+
+def test_learning_rate_is_not_rounded():
+    optimizer = Adam(0.001)
+    assert optimizer.get_config()["learning_rate"] == 0.001
+    optimizer.learning_rate = 0.3
+    assert float(optimizer.learning_rate) == 0.3
+    assert [v.name for v in optimizer.variables] == ["iteration", "learning_rate"]
+    optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    assert len(optimizer.variables) == 1
