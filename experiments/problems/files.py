@@ -1,0 +1,564 @@
+"""The data sets' files: where they lie, whether they are whole, how to get them.
+
+Only the standard library is imported here, so that planning costs nothing; `fetch` imports pooch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from experiments.check import known
+
+if TYPE_CHECKING:
+    import queue
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+POLICIES = ("auto", "real", "stand-in")
+FETCH = "`python -m experiments data fetch`"
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 20.0
+
+
+class DataError(ValueError):
+    """A data set's files are missing or damaged; the message says which and what to do."""
+
+
+class DownloadError(DataError):
+    """A missing file could not be downloaded or stored."""
+
+
+class Arrays(NamedTuple):
+    """A data set of labelled images in memory, as the publisher splits it; read-only uint8."""
+
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.uint8]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file as its publisher ships it; `path` is relative to `root()`."""
+
+    path: str
+    size: int
+    sha256: str
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A published data set. With an `archive` (tar), the files are its members of the same path."""
+
+    name: str
+    citation: str
+    licence: str
+    files: tuple[File, ...]
+    archive: File | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that stand for the exact content of all files."""
+        return _sha256("".join(f"{f.sha256}  {f.path}\n" for f in self.files).encode())[:16]
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """What lies at a file's place, judged by its size alone."""
+
+    file: File
+    path: Path
+    state: Literal["present", "missing", "wrong size"]
+    size: int | None
+
+    @property
+    def expected_size(self) -> int:
+        """The publisher's size in bytes."""
+        return self.file.size
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kind of data to use (a data set's name or its stand-in's) and why."""
+
+    kind: str
+    reason: str
+
+
+def _mnist(name: str, size: int, sha256: str) -> File:
+    mirrors = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "http://yann.lecun.com/exdb/mnist/",
+    )
+    return File(f"mnist/{name}", size, sha256, tuple(mirror + name for mirror in mirrors))
+
+
+DATASETS: dict[str, DataSet] = {
+    "mnist": DataSet(
+        name="mnist",
+        citation="Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database of handwritten digits",
+        licence="CC BY-SA 3.0",
+        files=(
+            _mnist(
+                "train-images-idx3-ubyte.gz",
+                9912422,
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            ),
+            _mnist(
+                "train-labels-idx1-ubyte.gz",
+                28881,
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            ),
+            _mnist(
+                "t10k-images-idx3-ubyte.gz",
+                1648877,
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            ),
+            _mnist(
+                "t10k-labels-idx1-ubyte.gz",
+                4542,
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            ),
+        ),
+    ),
+}
+
+# Fingerprints of the stand-ins; raise the number whenever one generates other values.
+STAND_INS: dict[str, str] = {"mnist-stand-in": "digits-1"}
+
+
+def stand_in(name: str) -> str:
+    """The kind that replaces the data set `name` where it cannot be had."""
+    return f"{name}-stand-in"
+
+
+def is_stand_in(kind: str) -> bool:
+    """Whether `kind` is a stand-in, whose results must say so."""
+    return known("data set", kind, [*DATASETS, *STAND_INS]) in STAND_INS
+
+
+def fingerprint(kind: str) -> str:
+    """A short string that stands for the exact content of `kind`, without touching the disk."""
+    if kind in STAND_INS:
+        return f"stand-in-{STAND_INS[kind]}"
+    return DATASETS[known("data set", kind, [*DATASETS, *STAND_INS])].fingerprint
+
+
+def root() -> Path:
+    """The folder of all data: `ADAM_TF_DATA` if set, else the user's cache folder."""
+    if given := os.environ.get("ADAM_TF_DATA"):
+        folder = _expand(given).absolute()
+    else:
+        folder = _cache() / "adam_tf"
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        given = "ADAM_TF_DATA" if given else "the data folder"
+        raise DataError(f"{given} is {folder}, which is not a folder: set ADAM_TF_DATA to a folder")
+    return folder
+
+
+def _cache() -> Path:
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(xdg):  # the XDG specification says to ignore a relative one
+        return Path(xdg)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or _expand("~/AppData/Local"))
+    return _expand("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
+
+
+def _expand(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            f"the home folder in {path} is unknown: set ADAM_TF_DATA to a folder for the data"
+        ) from error
+
+
+def status(name: str) -> list[FileStatus]:
+    """What lies at the place of each file of the data set `name`; looks at sizes, not contents."""
+    folder = root()
+    return [_status(folder, file) for file in _data_set(name).files]
+
+
+def _status(folder: Path, file: File) -> FileStatus:
+    path = folder / file.path
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise DataError(f"{path} is a broken link: repair or delete it") from None
+        return FileStatus(file, path, "missing", None)
+    except OSError as error:
+        raise DataError(f"cannot look at {path}: {error.strerror or error}") from error
+    return FileStatus(file, path, "present" if size == file.size else "wrong size", size)
+
+
+def available(name: str) -> bool:
+    """Whether all files of the data set `name` are there with the right sizes."""
+    return all(found.state == "present" for found in status(name))
+
+
+def verify(name: str) -> None:
+    """Check every byte of the data set `name`; raise `DataError` naming each bad file."""
+    folder, problems = root(), []
+    for file in _data_set(name).files:
+        try:
+            _content(folder, file, unpack=True)
+        except _BadFileError as error:
+            problems.append(error)
+    if problems:
+        raise _refusal(problems)
+
+
+def read(file: File) -> bytes:
+    """The verified content of `file`, unpacked if its name ends in .gz."""
+    try:
+        return _content(root(), file, unpack=True)
+    except _BadFileError as error:
+        raise _refusal([error]) from error
+
+
+class _BadFileError(Exception):
+    """What is wrong with one file."""
+
+    def __init__(self, path: Path, file: File, problem: str, missing: bool = False) -> None:
+        super().__init__(f"{path} {problem}")
+        self.path, self.file, self.missing = path, file, missing
+
+
+def _content(folder: Path, file: File, unpack: bool = False) -> bytes:
+    found = _status(folder, file)
+    path = found.path
+    if found.state == "missing":
+        raise _BadFileError(path, file, "is missing", missing=True)
+    if found.state == "wrong size":
+        raise _BadFileError(path, file, _wrong_size(found.size or 0, file))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _BadFileError(path, file, f"cannot be read ({error.strerror or error})") from error
+    if problem := _damage(data, file):
+        raise _BadFileError(path, file, problem)
+    if unpack and file.path.endswith(".gz"):
+        import gzip
+        import zlib
+
+        try:
+            return gzip.decompress(data)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _BadFileError(path, file, f"does not unpack to its end ({error})") from error
+    return data
+
+
+def _damage(data: bytes, file: File) -> str:
+    if len(data) != file.size:
+        return _wrong_size(len(data), file)
+    if (actual := _sha256(data)) != file.sha256:
+        return f"is damaged: its SHA-256 is {actual}, not {file.sha256}"
+    return ""
+
+
+def _wrong_size(size: int, file: File) -> str:
+    if size < file.size:
+        return f"is truncated: {size} bytes instead of {file.size}"
+    unpacked = ", perhaps already unpacked" if file.path.endswith(".gz") else ""
+    return f"is not the original: {size} bytes instead of {file.size}{unpacked}"
+
+
+def _refusal(problems: list[_BadFileError]) -> DataError:
+    listed = "; ".join(map(str, problems))
+    if all(problem.missing for problem in problems):
+        advice = f"run {FETCH}"
+    else:
+        advice = f"delete what is damaged and run {FETCH}"
+    if os.environ.get("ADAM_TF_DATA"):
+        folders = " and ".join(sorted({str(problem.path.parent) for problem in problems}))
+        advice += f", or place the publisher's originals in {folders}"
+    return DataError(f"{listed}: {advice}")
+
+
+def choose(name: str, policy: str, *, download: bool = True, progress: bool = True) -> Choice:
+    """Decide between the data set `name` and its stand-in.
+
+    Args:
+        name: a key of `DATASETS`.
+        policy: "real" (downloaded where missing, an error where impossible), "stand-in", or "auto"
+            (real where it is there or can be downloaded, else the stand-in, with the reason).
+        download: with `False`, missing data is reported as to be downloaded, without any network.
+        progress: as in `fetch`.
+
+    Raises:
+        DataError: a file has the wrong size or, where others are missing, the wrong content;
+            under "real", also when the download fails.
+    """
+    _data_set(name)
+    known("data policy", policy, POLICIES)
+    if policy == "stand-in":
+        return Choice(stand_in(name), "asked for")
+    found = status(name)
+    if wrong := [f for f in found if f.state == "wrong size"]:
+        raise _refusal(
+            [_BadFileError(f.path, f.file, _wrong_size(f.size or 0, f.file)) for f in wrong]
+        )
+    if all(f.state == "present" for f in found):
+        return Choice(name, f"found in {root()}")
+    if not download:
+        return Choice(name, "missing; will be downloaded")
+    try:
+        fetch(name, progress=progress)
+    except DownloadError as error:
+        if policy == "real":
+            raise
+        return Choice(stand_in(name), str(error))
+    return Choice(name, f"downloaded to {root()}")
+
+
+def fetch(name: str, progress: bool = True) -> list[Path]:
+    """Download what is missing of the data set `name`, verify all of it, return the files' paths.
+
+    A damaged file is refused, never replaced. A broken download leaves nothing under the final
+    name. With `progress`, standard error shows a bar (a line per file where it is no terminal).
+
+    Raises:
+        DownloadError: no mirror gave a missing file, or it could not be stored.
+        DataError: a file that is there is damaged.
+    """
+    data, folder = _data_set(name), root()
+    missing: list[File] = []
+    damaged: list[_BadFileError] = []
+    for file in data.files:
+        try:
+            _content(folder, file)
+        except _BadFileError as error:
+            if error.missing:
+                missing.append(file)
+            else:
+                damaged.append(error)
+    if damaged:
+        raise _refusal(damaged)
+    if missing and data.archive:
+        _fetch_archive(data.archive, missing, folder, progress)
+    elif missing:
+        mirrors = _Mirrors(missing, folder)
+        for file in missing:
+            _fetch_file(file, mirrors, progress)
+    return [folder / file.path for file in data.files]
+
+
+def _fetch_file(file: File, mirrors: _Mirrors, progress: bool) -> None:
+    import tempfile
+
+    path = mirrors.folder / file.path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as place:
+            _finish(mirrors.download(file, Path(place), progress), file, mirrors.folder)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _fetch_archive(archive: File, files: list[File], folder: Path, progress: bool) -> None:
+    import tarfile
+    import tempfile
+
+    path = folder / archive.path
+    try:
+        mirrors = None if path.exists() else _Mirrors([archive], folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as place:
+            if mirrors:
+                packed = mirrors.download(archive, Path(place), progress)
+            else:  # placed by hand
+                _content(folder, archive)
+                packed = path
+            with tarfile.open(packed) as tar:
+                for file in files:
+                    member = tar.extractfile(file.path)
+                    part = Path(place) / "part"
+                    part.write_bytes(member.read() if member else b"")
+                    (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+                    _finish(part, file, folder)
+    except _BadFileError as error:
+        raise _refusal([error]) from error
+    except (KeyError, tarfile.TarError) as error:
+        raise DataError(f"{archive.path} does not hold what it should: {error}") from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _finish(part: Path, file: File, folder: Path) -> None:
+    """Give a finished download its final name, unless another process was faster."""
+    path = folder / file.path
+    if problem := _damage(part.read_bytes(), file):
+        raise DataError(f"{path} was not written: what was downloaded {problem}")
+    if path.exists():
+        try:
+            _content(folder, file)
+        except _BadFileError as error:
+            raise _refusal([error]) from error
+        return
+    part.chmod(path.parent.stat().st_mode & 0o666)  # readable by those who can use the folder
+    os.replace(part, path)
+
+
+def _unwritable(path: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"cannot store {path} ({error.strerror or error}): "
+        "set ADAM_TF_DATA to a folder that can be written, or place the file there by hand"
+    )
+
+
+class _MirrorError(Exception):
+    """Why one mirror did not give a file, and whether the others are worth asking of it."""
+
+    def __init__(self, reason: str, down: bool = False) -> None:
+        super().__init__(reason)
+        self.down = down
+
+
+class _Mirrors:
+    """The mirrors of some files. All are called at once, so that no network is noticed quickly."""
+
+    def __init__(self, files: list[File], folder: Path) -> None:
+        """Call them; raise `DownloadError` where none of the first file's answers."""
+        import queue
+        import threading
+        import time
+
+        import requests  # noqa: F401  # not within the threads' time
+
+        self.folder = folder
+        sites = {_site(url): url for file in files for url in file.urls}
+        answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        for site, url in sites.items():
+            # Looking up a host name has no timeout of its own: a thread that hangs is left behind.
+            threading.Thread(target=_call, args=(site, url, answers), daemon=True).start()
+        self.down = dict.fromkeys(sites, f"no answer within {CONNECT_TIMEOUT:g} s")
+        deadline = time.monotonic() + CONNECT_TIMEOUT
+        for _ in sites:
+            try:
+                site, problem = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            self.down[site] = problem
+            if not problem:
+                del self.down[site]
+        if self.down.keys() >= {_site(url) for url in files[0].urls}:
+            raise self.failure(files[0], [f"{site}: {self.down[site]}" for site in self.down])
+
+    def download(self, file: File, place: Path, progress: bool) -> Path:
+        """Download `file` into `place` from the first mirror that has it."""
+        reasons = []
+        for url in file.urls:
+            site = _site(url)
+            if site not in self.down:
+                try:
+                    return _download(file, url, place, progress)
+                except _MirrorError as error:
+                    reasons.append(f"{site}: {error}")
+                    if error.down:
+                        self.down[site] = str(error)
+            else:
+                reasons.append(f"{site}: {self.down[site]}")
+        raise self.failure(file, reasons)
+
+    def failure(self, file: File, reasons: list[str]) -> DownloadError:
+        """The error that no mirror gave `file`."""
+        return DownloadError(
+            f"cannot download {file.path} ({'; '.join(reasons) or 'no mirror is known'}): check "
+            f"the network and run {FETCH}, or place the file by hand at {self.folder / file.path}"
+        )
+
+
+def _site(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).netloc
+
+
+def _call(site: str, url: str, answers: queue.SimpleQueue[tuple[str, str]]) -> None:
+    """Report whether the site, or the proxy in front of it, accepts connections."""
+    import socket
+    from urllib.parse import urlsplit
+
+    import requests
+
+    try:
+        proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+        parts = urlsplit(requests.utils.prepend_scheme_if_needed(proxy, "http") if proxy else url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 1080)
+        socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT).close()
+    except (OSError, ValueError) as error:
+        answers.put((site, _reason(error)))
+    else:
+        answers.put((site, ""))
+
+
+def _download(file: File, url: str, place: Path, progress: bool) -> Path:
+    import pooch
+    import requests
+    import urllib3
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    if progress and not terminal:
+        print(f"downloading {file.path} ({file.size} bytes) from {_site(url)}", file=sys.stderr)
+
+    def stream(url: str, output: str, _: object) -> None:
+        # Some servers label a .gz file as compressed in transfer: take the bytes as they are sent,
+        # which neither pooch's own downloader nor the usual ways of requests do.
+        headers, timeout = {"Accept-Encoding": "identity"}, (CONNECT_TIMEOUT, READ_TIMEOUT)
+        with (
+            requests.get(url, headers=headers, timeout=timeout, stream=True) as response,
+            open(output, "wb") as out,
+            tqdm(
+                total=file.size,
+                desc=file.path,
+                unit="B",
+                unit_scale=True,
+                disable=not (progress and terminal),
+            ) as bar,
+        ):
+            if not response.ok:
+                raise _MirrorError(f"HTTP {response.status_code} {response.reason}")
+            for chunk in response.raw.stream(1 << 16, decode_content=False):
+                bar.update(out.write(chunk))
+                if out.tell() > file.size:
+                    raise _MirrorError(f"another file, longer than {file.size} bytes")
+            if out.tell() != file.size:
+                raise _MirrorError(f"broke off after {out.tell()} of {file.size} bytes")
+
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        return Path(
+            pooch.retrieve(url, f"sha256:{file.sha256}", "part", path=place, downloader=stream)
+        )
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _MirrorError(_reason(error), down=True) from error
+    except ValueError as error:
+        raise _MirrorError("another file, its SHA-256 differs") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the innermost of a chain of network errors says, on one line."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(said).split())
+
+
+def _data_set(name: str) -> DataSet:
+    return DATASETS[known("data set", name, DATASETS)]
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,101 @@
+"""Data for those who have neither the real files nor a network: same shapes, other content.
+
+Every value is computed in integers from the raw output of a bit generator, so that all platforms
+and all versions of NumPy make the same data. Who changes a value raises the number in
+`files.STAND_INS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.problems.files import Arrays, DataError
+
+# SHA-256 of scikit-learn's 1,797 digits and their labels as bytes.
+_SOURCE = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+_FINE = 4  # an output pixel is this many pixels of the enlarged originals
+
+
+def digits() -> Arrays:
+    """A stand-in for MNIST: scikit-learn's 8x8 digits, enlarged to 28x28 and jittered.
+
+    Training and test images come from different originals. The originals are the test part of
+    "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI, CC BY 4.0).
+
+    Raises:
+        DataError: scikit-learn ships other digits than those known here.
+    """
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    originals = source.images.astype(np.uint8)
+    labels = source.target.astype(np.uint8)
+    if hashlib.sha256(originals.tobytes() + labels.tobytes()).hexdigest() != _SOURCE:
+        import sklearn
+
+        raise DataError(
+            f"scikit-learn {sklearn.__version__} ships other digits than the stand-in is made of: "
+            "use the real MNIST or another version of scikit-learn"
+        )
+    fine = _enlarge(originals)
+    test = np.arange(len(fine)) % 6 == 5
+    x_train, y_train = _jitter(fine[~test], labels[~test], 60000, seed=1)
+    x_test, y_test = _jitter(fine[test], labels[test], 10000, seed=2)
+    arrays = Arrays(x_train, y_train, x_test, y_test)
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
+
+
+def _enlarge(originals: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Interpolate 8x8 images linearly onto the middle 20x20 of 28x28 pixels, each 4x4 fine ones."""
+    side = 28 * _FINE
+    # In twentieths of an original pixel: the place of each fine pixel and of each original one.
+    fine = 2 * (np.arange(side) - 4 * _FINE) - 9
+    near = np.maximum(0, 20 - np.abs(fine[:, None] - 20 * np.arange(8)))
+    # Integers far below 2**53: exact in float64, in whatever order they are summed.
+    weights = near.astype(np.float64)
+    total = weights @ originals.astype(np.float64) @ weights.T
+    return (total.astype(np.int64) * 255 // (16 * 20 * 20)).astype(np.uint8)
+
+
+def _jitter(
+    fine: NDArray[np.uint8], labels: NDArray[np.uint8], count: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw originals; rotate, scale, shear, shift, thicken, dim and speckle each draw."""
+    bits = np.random.PCG64(seed)
+
+    def draw(low: int, high: int) -> NDArray[np.int32]:
+        values = (bits.random_raw(count) >> np.uint64(32)) % np.uint64(high - low + 1)
+        return (values.astype(np.int64) + low).astype(np.int32)[:, None, None]
+
+    side = fine.shape[1]
+    which = draw(0, len(fine) - 1)
+    # In 256ths: 256 is a scale of 1; rotation and shear are those of small angles.
+    turn, shear = draw(-26, 26), draw(-26, 26)
+    height, width = draw(232, 280), draw(232, 280)
+    down, right = draw(-5, 5), draw(-5, 5)
+    threshold, dimmed = draw(70, 110), draw(216, 256)
+
+    images = np.empty((count, 28, 28), np.uint8)
+    # Twice the distance of each pixel from the centre; a 256th of it is a 128th fine pixel.
+    away = 2 * np.arange(28, dtype=np.int32) - 27
+    rows, columns = away[:, None], away[None, :]
+    centre = (side - 1) * 64
+    step = 500  # small enough for the processor's caches
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        y = height[part] * rows + (centre + 128 * down[part]) + turn[part] * columns
+        x = width[part] * columns + (centre + 128 * right[part]) + (shear - turn)[part] * rows
+        y = np.clip(y >> 7, 0, side - 1)
+        x = np.clip(x >> 7, 0, side - 1)
+        value = fine.ravel()[(which[part] * side + y) * side + x].astype(np.int16)
+        value = (value - threshold[part].astype(np.int16)) * np.int16(4)
+        ink = np.clip(value, 0, 255).astype(np.uint16)
+        ink = ink * dimmed[part].astype(np.uint16) >> 8
+        noise = bits.random_raw(ink.size // 8).astype("<u8").view(np.uint8).reshape(ink.shape)
+        images[part] = ink - (ink * noise >> 11)
+    return images, labels[which[:, 0, 0]]
