@@ -1,0 +1,234 @@
+"""From records to numbers: tidy tables, curves with intervals, selections, distances to the paper.
+
+Everything that a figure, a verdict or a notebook shows is computed here, once, from records alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.study import Plan, Records, Study, combinations, describe, plan
+
+CURVES = Path(__file__).parent / "paper" / "curves.csv"
+CONFIDENCE = 0.95
+FIRST_FITTED_PASS = 3  # the fit to the paper's curve leaves out the first, noisiest passes
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of one study at one profile.
+
+    Attributes:
+        study: the declaration.
+        profile: name of the profile.
+        data: the data set, or its stand-in.
+        records: where the records are.
+        plan: the study's runs, as far as the records decide them.
+        published: whether these are the published records.
+    """
+
+    study: Study
+    profile: str
+    data: str
+    records: Records
+    plan: Plan
+    published: bool = False
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the data are not the real ones."""
+        return self.data != self.study.data_set
+
+    @property
+    def label(self) -> str:
+        """What these results are, in a few words."""
+        profile = self.study.profile(self.profile)
+        kind = "published records, " if self.published else ""
+        data = "STAND-IN DATA" if self.stand_in else self.study.data_set.upper()
+        return f"{kind}profile {self.profile}: {data}, {profile.epochs} passes, {profile.seeds} seeds"
+
+    def table(self, role: str) -> pd.DataFrame:
+        """One row per run and pass: arm, trial, seed, pass, status and every metric."""
+        frames = []
+        for entry in self.plan.entries:
+            record = self.records.get(entry.run.id) if entry.role == role else None
+            if record is None:
+                continue
+            frame = pd.DataFrame(record["metrics"])
+            frame.insert(0, "pass", np.arange(len(frame)))
+            for name, value in (
+                ("status", record["status"]),
+                ("seed", entry.run.seed),
+                ("trial", entry.trial),
+                ("arm", entry.arm),
+            ):
+                frame.insert(0, name, value)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:
+        """One metric of one arm: a row per seed, a column per pass; diverged passes are infinite."""
+        table = self.table(role)
+        if table.empty or arm not in set(table["arm"]):
+            return pd.DataFrame()
+        wide = table[table["arm"] == arm].pivot(index="seed", columns="pass", values=metric)
+        passes = range(self.study.profile(self.profile).epochs)
+        return wide.reindex(columns=passes).fillna(math.inf)
+
+    def curves(self, role: str, metric: str = "training_cost") -> pd.DataFrame:
+        """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n."""
+        frames = []
+        for arm in self.study.arms:
+            values = self.matrix(role, arm.name, metric)
+            if values.empty:
+                continue
+            mean, low, high = interval(values.to_numpy())
+            columns = {"pass": values.columns, "mean": mean, "low": low, "high": high}
+            frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": len(values)}))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def trials(self, role: str = "tuning") -> pd.DataFrame:
+        """One row per trial: arm, settings, final training cost (mean over seeds; inf: diverged),
+        and its distance to the paper's curve."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for entry in self.plan.entries:
+            record = self.records.get(entry.run.id) if entry.role == role else None
+            if record is None:
+                continue
+            key = (entry.arm, entry.trial)
+            row = rows.setdefault(
+                key, {"arm": entry.arm, "trial": entry.trial, **entry.run.settings, "costs": []}
+            )
+            row["costs"].append(record["metrics"]["training_cost"] if _finished(record) else None)
+        for row in rows.values():
+            costs = row.pop("costs")
+            curve = np.mean(costs, axis=0) if None not in costs else None
+            row["seeds"] = len(costs)
+            row["final_cost"] = math.inf if curve is None else curve[-1]
+            row["first_cost"] = math.inf if curve is None else curve[0]
+            row["rms"], row["largest"] = distance(self.study.panel, row["arm"], curve)
+        return pd.DataFrame(rows.values())
+
+    def fit(self) -> pd.DataFrame:
+        """The settings tried to match the paper's curves, best first within each arm."""
+        trials = self.trials("fit")
+        if trials.empty:
+            return trials
+        declared = {(arm.name, describe(chosen)) for arm in self.study.arms
+                    for chosen in combinations(arm.fit) if chosen == dict(arm.matched)}
+        trials["declared"] = [(a, t) in declared for a, t in zip(trials["arm"], trials["trial"], strict=True)]
+        return trials.sort_values(["arm", "rms"]).reset_index(drop=True)
+
+    def selected(self) -> pd.DataFrame:
+        """The settings of each arm under both protocols, with the number of trials."""
+        rows = []
+        for arm in self.study.arms:
+            tuned = self.plan.selected.get(arm.name)
+            trials = {e.trial for e in self.plan.entries if e.role == "tuning" and e.arm == arm.name}
+            rows.append(
+                {
+                    "arm": arm.name,
+                    "matched": describe(arm.matched),
+                    "tuned": describe(tuned) if tuned else "not yet tuned",
+                    "trials": len(trials),
+                    "best is interior": arm.name not in self.plan.on_edge if tuned else False,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def departures(self) -> pd.DataFrame:
+        """The table of choices, each with its measured effect where there are records for it."""
+        measured = self.trials("departure")
+        rows = []
+        for departure in self.study.departures:
+            effect = ""
+            if departure.arm:
+                effect = "not measured at this profile"
+                base = self.matrix("matched", departure.arm)
+                found = measured[measured["trial"] == departure.alternative] if len(measured) else ()
+                if len(found) and not base.empty:
+                    other = found.iloc[0]
+                    seeds = base.to_numpy()[: other["seeds"]]
+                    rms, _ = distance(self.study.panel, departure.arm, seeds.mean(axis=0))
+                    effect = (
+                        f"{departure.arm}, {departure.alternative}: first pass {other['first_cost']:.3f} "
+                        f"(ours {seeds[:, 0].mean():.3f}), last pass {other['final_cost']:.4f} "
+                        f"(ours {seeds[:, -1].mean():.4f}), distance to the paper's curve "
+                        f"{other['rms']:.4f} (ours {rms:.4f})"
+                    )
+            rows.append({"choice": departure.choice, "reason": departure.reason, "effect": effect})
+        return pd.DataFrame(rows)
+
+
+def results(
+    study: Study, profile: str, data: str, records: Records, *, published: bool = False
+) -> Results:
+    """The results of a study from the records that exist; nothing is trained."""
+    return Results(study, profile, data, records, plan(study, profile, data, records), published)
+
+
+def _finished(record: Mapping[str, Any]) -> bool:
+    return record["status"] == "finished"
+
+
+@functools.cache
+def paper_curve(panel: str, arm: str) -> pd.Series:
+    """The paper's own curve, read off its vector figure: training cost by pass."""
+    with open(CURVES, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["panel"], row["curve"]) == (panel, arm)]
+    if not rows:
+        raise ValueError(f"the paper has no curve {arm!r} in panel {panel!r}")
+    return pd.Series([float(row["y"]) for row in rows], index=[float(row["x"]) for row in rows])
+
+
+def distance(panel: str, arm: str, curve: np.ndarray | None, first: int = FIRST_FITTED_PASS):
+    """Root mean square and largest distance (nats) between a curve and the paper's, from `first`.
+
+    Passes that the paper's figure does not show are left out; infinite for a diverged run, NaN if
+    there is no pass in common.
+    """
+    if curve is None:
+        return math.inf, math.inf
+    paper = paper_curve(panel, arm)
+    passes = [int(x) for x in paper.index if first <= x < len(curve)]
+    if not passes:
+        return math.nan, math.nan
+    gap = np.abs(np.asarray(curve)[passes] - paper.loc[passes].to_numpy())
+    return float(np.sqrt(np.mean(gap**2))), float(gap.max())
+
+
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over the first axis (seeds) and its 95% bootstrap interval (BCa, 9,999 resamples).
+
+    With fewer than two seeds, or values that do not differ or are not finite, the interval is the
+    mean itself. The resamples are seeded: the same values give the same interval.
+    """
+    from scipy.stats import bootstrap
+
+    values = np.asarray(values, float)
+    mean = values.mean(axis=0)
+    flat = np.atleast_2d(values.reshape(len(values), -1))
+    low, high = (np.array(mean, float).reshape(-1) for _ in range(2))
+    finite = np.isfinite(flat).all(axis=0)
+    spread = np.zeros(len(finite), bool)
+    spread[finite] = np.ptp(flat[:, finite], axis=0) > 1e-12 * np.abs(flat[:, finite]).max(axis=0)
+    if len(values) >= 2 and spread.any():
+        found = bootstrap(
+            (flat[:, spread],),
+            np.mean,
+            axis=0,
+            confidence_level=CONFIDENCE,
+            method="BCa",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        low[spread], high[spread] = found.low, found.high
+    return mean, low.reshape(np.shape(mean)), high.reshape(np.shape(mean))

@@ -1,0 +1,18 @@
+"""One clear line for a name that does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def known(kind: str, name: str, allowed: Iterable[str]) -> str:
+    """Return `name` if it is allowed; otherwise raise a ValueError that suggests the nearest ones."""
+    from difflib import get_close_matches
+
+    allowed = list(allowed)
+    if name in allowed:
+        return name
+    lower = {option.lower(): option for option in allowed}
+    near = [lower[match] for match in get_close_matches(str(name).lower(), lower, n=2, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ValueError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(allowed)}")

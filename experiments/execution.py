@@ -1,0 +1,221 @@
+"""Train runs: one after the other, or in several processes. The records are the same.
+
+An engine is a context manager that gives a function from runs to an iterator of `Result`s, in the
+order they finish. Its processes live as long as the context, so that TensorFlow starts once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import study as studies
+from experiments.check import known
+from experiments.store import Store
+from experiments.study import Plan, Run, Study
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: where it ended and how long it took here (0 if another process did it)."""
+
+    run: Run
+    status: str
+    final_cost: float | None
+    seconds: float
+
+
+Engine = Callable[[Path, int], AbstractContextManager[Callable[[Sequence[Run]], Iterator[Result]]]]
+
+
+def train_and_store(run: Run, folder: Path, wait: bool) -> Result | None:
+    """Train a run unless its record exists; None if another process is at it and `wait` is false."""
+    store = Store(folder)
+    with store.claim(run.id, wait) as claimed:
+        if not claimed:
+            return None
+        record = store.get(run.id)
+        seconds = 0.0
+        if record is None:
+            from experiments.training import train
+
+            record = train(run, store)
+            store.put(record)
+            store.drop_checkpoint(run.id)
+            seconds = record["manifest"]["wall_seconds"]
+    final = record["metrics"]["training_cost"][-1:] or [None]
+    return Result(run, record["status"], final[0], seconds)
+
+
+@contextlib.contextmanager
+def serial(folder: Path, workers: int) -> Iterator[Callable[[Sequence[Run]], Iterator[Result]]]:
+    """Every run in this process, in order."""
+
+    def train_all(runs: Sequence[Run]) -> Iterator[Result]:
+        for wait in (False, True):  # first what nobody else is at, then wait for the others
+            busy = []
+            for run in runs:
+                result = train_and_store(run, folder, wait)
+                if result is None:
+                    busy.append(run)
+                else:
+                    yield result
+            runs = busy
+
+    yield train_all
+
+
+@contextlib.contextmanager
+def processes(folder: Path, workers: int) -> Iterator[Callable[[Sequence[Run]], Iterator[Result]]]:
+    """`workers` processes, each training one run at a time."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+
+    def train_all(runs: Sequence[Run]) -> Iterator[Result]:
+        for wait in (False, True):
+            futures = {pool.submit(train_and_store, run, folder, wait): run for run in runs}
+            busy = []
+            for future in as_completed(futures):
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    raise ChildProcessError(
+                        "a training process was killed (out of memory?); finished runs are kept, "
+                        "the same command goes on, --workers 1 needs the least memory"
+                    ) from None
+                if result is None:
+                    busy.append(futures[future])
+                else:
+                    yield result
+            runs = busy
+
+    try:
+        yield train_all
+    except BaseException:
+        # Records are written atomically, so a worker may be stopped anywhere.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent ends, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+ENGINES: dict[str, Engine] = {"serial": serial, "processes": processes}
+
+
+def default_workers() -> int:
+    """One process per core this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def complete(
+    study: Study,
+    profile: str,
+    data: str,
+    store: Store,
+    *,
+    protocols: Iterable[str] = studies.PROTOCOLS,
+    engine: str = "processes",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Plan:
+    """Train whatever a study lacks at a profile, and return its plan, complete.
+
+    Raises:
+        ValueError: an unknown engine, profile or protocol, or fewer than one worker.
+        OSError: a record can't be written; nothing was trained in vain before that was known.
+        ChildProcessError: a training process was killed.
+    """
+    known("engine", engine, ENGINES)
+    workers = default_workers() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"workers={workers} is not valid: use 1 or more")
+    for protocol in protocols:
+        known("protocol", protocol, studies.PROTOCOLS)
+
+    def current() -> Plan:
+        return studies.plan(study, profile, data, store, protocols)
+
+    plan = current()
+    if not plan.missing(store):
+        return plan
+    store.check_writable()
+    with ENGINES[engine](store.path, workers) as train_all:
+        bar = Progress(study.name, plan, store, show=progress)
+        with contextlib.closing(bar):
+            while missing := plan.missing(store):
+                for result in train_all(missing):
+                    bar.finished(result)
+                plan = current()
+                bar.extend(plan)
+    return plan
+
+
+class Progress:
+    """A live bar with the remaining time on a terminal; elsewhere one line per finished run."""
+
+    def __init__(self, name: str, plan: Plan, store: Store, show: bool = True) -> None:
+        from tqdm import tqdm
+
+        self.show = show
+        self.live = show and sys.stderr.isatty()
+        self.name = name
+        self.done = len(plan.runs()) - len(plan.missing(store))
+        self.bar = tqdm(
+            total=len(plan.runs()) + plan.later,
+            initial=self.done,
+            desc=name,
+            unit="run",
+            disable=not self.live,
+            smoothing=0.1,
+            bar_format="{desc} {bar} {n_fmt}/{total_fmt} runs, {elapsed} elapsed, {remaining} left{postfix}",
+        )
+        self.total = len(plan.runs()) + plan.later
+
+    def finished(self, result: Result) -> None:
+        """Count a finished run."""
+        self.done += 1
+        run = result.run
+        end = "diverged" if result.status == "diverged" else f"cost {result.final_cost:.4f}"
+        text = f"{run.optimizer} {studies.describe(run.settings)} seed {run.seed}: {end}"
+        if self.live:
+            self.bar.set_postfix_str(f"  last: {text}", refresh=False)
+            self.bar.update()
+        elif self.show:
+            took = f"{result.seconds:.1f} s" if result.seconds else "by another process"
+            print(f"{self.name} {self.done}/{self.total} {text}, {took}", file=sys.stderr, flush=True)
+
+    def extend(self, plan: Plan) -> None:
+        """Take over a plan that has grown."""
+        self.total = len(plan.runs()) + plan.later
+        self.bar.total = self.total
+        self.bar.refresh()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self.bar.close()

@@ -1,0 +1,128 @@
+"""The compared methods by name.
+
+Each entry of `OPTIMIZERS` is a function from settings to a Keras optimizer; its signature lists the
+settings and their defaults. Adam and AdaMax are this project's; the others are Keras's classes with
+the arguments of their textbook form. To add a method, write one function and one entry.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.check import known
+
+DECAYS = ("constant", "sqrt_epoch", "sqrt_step")
+
+
+def adam(
+    steps_per_epoch: int,
+    *,
+    learning_rate: float,
+    decay: str = "constant",
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    epsilon_form: str = "algorithm1",
+    bias_correction: bool = True,
+) -> Any:
+    """Algorithm 1 of the paper."""
+    from adam_tf import Adam
+
+    return Adam(
+        schedule(learning_rate, decay, steps_per_epoch),
+        beta_1=beta_1,
+        beta_2=beta_2,
+        epsilon=epsilon,
+        epsilon_form=epsilon_form,
+        bias_correction=bias_correction,
+    )
+
+
+def adamax(
+    steps_per_epoch: int,
+    *,
+    learning_rate: float,
+    decay: str = "constant",
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+) -> Any:
+    """Algorithm 2 of the paper."""
+    from adam_tf import AdaMax
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return AdaMax(rate, beta_1=beta_1, beta_2=beta_2)
+
+
+def sgd_nesterov(
+    steps_per_epoch: int, *, learning_rate: float, decay: str = "constant", momentum: float = 0.9
+) -> Any:
+    """Stochastic gradient descent with Nesterov momentum."""
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.SGD(rate, momentum=momentum, nesterov=True)
+
+
+def adagrad(steps_per_epoch: int, *, learning_rate: float, decay: str = "constant") -> Any:
+    """AdaGrad with an empty initial accumulator.
+
+    Keras adds epsilon inside the square root; 1e-16 there is 1e-8 outside.
+    """
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.0, epsilon=1e-16)
+
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "adam": adam,
+    "adamax": adamax,
+    "sgd_nesterov": sgd_nesterov,
+    "adagrad": adagrad,
+}
+
+
+def schedule(learning_rate: float, decay: str, steps_per_epoch: int) -> Any:
+    """The learning rate as a number, or decayed by 1/sqrt(t) with t in epochs or in steps."""
+    if decay == "constant":
+        return learning_rate
+    from adam_tf import InverseSqrtDecay
+
+    return InverseSqrtDecay(learning_rate, steps_per_epoch if decay == "sqrt_epoch" else None)
+
+
+def build(name: str, settings: Mapping[str, Any], steps_per_epoch: int) -> Any:
+    """The Keras optimizer `name` with `settings`."""
+    return OPTIMIZERS[name](steps_per_epoch, **settings)
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings if they are valid; otherwise raise a ValueError of one line."""
+    known("optimizer", name, OPTIMIZERS)
+    parameters = dict(list(inspect.signature(OPTIMIZERS[name]).parameters.items())[1:])
+    for key, value in settings.items():
+        known(f"parameter of {name}", key, parameters)
+        _check_value(name, key, value)
+    if "learning_rate" not in settings:
+        raise ValueError(f"{name} needs a learning_rate; give learning_rate=NUMBER")
+    return dict(settings)
+
+
+def _check_value(name: str, key: str, value: Any) -> None:
+    bad = f"{key}={value!r} is not valid for {name}: "
+    choices = {"decay": DECAYS, "epsilon_form": ("algorithm1", "hat"), "bias_correction": (True, False)}
+    if key in choices:
+        if value not in choices[key]:
+            raise ValueError(bad + f"use one of {', '.join(map(str, choices[key]))}")
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise ValueError(bad + "use a finite number")
+    if key in ("beta_1", "beta_2", "momentum"):
+        if not 0 <= value < 1:
+            raise ValueError(bad + "use a number in [0, 1)")
+    elif value < 0 or (key == "learning_rate" and value == 0):
+        raise ValueError(bad + "use a positive number")

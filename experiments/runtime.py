@@ -1,0 +1,96 @@
+"""The process that trains: one way to start TensorFlow, and a description of it for the records."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def configure(threads: int = 1) -> None:
+    """Import TensorFlow in deterministic mode, quietly, with `threads` per process.
+
+    Small models train fastest on one thread, and one thread leaves the other cores to other runs.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+    except RuntimeError:  # TensorFlow already runs, for example in a notebook that used it before
+        pass
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    tf.config.experimental.enable_op_determinism()
+
+
+def manifest() -> dict[str, Any]:
+    """Versions, commit, devices and precision of this process, for a record."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "backend": keras.backend.backend(),
+        "precision": keras.config.floatx(),
+        "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "deterministic": tf.config.experimental.is_op_determinism_enabled(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "devices": [_device_name(tf, device) for device in tf.config.list_physical_devices()],
+    }
+
+
+def _device_name(tf: Any, device: Any) -> str:
+    details = tf.config.experimental.get_device_details(device) if device.device_type == "GPU" else {}
+    return details.get("device_name", device.device_type)
+
+
+@functools.cache
+def commit() -> str:
+    """The repository's commit, with "+" when the code differs from it; "unknown" outside git."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        code = ["adam_tf", "experiments"]
+        changed = subprocess.run([*git, "status", "--porcelain", "--", *code], capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip()[:12] + ("+" if changed.stdout else "")
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} cores"
+    except OSError:
+        pass
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process, in MB; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,12 @@
+"""The studies, one file per figure or section, in the paper's order. Declarations only."""
+
+from experiments.check import known
+from experiments.studies import fig1_mnist
+from experiments.study import Study
+
+STUDIES: dict[str, Study] = {study.name: study for study in (fig1_mnist.STUDY,)}
+
+
+def get(name: str) -> Study:
+    """The study of that name."""
+    return STUDIES[known("study", name, STUDIES)]

@@ -1,0 +1,398 @@
+"""What a study declares, and the runs that follow from it.
+
+A `Study` declares one figure of the paper: the problem, the compared arms, the profiles and the
+departures. `plan` turns the declaration and the records that exist into the runs still to train.
+It is a pure function: tuning grids that need a further round, and the runs of the tuned settings,
+appear by themselves once the records they depend on exist. So running a study is nothing but
+"train what the plan lacks, and plan again".
+
+Only the standard library is imported here: planning a study takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from experiments import optimizers, problems
+from experiments.check import known
+from experiments.problems import files
+
+Settings = Mapping[str, Any]
+
+PROTOCOLS = ("matched", "tuned")
+# Bump a component's number when a change to it changes its numbers; records made before no longer
+# answer for it. Refactorings leave the numbers alone.
+NUMERICS: dict[str, int] = {"training": 1}
+
+FIRST_TUNING_SEED = 1000  # tuning never sees the seeds that are reported
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, as plain data: everything that decides its numbers and nothing else.
+
+    Attributes:
+        problem: a key of `experiments.problems.PROBLEMS`.
+        options: keyword arguments of the problem, for example the L2 coefficient.
+        data: a data set or its stand-in, for example "mnist" or "mnist-stand-in".
+        optimizer: a key of `experiments.optimizers.OPTIMIZERS`.
+        settings: keyword arguments of the optimizer, for example the learning rate.
+        batch_size: examples per step.
+        epochs: passes over the training set.
+        seed: decides initial weights, batch order and all noise, equally for every optimizer.
+    """
+
+    problem: str
+    options: Settings
+    data: str
+    optimizer: str
+    settings: Settings
+    batch_size: int
+    epochs: int
+    seed: int
+
+    def config(self) -> dict[str, Any]:
+        """The run as a JSON object, with the data's fingerprint and the numerics versions."""
+        config: dict[str, Any] = dataclasses.asdict(self)
+        config["data_fingerprint"] = files.fingerprint(self.data)
+        parts = ("training", self.problem, self.optimizer)
+        config["numerics"] = {part: NUMERICS.get(part, 1) for part in parts}
+        return config
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that name this run."""
+        return config_id(self.config())
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Run:
+        """The inverse of `config`."""
+        return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls)})
+
+
+def config_id(config: Mapping[str, Any]) -> str:
+    """The id of a run from its configuration: a hash of canonical JSON."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One compared method.
+
+    Attributes:
+        name: the method's name as in the paper's legend; also the name of its digitised curve.
+        optimizer: a key of `experiments.optimizers.OPTIMIZERS`.
+        matched: settings fitted to the paper's curve (the `matched` protocol).
+        fit: values tried for that fit, by setting; every combination is trained once.
+        tune: what the `tuned` protocol tries: `learning_rate` is the centre of its log grid, any
+            other setting lists its values. Settings named in neither are the optimizer's defaults.
+    """
+
+    name: str
+    optimizer: str
+    matched: Settings
+    fit: Mapping[str, Sequence[Any]]
+    tune: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A choice the paper leaves open, or that we make differently, and how its effect is measured.
+
+    Attributes:
+        choice: what we do.
+        reason: why.
+        arm: the arm whose matched runs the alternative changes, or "" when nothing is measured.
+        alternative: what is tried instead, in words.
+        options: the problem options the alternative changes.
+        settings: the optimizer settings the alternative changes.
+    """
+
+    choice: str
+    reason: str
+    arm: str = ""
+    alternative: str = ""
+    options: Settings = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of a study to run; never which code runs.
+
+    Attributes:
+        epochs: passes over the training set.
+        seeds: seeds reported for each arm and protocol.
+        tuning_seeds: seeds that each trial of the tuning grid is averaged over.
+        points_per_decade: density of the learning-rate grid.
+        window: learning rates each arm's grid starts with.
+        fit_seeds: seeds for the fit to the paper's curve and for measured departures; 0 leaves
+            both out.
+        options: problem options that shorten the study, for example fewer training examples.
+    """
+
+    epochs: int
+    seeds: int
+    tuning_seeds: int
+    points_per_decade: int
+    window: int
+    fit_seeds: int = 0
+    options: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One figure of the paper.
+
+    Attributes:
+        name: what the command line calls it.
+        title: one line for people.
+        section: where in the paper.
+        problem: a key of `experiments.problems.PROBLEMS`.
+        options: its keyword arguments.
+        data_set: a key of `experiments.problems.files.DATASETS`.
+        batch_size: examples per step.
+        arms: the compared methods.
+        profiles: by name: smoke, quick, paper.
+        panel: the figure's panel in `paper/curves.csv`.
+        axes: limits of the paper's figure: ((x0, x1), (y0, y1)).
+        departures: the table of choices.
+        step_ms: milliseconds per step on the reference machine (2 cores), for time estimates
+            until there are records to measure them by.
+    """
+
+    name: str
+    title: str
+    section: str
+    problem: str
+    options: Settings
+    data_set: str
+    batch_size: int
+    arms: tuple[Arm, ...]
+    profiles: Mapping[str, Profile]
+    panel: str
+    axes: tuple[tuple[float, float], tuple[float, float]]
+    departures: tuple[Departure, ...]
+    step_ms: float
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        arms = {arm.name: arm for arm in self.arms}
+        return arms[known("arm", name, arms)]
+
+    def profile(self, name: str) -> Profile:
+        """The profile of that name."""
+        return self.profiles[known("profile", name, self.profiles)]
+
+    def run(
+        self,
+        arm: Arm,
+        settings: Settings,
+        *,
+        profile: Profile,
+        data: str,
+        seed: int,
+        options: Settings | None = None,
+    ) -> Run:
+        """The run of one arm at one setting and seed."""
+        merged = {**self.options, **(options or {}), **profile.options}
+        problems.check_options(self.problem, merged)
+        return Run(
+            problem=self.problem,
+            options=merged,
+            data=data,
+            optimizer=arm.optimizer,
+            settings=optimizers.check_settings(arm.optimizer, settings),
+            batch_size=self.batch_size,
+            epochs=profile.epochs,
+            seed=seed,
+        )
+
+
+class Records(Protocol):
+    """What planning needs to know of the records: see `experiments.store`."""
+
+    def get(self, run_id: str) -> dict[str, Any] | None:
+        """The record of a run, or None."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A planned run and what it is for.
+
+    Attributes:
+        role: "matched", "tuned", "tuning", "fit" or "departure".
+        arm: name of the arm.
+        trial: groups the seeds of one setting: its text, or the departure's alternative.
+        run: the run.
+    """
+
+    role: str
+    arm: str
+    trial: str
+    run: Run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study at a profile, as far as the records decide them.
+
+    Attributes:
+        entries: every run known to be needed, done or not.
+        later: runs that are sure to follow once the tuning grid is complete.
+        grid: by arm, the learning rates tried.
+        selected: by arm, the settings the grid selected; empty until the grid is complete.
+        on_edge: arms whose best learning rate is still an end of their grid.
+    """
+
+    entries: tuple[Entry, ...]
+    later: int
+    grid: Mapping[str, tuple[float, ...]]
+    selected: Mapping[str, Settings]
+    on_edge: tuple[str, ...]
+
+    def runs(self, *roles: str) -> list[Run]:
+        """The distinct runs with one of these roles (all roles if none is named)."""
+        chosen = (entry for entry in self.entries if not roles or entry.role in roles)
+        return list({entry.run.id: entry.run for entry in chosen}.values())
+
+    def missing(self, records: Records, *roles: str) -> list[Run]:
+        """The runs among them that have no record yet."""
+        return [run for run in self.runs(*roles) if records.get(run.id) is None]
+
+
+MAX_ROUNDS = 12  # a grid that still grows after this is reported as being on its edge
+
+
+def plan(
+    study: Study, profile_name: str, data: str, records: Records, protocols: Iterable[str] = PROTOCOLS
+) -> Plan:
+    """The runs that `study` needs at a profile, given the records that exist.
+
+    Tuning: every arm starts with a grid of `window` learning rates centred on its declared value,
+    times the values of its other tuned settings. While any arm's best trial is at an end of its
+    grid, every arm's grid grows by one learning rate on the side nearer to its own best; so all
+    arms always have the same number of trials. A trial's score is the training cost of the last
+    pass, averaged over the tuning seeds; a diverged trial counts as infinite.
+    """
+    profile = study.profile(profile_name)
+    protocols = set(protocols)
+    entries: list[Entry] = []
+    if "matched" in protocols:
+        entries += _matched(study, profile, data)
+    grid: dict[str, tuple[float, ...]] = {}
+    selected: dict[str, Settings] = {}
+    on_edge: tuple[str, ...] = ()
+    later = 0
+    if "tuned" in protocols:
+        trials, grid, selected, on_edge = _tuning(study, profile, data, records)
+        entries += trials
+        for arm in study.arms if selected else ():
+            entries += _seeds(study, arm, selected[arm.name], profile, data, "tuned")
+        later = 0 if selected else len(study.arms) * profile.seeds
+    return Plan(tuple(entries), later, grid, selected, on_edge)
+
+
+def _seeds(study: Study, arm: Arm, settings: Settings, profile: Profile, data: str, role: str):
+    for seed in range(profile.seeds):
+        run = study.run(arm, settings, profile=profile, data=data, seed=seed)
+        yield Entry(role, arm.name, describe(settings), run)
+
+
+def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
+    for arm in study.arms:
+        yield from _seeds(study, arm, arm.matched, profile, data, "matched")
+    for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.fit_seeds):
+        for arm in study.arms:
+            for settings in combinations(arm.fit):
+                run = study.run(arm, settings, profile=profile, data=data, seed=seed)
+                yield Entry("fit", arm.name, describe(settings), run)
+    for departure in study.departures:
+        if not departure.arm:
+            continue
+        arm = study.arm(departure.arm)
+        settings = {**arm.matched, **departure.settings}
+        for seed in range(profile.fit_seeds):
+            run = study.run(
+                arm, settings, profile=profile, data=data, seed=seed, options=departure.options
+            )
+            yield Entry("departure", arm.name, departure.alternative, run)
+
+
+def _tuning(study: Study, profile: Profile, data: str, records: Records):
+    """The trials of the tuning grid, and what they select once they are all there."""
+    density = profile.points_per_decade
+    centre = {arm.name: round(density * math.log10(arm.tune["learning_rate"])) for arm in study.arms}
+    half = profile.window // 2
+    window = {name: (k - half, k - half + profile.window - 1) for name, k in centre.items()}
+    while True:
+        entries, best = [], {}
+        complete = True
+        for arm in study.arms:
+            scores: dict[tuple[int, str], tuple[float, Settings]] = {}
+            for k in range(window[arm.name][0], window[arm.name][1] + 1):
+                others = {key: v for key, v in arm.tune.items() if key != "learning_rate"}
+                for other in combinations(others):
+                    settings = {"learning_rate": lattice(k, density), **other}
+                    runs = [
+                        study.run(arm, settings, profile=profile, data=data, seed=FIRST_TUNING_SEED + i)
+                        for i in range(profile.tuning_seeds)
+                    ]
+                    trial = describe(settings)
+                    entries += [Entry("tuning", arm.name, trial, run) for run in runs]
+                    costs = [final_cost(records.get(run.id)) for run in runs]
+                    if None in costs:
+                        complete = False
+                    else:
+                        scores[k, trial] = (sum(costs) / len(costs), settings)
+            if complete:
+                (k, _), (_, settings) = min(scores.items(), key=lambda item: item[1][0])
+                best[arm.name] = (k, settings)
+        grid = {
+            name: tuple(lattice(k, density) for k in range(low, high + 1))
+            for name, (low, high) in window.items()
+        }
+        if not complete:
+            return entries, grid, {}, ()
+        on_edge = tuple(name for name, (k, _) in best.items() if k in window[name])
+        rounds = window[study.arms[0].name][1] - window[study.arms[0].name][0] + 1 - profile.window
+        if not on_edge or rounds >= MAX_ROUNDS:
+            selected = {name: settings for name, (_, settings) in best.items()}
+            return entries, grid, selected, on_edge
+        for name, (low, high) in window.items():
+            k = best[name][0]
+            window[name] = (low - 1, high) if k - low < high - k else (low, high + 1)
+
+
+def lattice(k: int, points_per_decade: int) -> float:
+    """The k-th learning rate of the common log grid: 10^(k / points_per_decade), to 4 digits."""
+    return float(f"{10 ** (k / points_per_decade):.4g}")
+
+
+def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the listed values: {"a": (1, 2), "b": (3,)} -> [{a: 1, b: 3}, ...]."""
+    result: list[dict[str, Any]] = [{}]
+    for name, options in values.items():
+        result = [{**chosen, name: option} for chosen in result for option in options]
+    return result
+
+
+def describe(settings: Settings) -> str:
+    """Settings as one line of text."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def final_cost(record: Mapping[str, Any] | None) -> float | None:
+    """The training cost of a record's last pass; infinite if it diverged; None without a record."""
+    if record is None:
+        return None
+    if record["status"] == "diverged":
+        return math.inf
+    return record["metrics"]["training_cost"][-1]
