@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
 PROTOCOLS = ("matched", "tuned")
 
+_NUMBER = r"[-−+±]?[\d.,]*\d(e[-−+]?\d+)?\s?%?|[-−+]?(inf|nan|∞)|NaN|None|[-–—]?"
 _TEMPLATES = Path(__file__).parent / "templates"
 _REQUIRED = {"claim", "section", *PROTOCOLS}
 _OPTIONAL = {"id", "quotation", "page", *(f"{protocol}_numbers" for protocol in PROTOCOLS)}
@@ -271,7 +272,15 @@ def _result(row: Mapping[str, object], protocol: str) -> dict[str, Any]:
         raise ValueError(f"the verdict {verdict!r} is not one of {', '.join(VERDICTS)}")
     numbers = row.get(f"{protocol}_numbers") or []
     lines = numbers if isinstance(numbers, list | tuple) else [numbers]
-    return {**_badge(verdict), "numbers": [str(line) for line in lines]}
+    return {**_badge(verdict), "numbers": [_unbroken(str(line)) for line in lines]}
+
+
+def _unbroken(line: str) -> str:
+    """The line, to be broken neither inside an interval nor around an equals sign."""
+    held = re.sub(
+        r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\N{NO-BREAK SPACE}"), line
+    )
+    return held.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
 def _badge(verdict: str) -> dict[str, str]:
@@ -460,6 +469,7 @@ def _tables(fragment: str) -> str:
         table.attrs.pop("border", None)
         for header in table.find_all("th"):
             header.attrs.setdefault("scope", "col" if header.find_parent("thead") else "row")
+        _align(table)
         frame = soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "region"})
         frame.attrs["aria-label"] = "Table"
         table.wrap(frame)
@@ -468,6 +478,20 @@ def _tables(fragment: str) -> str:
         while frame.parent is not None and frame.parent.name == "div" and not frame.parent.attrs:
             frame.parent.unwrap()
     return str(soup).strip()
+
+
+def _align(table: Any) -> None:
+    """Marks the columns of words in a plain table, which read from the left; numbers do not."""
+    rows = [row.find_all(["th", "td"], recursive=False) for row in table.find_all("tr")]
+    cells = [cell for row in rows for cell in row]
+    if len({len(row) for row in rows}) != 1 or any(c.has_attr("colspan") for c in cells):
+        return
+    for column in zip(*rows, strict=True):
+        body = [cell.get_text(strip=True) for cell in column if cell.name == "td"]
+        if body and not all(re.fullmatch(_NUMBER, text) for text in body):
+            long = ["long"] if max(map(len, body)) > 40 else []
+            for cell in column:
+                cell["class"] = [*cell.get("class", []), "words", *long]
 
 
 # --- Markdown and formulas ------------------------------------------------------------------------
