@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.study import Plan, Records, Study, combinations, describe, plan
+from experiments.study import Plan, Records, Study, describe, plan
 
 CURVES = Path(__file__).parent / "paper" / "curves.csv"
 CONFIDENCE = 0.95
@@ -51,10 +51,10 @@ class Results:
     @property
     def label(self) -> str:
         """What these results are, in a few words."""
-        profile = self.study.profile(self.profile)
+        size = self.study.profile(self.profile)
         kind = "published records, " if self.published else ""
         data = "STAND-IN DATA" if self.stand_in else self.study.data_set.upper()
-        return f"{kind}profile {self.profile}: {data}, {profile.epochs} passes, {profile.seeds} seeds"
+        return f"{kind}profile {self.profile}: {data}, {size.epochs} passes, {size.seeds} seeds"
 
     def table(self, role: str) -> pd.DataFrame:
         """One row per run and pass: arm, trial, seed, pass, status and every metric."""
@@ -76,7 +76,7 @@ class Results:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:
-        """One metric of one arm: a row per seed, a column per pass; diverged passes are infinite."""
+        """One metric of one arm: a row per seed, a column per pass; infinite once diverged."""
         table = self.table(role)
         if table.empty or arm not in set(table["arm"]):
             return pd.DataFrame()
@@ -123,17 +123,20 @@ class Results:
         trials = self.trials("fit")
         if trials.empty:
             return trials
-        declared = {(arm.name, describe(chosen)) for arm in self.study.arms
-                    for chosen in combinations(arm.fit) if chosen == dict(arm.matched)}
-        trials["declared"] = [(a, t) in declared for a, t in zip(trials["arm"], trials["trial"], strict=True)]
+        matched = {arm.name: arm.matched for arm in self.study.arms}
+        trials["chosen"] = [
+            all(row[key] == value for key, value in matched[row["arm"]].items())
+            for row in trials.to_dict("records")
+        ]
         return trials.sort_values(["arm", "rms"]).reset_index(drop=True)
 
     def selected(self) -> pd.DataFrame:
         """The settings of each arm under both protocols, with the number of trials."""
         rows = []
+        tuning = [entry for entry in self.plan.entries if entry.role == "tuning"]
         for arm in self.study.arms:
             tuned = self.plan.selected.get(arm.name)
-            trials = {e.trial for e in self.plan.entries if e.role == "tuning" and e.arm == arm.name}
+            trials = {entry.trial for entry in tuning if entry.arm == arm.name}
             rows.append(
                 {
                     "arm": arm.name,
@@ -146,27 +149,29 @@ class Results:
         return pd.DataFrame(rows)
 
     def departures(self) -> pd.DataFrame:
-        """The table of choices, each with its measured effect where there are records for it."""
-        measured = self.trials("departure")
+        """The table of choices, each with the measured effect of its alternatives."""
+        trials = self.trials("departure")
+        measured = {(row["arm"], row["trial"]): row for row in trials.to_dict("records")}
         rows = []
         for departure in self.study.departures:
-            effect = ""
-            if departure.arm:
-                effect = "not measured at this profile"
-                base = self.matrix("matched", departure.arm)
-                found = measured[measured["trial"] == departure.alternative] if len(measured) else ()
-                if len(found) and not base.empty:
-                    other = found.iloc[0]
-                    seeds = base.to_numpy()[: other["seeds"]]
-                    rms, _ = distance(self.study.panel, departure.arm, seeds.mean(axis=0))
-                    effect = (
-                        f"{departure.arm}, {departure.alternative}: first pass {other['first_cost']:.3f} "
-                        f"(ours {seeds[:, 0].mean():.3f}), last pass {other['final_cost']:.4f} "
-                        f"(ours {seeds[:, -1].mean():.4f}), distance to the paper's curve "
-                        f"{other['rms']:.4f} (ours {rms:.4f})"
-                    )
-            rows.append({"choice": departure.choice, "reason": departure.reason, "effect": effect})
+            effects = []
+            for other in departure.alternatives:
+                row = measured.get((other.arm, other.name))
+                effect = self._effect(other.arm, row) if row else "not measured at this profile"
+                effects.append(f"{other.arm}, {other.name}: {effect}")
+            texts = {"choice": departure.choice, "reason": departure.reason}
+            rows.append({**texts, "measured alternatives": "; ".join(effects) or "-"})
         return pd.DataFrame(rows)
+
+    def _effect(self, arm: str, other: Mapping[Any, Any]) -> str:
+        ours = self.matrix("matched", arm).to_numpy()[: other["seeds"]].mean(axis=0)
+        gap, _ = distance(self.study.panel, arm, ours)
+        pairs = (
+            ("first pass", ours[0], other["first_cost"]),
+            ("last pass", ours[-1], other["final_cost"]),
+            ("distance to the paper's curve", gap, other["rms"]),
+        )
+        return ", ".join(f"{what} {b:.4f} (chosen {a:.4f})" for what, a, b in pairs)
 
 
 def results(
@@ -190,7 +195,9 @@ def paper_curve(panel: str, arm: str) -> pd.Series:
     return pd.Series([float(row["y"]) for row in rows], index=[float(row["x"]) for row in rows])
 
 
-def distance(panel: str, arm: str, curve: np.ndarray | None, first: int = FIRST_FITTED_PASS):
+def distance(
+    panel: str, arm: str, curve: np.ndarray | None, first: int = FIRST_FITTED_PASS
+) -> tuple[float, float]:
     """Root mean square and largest distance (nats) between a curve and the paper's, from `first`.
 
     Passes that the paper's figure does not show are left out; infinite for a diverged run, NaN if

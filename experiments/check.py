@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def known(kind: str, name: str, allowed: Iterable[str]) -> str:
-    """Return `name` if it is allowed; otherwise raise a ValueError that suggests the nearest ones."""
+    """Return `name` if it is allowed; otherwise raise a ValueError with the nearest ones."""
     from difflib import get_close_matches
 
     allowed = list(allowed)

@@ -39,7 +39,7 @@ Engine = Callable[[Path, int], AbstractContextManager[Callable[[Sequence[Run]], 
 
 
 def train_and_store(run: Run, folder: Path, wait: bool) -> Result | None:
-    """Train a run unless its record exists; None if another process is at it and `wait` is false."""
+    """Train a run unless it has a record; None if another process has it and `wait` is false."""
     store = Store(folder)
     with store.claim(run.id, wait) as claimed:
         if not claimed:
@@ -193,7 +193,8 @@ class Progress:
             unit="run",
             disable=not self.live,
             smoothing=0.1,
-            bar_format="{desc} {bar} {n_fmt}/{total_fmt} runs, {elapsed} elapsed, {remaining} left{postfix}",
+            bar_format="{desc} {bar} {n_fmt}/{total_fmt} runs, {elapsed} elapsed, "
+            "{remaining} left{postfix}",
         )
         self.total = len(plan.runs()) + plan.later
 
@@ -208,7 +209,9 @@ class Progress:
             self.bar.update()
         elif self.show:
             took = f"{result.seconds:.1f} s" if result.seconds else "by another process"
-            print(f"{self.name} {self.done}/{self.total} {text}, {took}", file=sys.stderr, flush=True)
+            print(
+                f"{self.name} {self.done}/{self.total} {text}, {took}", file=sys.stderr, flush=True
+            )
 
     def extend(self, plan: Plan) -> None:
         """Take over a plan that has grown."""

@@ -14,7 +14,12 @@ from typing import Any
 
 from experiments.check import known
 
-DECAYS = ("constant", "sqrt_epoch", "sqrt_step")
+# The settings that are not numbers, with their values.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "decay": ("constant", "sqrt_epoch", "sqrt_step"),
+    "epsilon_form": ("algorithm1", "hat"),
+    "bias_correction": (True, False),
+}
 
 
 def adam(
@@ -113,10 +118,9 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_value(name: str, key: str, value: Any) -> None:
     bad = f"{key}={value!r} is not valid for {name}: "
-    choices = {"decay": DECAYS, "epsilon_form": ("algorithm1", "hat"), "bias_correction": (True, False)}
-    if key in choices:
-        if value not in choices[key]:
-            raise ValueError(bad + f"use one of {', '.join(map(str, choices[key]))}")
+    if key in CHOICES:
+        if value not in CHOICES[key]:
+            raise ValueError(bad + f"use one of {', '.join(map(str, CHOICES[key]))}")
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value):

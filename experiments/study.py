@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,24 +104,35 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """What could have been done instead; its effect on an arm's matched runs is measured.
+
+    Attributes:
+        name: the alternative in words.
+        arm: the arm whose matched runs it changes.
+        options: the problem options it changes.
+        settings: the optimizer settings it changes.
+    """
+
+    name: str
+    arm: str
+    options: Settings = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Departure:
-    """A choice the paper leaves open, or that we make differently, and how its effect is measured.
+    """A choice that the paper leaves open, or that we make differently.
 
     Attributes:
         choice: what we do.
         reason: why.
-        arm: the arm whose matched runs the alternative changes, or "" when nothing is measured.
-        alternative: what is tried instead, in words.
-        options: the problem options the alternative changes.
-        settings: the optimizer settings the alternative changes.
+        alternatives: what is tried instead; none where there is nothing to measure.
     """
 
     choice: str
     reason: str
-    arm: str = ""
-    alternative: str = ""
-    options: Settings = field(default_factory=dict)
-    settings: Settings = field(default_factory=dict)
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +242,7 @@ class Entry:
     Attributes:
         role: "matched", "tuned", "tuning", "fit" or "departure".
         arm: name of the arm.
-        trial: groups the seeds of one setting: its text, or the departure's alternative.
+        trial: groups the seeds of one setting: its text, or the alternative's name.
         run: the run.
     """
 
@@ -272,7 +284,11 @@ MAX_ROUNDS = 12  # a grid that still grows after this is reported as being on it
 
 
 def plan(
-    study: Study, profile_name: str, data: str, records: Records, protocols: Iterable[str] = PROTOCOLS
+    study: Study,
+    profile_name: str,
+    data: str,
+    records: Records,
+    protocols: Iterable[str] = PROTOCOLS,
 ) -> Plan:
     """The runs that `study` needs at a profile, given the records that exist.
 
@@ -300,7 +316,9 @@ def plan(
     return Plan(tuple(entries), later, grid, selected, on_edge)
 
 
-def _seeds(study: Study, arm: Arm, settings: Settings, profile: Profile, data: str, role: str):
+def _seeds(
+    study: Study, arm: Arm, settings: Settings, profile: Profile, data: str, role: str
+) -> Iterator[Entry]:
     for seed in range(profile.seeds):
         run = study.run(arm, settings, profile=profile, data=data, seed=seed)
         yield Entry(role, arm.name, describe(settings), run)
@@ -314,61 +332,57 @@ def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
             for settings in combinations(arm.fit):
                 run = study.run(arm, settings, profile=profile, data=data, seed=seed)
                 yield Entry("fit", arm.name, describe(settings), run)
-    for departure in study.departures:
-        if not departure.arm:
-            continue
-        arm = study.arm(departure.arm)
-        settings = {**arm.matched, **departure.settings}
+    for alternative in (a for departure in study.departures for a in departure.alternatives):
+        arm = study.arm(alternative.arm)
+        settings = {**arm.matched, **alternative.settings}
         for seed in range(profile.fit_seeds):
             run = study.run(
-                arm, settings, profile=profile, data=data, seed=seed, options=departure.options
+                arm, settings, profile=profile, data=data, seed=seed, options=alternative.options
             )
-            yield Entry("departure", arm.name, departure.alternative, run)
+            yield Entry("departure", arm.name, alternative.name, run)
 
 
-def _tuning(study: Study, profile: Profile, data: str, records: Records):
-    """The trials of the tuning grid, and what they select once they are all there."""
-    density = profile.points_per_decade
-    centre = {arm.name: round(density * math.log10(arm.tune["learning_rate"])) for arm in study.arms}
-    half = profile.window // 2
-    window = {name: (k - half, k - half + profile.window - 1) for name, k in centre.items()}
-    while True:
-        entries, best = [], {}
+def _tuning(
+    study: Study, profile: Profile, data: str, records: Records
+) -> tuple[list[Entry], dict[str, tuple[float, ...]], dict[str, Settings], tuple[str, ...]]:
+    """The trials, the grid, and, once all trials have records, the selection and its edges."""
+    density, half = profile.points_per_decade, profile.window // 2
+    window = {}
+    for arm in study.arms:
+        low = round(density * math.log10(arm.tune["learning_rate"])) - half
+        window[arm.name] = (low, low + profile.window - 1)
+    for round_number in range(MAX_ROUNDS + 1):
+        entries: list[Entry] = []
+        best: dict[str, tuple[float, int, Settings]] = {}
         complete = True
         for arm in study.arms:
-            scores: dict[tuple[int, str], tuple[float, Settings]] = {}
-            for k in range(window[arm.name][0], window[arm.name][1] + 1):
-                others = {key: v for key, v in arm.tune.items() if key != "learning_rate"}
-                for other in combinations(others):
-                    settings = {"learning_rate": lattice(k, density), **other}
-                    runs = [
-                        study.run(arm, settings, profile=profile, data=data, seed=FIRST_TUNING_SEED + i)
-                        for i in range(profile.tuning_seeds)
-                    ]
-                    trial = describe(settings)
-                    entries += [Entry("tuning", arm.name, trial, run) for run in runs]
-                    costs = [final_cost(records.get(run.id)) for run in runs]
-                    if None in costs:
-                        complete = False
-                    else:
-                        scores[k, trial] = (sum(costs) / len(costs), settings)
-            if complete:
-                (k, _), (_, settings) = min(scores.items(), key=lambda item: item[1][0])
-                best[arm.name] = (k, settings)
-        grid = {
-            name: tuple(lattice(k, density) for k in range(low, high + 1))
-            for name, (low, high) in window.items()
-        }
+            low, high = window[arm.name]
+            others = combinations({k: v for k, v in arm.tune.items() if k != "learning_rate"})
+            for k, other in itertools.product(range(low, high + 1), others):
+                settings = {"learning_rate": lattice(k, density), **other}
+                costs = []
+                for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.tuning_seeds):
+                    run = study.run(arm, settings, profile=profile, data=data, seed=seed)
+                    entries.append(Entry("tuning", arm.name, describe(settings), run))
+                    costs.append(final_cost(records.get(run.id)))
+                done = [cost for cost in costs if cost is not None]
+                complete &= len(done) == len(costs)
+                score = sum(done) / len(costs)
+                if arm.name not in best or score < best[arm.name][0]:
+                    best[arm.name] = (score, k, settings)
         if not complete:
-            return entries, grid, {}, ()
-        on_edge = tuple(name for name, (k, _) in best.items() if k in window[name])
-        rounds = window[study.arms[0].name][1] - window[study.arms[0].name][0] + 1 - profile.window
-        if not on_edge or rounds >= MAX_ROUNDS:
-            selected = {name: settings for name, (_, settings) in best.items()}
-            return entries, grid, selected, on_edge
+            best = {}
+        on_edge = tuple(name for name, (_, k, _) in best.items() if k in window[name])
+        if not on_edge or round_number == MAX_ROUNDS:
+            break
         for name, (low, high) in window.items():
-            k = best[name][0]
+            k = best[name][1]
             window[name] = (low - 1, high) if k - low < high - k else (low, high + 1)
+    grid = {
+        name: tuple(lattice(k, density) for k in range(low, high + 1))
+        for name, (low, high) in window.items()
+    }
+    return entries, grid, {name: settings for name, (_, _, settings) in best.items()}, on_edge
 
 
 def lattice(k: int, points_per_decade: int) -> float:

@@ -37,12 +37,17 @@ class Problem:
 
 
 def mnist_logistic_regression(
-    data: str, seed: int, *, l2: float = 0.0, train_examples: int = 50_000
+    data: str,
+    seed: int,
+    *,
+    l2: float = 0.0,
+    train_examples: int = 60_000,
+    initial_stddev: float = 0.0,
 ) -> Problem:
     """L2-regularised multinomial logistic regression on the 784 pixels (Section 6.1)."""
     from experiments.problems.logistic_regression import mnist
 
-    return mnist(data, l2=l2, train_examples=train_examples)
+    return mnist(data, seed, l2=l2, train_examples=train_examples, initial_stddev=initial_stddev)
 
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {

@@ -6,11 +6,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from experiments.problems import Problem, mnist as mnist_data
+from experiments.problems import Problem
+from experiments.problems import mnist as mnist_data
 
 
-def mnist(data: str, *, l2: float, train_examples: int) -> Problem:
-    """Ten classes from 784 pixels in [0, 1]; weights and biases start at zero.
+def mnist(
+    data: str, seed: int, *, l2: float, train_examples: int, initial_stddev: float
+) -> Problem:
+    """Ten classes from 784 pixels in [0, 1]; weights start at N(0, initial_stddev^2), biases at 0.
 
     The cost is the cross-entropy in nats; the penalty is l2/2 times the squared norm of the
     weights (not of the biases), so that its gradient is `l2 * weights`.
@@ -20,11 +23,12 @@ def mnist(data: str, *, l2: float, train_examples: int) -> Problem:
         raise ValueError(
             f"train_examples={train_examples} is not valid: use 1 to {len(arrays.x_train)}"
         )
+    weights = keras.initializers.RandomNormal(stddev=initial_stddev, seed=seed)
     model = keras.Sequential(
         [
             keras.Input((784,), dtype="uint8"),
             keras.layers.Rescaling(1 / 255),
-            keras.layers.Dense(10, kernel_initializer="zeros"),
+            keras.layers.Dense(10, kernel_initializer=weights),
         ]
     )
     kernel = model.trainable_variables[0]
