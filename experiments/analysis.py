@@ -118,8 +118,8 @@ class Results:
             row["rms"], row["largest"] = distance(self.study.panel, row["arm"], curve)
         return pd.DataFrame(rows.values())
 
-    def fit(self) -> pd.DataFrame:
-        """The settings tried to match the paper's curves, best first within each arm."""
+    def fit(self, best: int | None = None) -> pd.DataFrame:
+        """The settings tried to match the paper's curves, nearest first; the `best` of each arm."""
         trials = self.trials("fit")
         if trials.empty:
             return trials
@@ -128,7 +128,9 @@ class Results:
             all(row[key] == value for key, value in matched[row["arm"]].items())
             for row in trials.to_dict("records")
         ]
-        return trials.sort_values(["arm", "rms"]).reset_index(drop=True)
+        columns = ["arm", "trial", "seeds", "rms", "largest", "final_cost", "chosen"]
+        trials = trials.sort_values(["arm", "rms"])[columns]
+        return trials.groupby("arm").head(best or len(trials)).reset_index(drop=True)
 
     def selected(self) -> pd.DataFrame:
         """The settings of each arm under both protocols, with the number of trials."""

@@ -87,7 +87,7 @@ class Verdict:
             return ""
         if not np.isfinite(self.value):
             return self.reason or "diverged"
-        text = f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}], n = {self.n}"
+        text = f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}], n = {self.n}"
         return f"{text}; {self.reason}" if self.reason else text
 
 
@@ -200,7 +200,7 @@ def rows(results: Iterable[Results]) -> list[dict[str, str]]:
             }
             for protocol in PROTOCOLS:
                 verdict = verdicts[claim.id, protocol]
-                row[protocol] = verdict.verdict or "-"
+                row[protocol] = verdict.verdict
                 row[f"{protocol}_numbers"] = verdict.numbers
             table.append(row)
     return table

@@ -1,685 +1,172 @@
-"""The report: self-contained HTML pages that open offline, from verdicts, figures and notebooks.
-
-Every page carries its style and its pictures in itself, runs no script and loads nothing: its
-formulas are MathML, and a content security policy in the page says so to the browser. The pages
-are a function of the arguments alone; no clock is read.
-"""
+"""Make the pages: the HTML report of a profile, and the committed pages of the published one."""
 
 from __future__ import annotations
 
-import base64
-import html
-import os
-import re
-import struct
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from html.parser import HTMLParser
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from nbformat import NotebookNode
-
-# A symbol and words beside the colour: no verdict depends on seeing colours.
-VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
-PROTOCOLS = ("matched", "tuned")
-
-_NUMBER = r"[-−+±]?[\d.,]*\d(e[-−+]?\d+)?\s?%?|[-−+]?(inf|nan|∞)|NaN|None|[-–—]?"
-_TEMPLATES = Path(__file__).parent / "templates"
-_REQUIRED = {"claim", "section", *PROTOCOLS}
-_OPTIONAL = {"id", "quotation", "page", *(f"{protocol}_numbers" for protocol in PROTOCOLS)}
-
-
-@dataclass(frozen=True)
-class Page:
-    """An executed notebook, to become `<name>.html`.
-
-    Attributes:
-        name: the file's name without its ending.
-        notebook: the executed notebook; its first heading is the page's title.
-        label: the page's name in the navigation bar, by default made from `name`.
-        root: the folder that images in the notebook's text are relative to.
-    """
-
-    name: str
-    notebook: NotebookNode
-    label: str = ""
-    root: Path | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses a name that cannot be a file's, or that is the overview's."""
-        if not re.fullmatch(r"[\w-][\w.-]*", self.name) or self.name == "index":
-            raise ValueError(f"{self.name!r} cannot be the name of a page")
-
-    @classmethod
-    def read(cls, path: Path, *, label: str = "") -> Page:
-        """The page of an executed notebook on disk."""
-        import nbformat
-
-        return cls(path.stem, nbformat.read(path, as_version=4), label, path.parent)
-
-    @property
-    def href(self) -> str:
-        """The address of the page, seen from its neighbours."""
-        return f"{self.name}.html"
-
-    @property
-    def short(self) -> str:
-        """The page's name in the navigation bar."""
-        words = re.sub(r"^\d+[_-]", "", self.name).replace("_", " ").strip()
-        return self.label or words[:1].upper() + words[1:]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A headline figure for the overview.
-
-    Attributes:
-        png: the picture.
-        caption: one or two sentences of plain text below it.
-        page: the name of the page it comes from, if any.
-        alt: what the picture shows, for who cannot see it; by default the caption.
-    """
-
-    png: bytes
-    caption: str
-    page: str | None = None
-    alt: str = ""
-
-
-def build(
-    out: Path,
-    *,
-    title: str,
-    summary: str,
-    verdicts: Sequence[Mapping[str, object]],
-    pages: Sequence[Page],
-    figures: Sequence[Figure] = (),
-    provenance: Mapping[str, object] | None = None,
-    banner: str | None = None,
-    note: str | None = None,
-) -> Path:
-    """Writes the report and returns the path of its overview, `out/index.html`.
-
-    Nothing is written unless every page can be rendered; each file appears in one step. Other
-    files in `out` are left alone.
-
-    Args:
-        out: the folder, made if missing.
-        title: the project's name, plain text.
-        summary: one paragraph, Markdown with formulas; HTML in it is shown, not obeyed.
-        verdicts: a row per claim: `claim`, `section`, `matched` and `tuned` (each one of
-            `VERDICTS`); optional: `id`, `quotation`, `page` (a page's name, to link to),
-            `matched_numbers` and `tuned_numbers` (a line or several). All plain text.
-        pages: the executed notebooks, in order.
-        figures: headline figures for the overview.
-        provenance: what the results come from, by name; shown in order.
-        banner: a loud line on every page, such as that the data are stand-ins.
-        note: a quiet line on every page, such as the profile.
-
-    Raises:
-        ValueError: a row, a page's name or a link to a page makes no sense; a notebook was not
-            executed, holds an error, a formula that cannot be converted, or anything that would
-            be loaded or run when the page opens.
-
-    Warns:
-        UserWarning: a picture has no description (`alt` or `caption` in the metadata of its cell
-            or output); the heading above it stands in.
-    """
-    rendered = render(
-        title=title,
-        summary=summary,
-        verdicts=verdicts,
-        pages=pages,
-        figures=figures,
-        provenance=provenance,
-        banner=banner,
-        note=note,
-    )
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in rendered.items():
-        _write(out / name, text)
-    return out / "index.html"
-
-
-def render(
-    *,
-    title: str,
-    summary: str,
-    verdicts: Sequence[Mapping[str, object]],
-    pages: Sequence[Page],
-    figures: Sequence[Figure] = (),
-    provenance: Mapping[str, object] | None = None,
-    banner: str | None = None,
-    note: str | None = None,
-) -> dict[str, str]:
-    """The report's files, name to text; the arguments are those of `build`."""
-    names = [page.name for page in pages]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two pages have the same name: {names}")
-    environment = _environment()
-    shared = {
-        "css": _css(),
-        "title": title,
-        "banner": banner,
-        "note": note,
-        "provenance": [(key, str(value)) for key, value in (provenance or {}).items()],
-        "nav": [
-            {"href": "index.html", "label": "Overview"},
-            *({"href": page.href, "label": page.short} for page in pages),
-        ],
-    }
-    bodies = [_body(page, names) for page in pages]
-    rows = [_row(row, names) for row in verdicts]
-    files = {
-        "index.html": environment.get_template("index.html.j2").render(
-            shared,
-            **_place(shared["nav"], 0),
-            summary=_summary(summary, names),
-            verdicts=rows,
-            tally=_tally(rows),
-            figures=[_card(figure, names) for figure in figures],
-            pages=bodies,
-        )
-    }
-    for number, body in enumerate(bodies, start=1):
-        files[body["href"]] = environment.get_template("page.html.j2").render(
-            shared, **_place(shared["nav"], number), page=body
-        )
-    return files
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
-
-@cache
-def _css() -> Markup:
-    """The stylesheet, with the colours of highlighted code in light and dark."""
-    from markupsafe import Markup
-    from pygments.formatters import HtmlFormatter
-
-    def colours(style: str) -> str:
-        lines = HtmlFormatter(style=style).get_style_defs(".highlight").splitlines()
-        # The page sets the background; boxes around what the lexer does not know only distract.
-        kept = [line for line in lines if re.match(r"\.highlight \.(?!err|hll)", line)]
-        return "\n".join(re.sub(r" /\*.*?\*/", "", line) for line in kept)
-
-    own = (_TEMPLATES / "report.css").read_text(encoding="utf-8").rstrip("\n")
-    light, dark = colours("xcode"), colours("github-dark")
-    return Markup(
-        f"{own}\n@media print, (prefers-color-scheme: light) {{\n{light}\n}}\n"
-        f"@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
-    )
-
-
-def _place(nav: Any, number: int) -> dict[str, Any]:
-    """Where a page stands among the others."""
-    return {
-        "here": nav[number]["href"],
-        "previous": nav[number - 1] if number else None,
-        "following": nav[number + 1] if number + 1 < len(nav) else None,
-    }
-
-
-# --- the overview ---------------------------------------------------------------------------------
-
-
-def _row(row: Mapping[str, object], names: Sequence[str]) -> dict[str, Any]:
-    """A row of the verdict table as its template takes it."""
-    missing, unknown = _REQUIRED - set(row), set(row) - _REQUIRED - _OPTIONAL
-    if missing or unknown:
-        raise ValueError(
-            f"a verdict row lacks {sorted(missing)} and has unknown {sorted(unknown)}: {dict(row)}"
-        )
-    page = row.get("page")
-    return {
-        "id": row.get("id"),
-        "claim": row["claim"],
-        "quotation": row.get("quotation"),
-        "section": row["section"],
-        "href": _href(str(page), names) if page else None,
-        **{protocol: _result(row, protocol) for protocol in PROTOCOLS},
-    }
-
-
-def _result(row: Mapping[str, object], protocol: str) -> dict[str, Any]:
-    verdict = str(row[protocol])
-    if verdict not in VERDICTS:
-        raise ValueError(f"the verdict {verdict!r} is not one of {', '.join(VERDICTS)}")
-    numbers = row.get(f"{protocol}_numbers") or []
-    lines = numbers if isinstance(numbers, list | tuple) else [numbers]
-    return {**_badge(verdict), "numbers": [_unbroken(str(line)) for line in lines]}
-
-
-def _unbroken(line: str) -> str:
-    """The line, to be broken neither inside an interval nor around an equals sign."""
-    held = re.sub(
-        r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\N{NO-BREAK SPACE}"), line
-    )
-    return held.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
-
-
-def _badge(verdict: str) -> dict[str, str]:
-    return {
-        "verdict": verdict,
-        "symbol": VERDICTS[verdict],
-        "style": verdict.replace(" ", "-"),
-    }
-
-
-def _tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How many claims have each verdict, per protocol."""
-    tally = []
-    for protocol in PROTOCOLS:
-        found = [row[protocol]["verdict"] for row in rows]
-        counts = [
-            {**_badge(verdict), "number": found.count(verdict)}
-            for verdict in VERDICTS
-            if verdict in found
-        ]
-        tally.append({"protocol": protocol, "counts": counts})
-    return tally
-
-
-def _href(name: str, names: Sequence[str]) -> str:
-    if name not in names:
-        raise ValueError(f"{name!r} is not one of the pages: {', '.join(names) or 'none'}")
-    return f"{name}.html"
-
-
-def _summary(text: str, names: Sequence[str]) -> Markup:
-    from markupsafe import Markup
-
-    writer = _Writer(where="the summary", names=names, escape=True)
-    return Markup(writer.markdown(text))
-
-
-def _card(figure: Figure, names: Sequence[str]) -> Markup:
-    from markupsafe import Markup
-
-    caption = html.escape(figure.caption)
-    if figure.page:
-        caption += f' <a href="{_href(figure.page, names)}">More on its page</a>'
-    data = base64.b64encode(figure.png).decode("ascii")
-    picture = _picture("image/png", data, figure.alt or figure.caption)
-    return Markup(_figure(picture, caption))
-
-
-# --- a notebook's page ----------------------------------------------------------------------------
-
-
-def _body(page: Page, names: Sequence[str]) -> dict[str, Any]:
-    """A notebook as its template takes it: a title and cells of code and HTML."""
-    from markupsafe import Markup
-
-    _refuse_unexecuted(page)
-    writer = _Writer(where=page.name, names=names, root=page.root)
-    cells: list[dict[str, Any]] = []
-    for number, cell in enumerate(page.notebook.cells, start=1):
-        writer.enter(f"{page.name}: cell {number}", cell)
-        code, body = None, ""
-        if cell.cell_type == "markdown":
-            body = writer.markdown(cell.source)
-        elif cell.cell_type == "code" and cell.source.strip():
-            code = Markup(_highlight(cell.source))
-            body = _outputs(cell, writer)
-        if code or body:
-            cells.append({"number": number, "code": code, "html": Markup(body)})
-    if writer.title is None:
-        heading = Markup("<h1>{}</h1>").format(page.short)
-        cells.insert(0, {"number": 0, "code": None, "html": heading})
-    return {"href": page.href, "title": writer.title or page.short, "cells": cells}
-
-
-def _refuse_unexecuted(page: Page) -> None:
-    code = [
-        cell for cell in page.notebook.cells if cell.cell_type == "code" and cell.source.strip()
-    ]
-    if code and all(cell.execution_count is None for cell in code):
-        raise ValueError(f"{page.name}: the notebook was not executed")
-
-
-def _highlight(source: str) -> str:
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import get_lexer_by_name
-
-    return highlight(source.rstrip(), get_lexer_by_name("ipython3"), HtmlFormatter())
-
-
-def _outputs(cell: NotebookNode, writer: _Writer) -> str:
-    parts, printed = [], ""
-    for output in cell.outputs:
-        if output.output_type == "error":
-            raise ValueError(f"{writer.where}: it ended in {output.ename}: {output.evalue}")
-        if output.output_type == "stream":
-            printed += output.text if output.name == "stdout" else ""
-            continue
-        parts += [_printed(printed), _output(output, cell, writer)]
-        printed = ""
-    return "\n".join(filter(None, [*parts, _printed(printed)]))
-
-
-def _printed(text: str) -> str:
-    from nbconvert.filters import strip_ansi
-
-    text = strip_ansi(text).strip("\n")
-    return f'<pre class="printed" tabindex="0">{html.escape(text)}</pre>' if text.strip() else ""
-
-
-def _output(output: NotebookNode, cell: NotebookNode, writer: _Writer) -> str:
-    """The richest form of one output that a page without scripts can show."""
-    data = output.data
-    if any("widget" in mime for mime in data):
-        return ""  # a control without its kernel: nothing to see
-    if "text/html" in data:
-        return writer.checked(_tables(data["text/html"]))
-    if "text/markdown" in data:
-        return writer.markdown(data["text/markdown"])
-    for mime in ("image/svg+xml", "image/png", "image/jpeg"):
-        if mime in data:
-            return _output_figure(mime, data[mime], output, cell, writer)
-    if "text/latex" in data:
-        return f"<p>{writer.formula(data['text/latex'].strip().strip('$'), block=True)}</p>"
-    return _printed(data.get("text/plain", ""))
-
-
-def _output_figure(
-    mime: str, data: str, output: NotebookNode, cell: NotebookNode, writer: _Writer
-) -> str:
-    places = (output.metadata.get(mime, {}), output.metadata, cell.metadata)
-    said = {
-        key: next((str(place[key]) for place in places if place.get(key)), "")
-        for key in ("alt", "caption")
-    }
-    alt = said["alt"] or said["caption"]
-    if not alt:
-        alt = f"Figure: {writer.heading or writer.title or writer.where}"
-        warnings.warn(
-            f"{writer.where}: the figure has no description; "
-            "set 'alt' or 'caption' in the metadata of the cell",
-            stacklevel=2,
-        )
-    if mime == "image/svg+xml":
-        data = base64.b64encode(data.encode()).decode("ascii")
-    return _figure(_picture(mime, data.replace("\n", ""), alt), html.escape(said["caption"]))
-
-
-def _figure(picture: str, caption: str) -> str:
-    below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure class="wide"><div class="frame">{picture}</div>{below}</figure>'
-
-
-def _picture(mime: str, data: str, alt: str) -> str:
-    size, style = "", ""
-    if mime == "image/png":
-        width, height = _png_size(base64.b64decode(data))
-        size = f' width="{width}" height="{height}"'
-        style = ' class="panorama"' if width > 1.9 * height else ""
-    return f'<img{style} src="data:{mime};base64,{data}" alt="{html.escape(alt)}"{size}>'
-
-
-def _png_size(png: bytes) -> tuple[int, int]:
-    """The size in CSS pixels: that of the drawing if the file knows it, never above its pixels."""
-    if png[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError("a figure is not a PNG file")
-    width, height = struct.unpack(">II", png[16:24])
-    scale = 1.0
-    position = png.find(b"pHYs", 0, 4096)
-    if position > 0 and png[position + 12] == 1:
-        (per_metre,) = struct.unpack(">I", png[position + 4 : position + 8])
-        scale = min(1.0, 96 / 0.0254 / per_metre) if per_metre else 1.0
-    return round(width * scale), round(height * scale)
-
-
-def _tables(fragment: str) -> str:
-    """HTML whose tables scroll on a narrow screen and whose headers say what they head."""
-    from bs4 import BeautifulSoup
-
-    if "<table" not in fragment:
-        return fragment
-    soup = BeautifulSoup(fragment, "html.parser")
-    for style in soup.find_all("style", attrs={"scoped": True}):
-        style.decompose()  # pandas' own look
-    for table in soup.find_all("table"):
-        table.attrs.pop("border", None)
-        for header in table.find_all("th"):
-            header.attrs.setdefault("scope", "col" if header.find_parent("thead") else "row")
-        _align(table)
-        frame = soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "region"})
-        frame.attrs["aria-label"] = "Table"
-        table.wrap(frame)
-    # The frame must be the cell's own child to be laid out, so bare boxes around it go.
-    for frame in soup.find_all("div", class_="scroll"):
-        while frame.parent is not None and frame.parent.name == "div" and not frame.parent.attrs:
-            frame.parent.unwrap()
-    return str(soup).strip()
-
-
-def _align(table: Any) -> None:
-    """Marks the columns of words in a plain table, which read from the left; numbers do not."""
-    rows = [row.find_all(["th", "td"], recursive=False) for row in table.find_all("tr")]
-    cells = [cell for row in rows for cell in row]
-    if len({len(row) for row in rows}) != 1 or any(c.has_attr("colspan") for c in cells):
-        return
-    for column in zip(*rows, strict=True):
-        body = [cell.get_text(strip=True) for cell in column if cell.name == "td"]
-        if body and not all(re.fullmatch(_NUMBER, text) for text in body):
-            long = ["long"] if max(map(len, body)) > 40 else []
-            for cell in column:
-                cell["class"] = [*cell.get("class", []), "words", *long]
-
-
-# --- Markdown and formulas ------------------------------------------------------------------------
-
-
-@dataclass
-class _Writer:
-    """Turns the Markdown of one page into HTML, keeping count of its headings."""
-
-    where: str
-    names: Sequence[str]
-    root: Path | None = None
-    escape: bool = False
-    title: str | None = None
-    heading: str = ""
-    attachments: dict[str, Any] = field(default_factory=dict)
-    _level: int = 0
-    _ids: set[str] = field(default_factory=set)
-
-    def enter(self, where: str, cell: NotebookNode) -> None:
-        self.where, self.attachments = where, cell.get("attachments", {})
-
-    def markdown(self, source: str) -> str:
-        from nbconvert.filters.markdown_mistune import MarkdownWithMath
-
-        rendered = MarkdownWithMath(renderer=_renderer()(self)).render(source)
-        return self.checked(_tables(rendered)).strip()
-
-    def checked(self, fragment: str) -> str:
-        """The fragment, unless it would load or run something."""
-        found = foreign(fragment)
-        if found:
-            raise ValueError(f"{self.where}: the report is self-contained, but this has {found[0]}")
-        return fragment
-
-    def formula(self, latex: str, *, block: bool = False) -> str:
-        try:
-            mathml = to_mathml(latex, block=block)
-        except ValueError as error:
-            raise ValueError(f"{self.where}: {error}") from None
-        return f'<span class="equation" tabindex="0">{mathml}</span>' if block else mathml
-
-    def write_heading(self, text: str, level: int) -> str:
-        """A heading whose level follows the one before: one first-level heading, no gaps."""
-        plain = html.unescape(re.sub(r"<[^>]*>", "", text)).strip()
-        if level == 1 and self._level == 0:
-            self.title = plain
-        else:
-            level = min(max(2, level), max(1, self._level) + 1)
-        self._level, self.heading = level, plain
-        base = identifier = re.sub(r"\s+", "-", plain)
-        number = 1
-        while identifier in self._ids:
-            number += 1
-            identifier = f"{base}-{number}"
-        self._ids.add(identifier)
-        return f'<h{level} id="{html.escape(identifier)}">{text}</h{level}>\n'
-
-    def link(self, text: str, url: str) -> str | None:
-        """A link to a notebook leads to its page; one to another file is only its text."""
-        if re.match(r"(https?:|mailto:|#)", url):
-            return None
-        path, _, anchor = url.partition("#")
-        target = Path(path)
-        if target.suffix == ".ipynb" and target.stem in self.names:
-            anchor = f"#{anchor}" if anchor else ""
-            return f'<a href="{html.escape(target.stem + ".html" + anchor)}">{text}</a>'
-        return text
-
-
-@cache
-def _renderer() -> type:
-    """nbconvert's Markdown renderer, with formulas as MathML and links inside the report."""
-    from nbconvert.filters.markdown_mistune import IPythonRenderer
-
-    class Renderer(IPythonRenderer):
-        def __init__(self, writer: _Writer) -> None:
-            super().__init__(
-                escape=writer.escape,
-                embed_images=writer.root is not None,
-                exclude_anchor_links=True,
-                path=str(writer.root or ""),
-                attachments=writer.attachments,
-            )
-            self.writer = writer
-
-        def heading(self, text: str, level: int, **attrs: Any) -> str:
-            return self.writer.write_heading(text, level)
-
-        def link(self, text: str, url: str, title: str | None = None) -> str:
-            inside = self.writer.link(text, url)
-            return super().link(text, url, title) if inside is None else inside
-
-        def block_math(self, body: str) -> str:
-            return self.writer.formula(body, block=True)
-
-        def inline_math(self, body: str) -> str:
-            return self.writer.formula(body)
-
-        def latex_environment(self, name: str, body: str) -> str:
-            latex = f"\\begin{{{name}}}{body}\\end{{{name}}}"
-            return self.writer.formula(latex, block=True)
-
-    return Renderer
-
-
-# What the converter does not know, in words it knows.
-_SPELLINGS = (
-    (r"\\(begin|end)\{(aligned|equation\*?|gather\*?|gathered)\}", r"\\\1{align*}"),
-    (r"\\mathrm\{([A-Za-z ]+)\}", r"\\text{\1}"),
-    (r"\\arg(?![A-Za-z])", r"\\operatorname{arg}"),
+from experiments import claims, figures, notebooks, pages, webpage
+from experiments.analysis import Results
+from experiments.runtime import ROOT, build_folder
+from experiments.store import write_atomically, write_parquet
+from experiments.studies import STUDIES
+from experiments.study import PROTOCOLS, Study
+
+NOTEBOOKS = ROOT / "notebooks"
+README = ROOT / "README.md"
+TITLE = "Adam, reproduced"
+SUMMARY = (
+    "Does *Adam: A Method for Stochastic Optimization* (Kingma & Ba, arXiv 1412.6980) hold up? "
+    "Each claim is judged by a rule written before the runs, under two protocols: `matched` "
+    "(settings fitted to the paper's own curves: did the authors' runs look like this?) and "
+    "`tuned` (equal trials for every method: does the claim hold when everyone is tuned?). The "
+    "numbers are means over seeds with their 95% bootstrap interval."
+)
+CAPTION = (
+    "{section}: {title}. Solid: our mean over {n} seeds, with its 95% interval; dashed: the "
+    "paper's own curves, read off its figure."
 )
 
 
-def to_mathml(latex: str, *, block: bool = False) -> str:
-    """A formula as MathML, which browsers draw by themselves.
+def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
+    """Run the studies' notebooks at a profile, which trains what is missing, and write the report.
+
+    Returns:
+        The overview page, `<build>/<profile>/report/index.html`.
 
     Raises:
-        ValueError: the formula has a command or an environment that the converter does not know,
-            or its braces do not match.
+        notebooks.NotebookError: a notebook can't be run, or failed.
     """
-    from latex2mathml.converter import convert
-
-    spelled = latex.strip()
-    for pattern, replacement in _SPELLINGS:
-        spelled = re.sub(pattern, replacement, spelled)
-    bare = re.sub(r"\\[{}\\]", "", spelled)
-    try:
-        if bare.count("{") != bare.count("}"):
-            raise ValueError("unmatched braces")
-        mathml = convert(spelled, display="block" if block else "inline")
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"the formula {latex!r} cannot be converted: {reason}") from None
-    left = re.search(r"\\[A-Za-z]+|>&<", mathml)
-    if left:
-        what = left[0].strip("><")
-        raise ValueError(f"the formula {latex!r} cannot be converted: unknown {what}")
-    return mathml
-
-
-# --- self-containedness ---------------------------------------------------------------------------
-
-_RUNS_OR_LOADS = {"script", "iframe", "frame", "object", "embed", "link", "base", "applet"}
-_ADDRESSES = {"src", "srcset", "poster", "background", "data", "action", "formaction", "ping"}
-
-
-class _Watch(HTMLParser):
-    """Notes what a browser would load or run."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found: list[str] = []
-        self._in_style = False
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self._in_style = tag == "style"
-        if tag in _RUNS_OR_LOADS:
-            self.found.append(f"<{tag}>")
-        for name, value in attrs:
-            text = (value or "").strip()
-            if self._is_foreign(tag, name, text):
-                self.found.append(f"<{tag} {name}={text[:60]!r}>")
-
-    def _is_foreign(self, tag: str, name: str, value: str) -> bool:
-        if name.startswith("on") or value.lower().startswith("javascript:"):
-            return True
-        if name in _ADDRESSES:
-            return not value.startswith("data:")
-        if name.endswith("href") and tag not in ("a", "area"):
-            return not value.startswith(("#", "data:"))
-        return name == "style" and _loads(value)
-
-    def handle_data(self, data: str) -> None:
-        if self._in_style and _loads(data):
-            self.found.append("a style that loads a file")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in_style = False
+    folder = build_folder() / profile
+    found = [pages.results(study.name, profile, data) for study in studies]
+    executed = []
+    for name in dict.fromkeys(study.notebook for study in studies):
+        executed.append(folder / "notebooks" / f"{name}.ipynb")
+        parameters = {"profile": profile, "data": data}
+        notebooks.execute(NOTEBOOKS / f"{name}.ipynb", executed[-1], parameters)
+    stand_in = any(results.stand_in for results in found)
+    return webpage.build(
+        folder / "report",
+        title=TITLE,
+        summary=SUMMARY,
+        verdicts=[row for results in found for row in _verdict_rows(results)],
+        pages=[webpage.Page.read(path) for path in executed],
+        figures=[
+            webpage.Figure(
+                figures.png(figures.curves(results)),
+                _caption(results),
+                page=results.study.notebook,
+            )
+            for results in found
+        ],
+        provenance=_provenance(found),
+        banner="Made from STAND-IN DATA, not from the paper's data sets: no claim is tested."
+        if stand_in
+        else None,
+        note=None if profile == "published" else _note(profile),
+    )
 
 
-def _loads(style: str) -> bool:
-    return bool(re.search(r"@import|url\(\s*['\"]?(?!data:|#)", style, re.IGNORECASE))
+def _note(profile: str) -> str:
+    return {
+        "smoke": "Profile smoke: seconds of training, to test the machinery. Nothing is concluded.",
+        "quick": "Profile quick: few seeds and a coarse grid. The published report uses profile "
+        "paper.",
+        "paper": "Profile paper: the paper's sizes and epochs, trained on this machine.",
+    }[profile]
 
 
-def foreign(text: str) -> list[str]:
-    """What a browser that opens this HTML would load from elsewhere or run; empty when nothing."""
-    watch = _Watch()
-    watch.feed(text)
-    watch.close()
-    return watch.found
+def _caption(results: Results) -> str:
+    study = results.study
+    n = study.profile(results.profile).seeds
+    return CAPTION.format(section=study.section, title=study.title, n=n)
+
+
+def _provenance(found: Iterable[Results]) -> dict[str, str]:
+    """Where the results come from; values that all studies share stand once."""
+    rows: dict[str, list[str]] = {}
+    for results in found:
+        for key, value in pages.origin(results).items():
+            rows.setdefault(key, []).append(value)
+    return {key: " | ".join(dict.fromkeys(values)) for key, values in rows.items()}
+
+
+def _verdict_rows(results: Results) -> list[dict[str, str]]:
+    rows = []
+    for row in claims.rows([results]):
+        shown = {
+            "id": row["id"],
+            "claim": row["reading"],
+            "section": row["section"],
+            "page": results.study.notebook,
+            **{key: row[key] for p in PROTOCOLS for key in (p, f"{p}_numbers")},
+        }
+        if row["source"] == "text":
+            shown["quotation"] = row["quote"]
+        rows.append(shown)
+    return rows
+
+
+def publish(study: Study) -> Path:
+    """Write the complete `paper` records of a study, trained here, to `results/`.
+
+    Raises:
+        ValueError: runs are missing, or the data are not the real ones.
+    """
+    found = pages.existing(study, pages.PUBLISHED_PROFILE, "real")
+    missing = len(found.plan.missing(found.records)) + found.plan.later
+    if missing:
+        raise ValueError(
+            f"{study.name}: at least {missing} runs are missing; "
+            f"`adam-study run {study.name} --profile paper` trains them"
+        )
+    records = [found.records.get(run.id) for run in found.plan.runs()]
+    path = pages.published_file(study)
+    write_parquet(path, [record for record in records if record])
+    return path
+
+
+def publish_pages() -> list[Path]:
+    """Rewrite every committed page from `results/`: notebooks, the README's table and figures."""
+    import nbformat
+
+    studies = [study for study in STUDIES.values() if pages.published_file(study).exists()]
+    written = []
+    for name in dict.fromkeys(study.notebook for study in studies):
+        source = NOTEBOOKS / f"{name}.ipynb"
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / source.name
+            notebooks.execute(source, output, {"profile": "published"})
+            executed = nbformat.read(output, as_version=4)
+            notebooks.save(notebooks.canonical(executed), source)
+        written.append(source)
+    found = [pages.published(study) for study in studies]
+    for results in found:
+        path = pages.RESULTS / f"{results.study.name}.png"
+        write_atomically(path, figures.png(figures.curves(results)))
+        written.append(path)
+    write_atomically(README, readme(README.read_text(), found).encode())
+    return [*written, README]
+
+
+def readme(text: str, found: Iterable[Results]) -> str:
+    """The README with its verdict table made anew."""
+    lines = [
+        "| Section | Statement | Paper | matched | tuned |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in claims.rows(found):
+        cells = [
+            f"**{row[p]}**<br>{row[f'{p}_numbers']}".removesuffix("<br>") if row[p] else "-"
+            for p in PROTOCOLS
+        ]
+        lines.append(
+            "| " + " | ".join((row["section"], row["reading"], row["paper"], *cells)) + " |"
+        )
+    table = "\n".join(lines)
+    start, end = "<!-- verdicts -->", "<!-- end of verdicts -->"
+    if start not in text or end not in text:
+        raise ValueError(f"{README.name} lacks the lines {start} and {end}; restore them")
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{table}\n{end}{after}"

@@ -16,6 +16,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def build_folder() -> Path:
+    """Where everything that commands make goes: `ADAM_TF_BUILD`, or `build` in the checkout."""
+    return Path(os.environ.get("ADAM_TF_BUILD") or ROOT / "build").expanduser()
+
+
 @functools.cache
 def configure(threads: int = 1) -> None:
     """Import TensorFlow in deterministic mode, quietly, with `threads` per process.

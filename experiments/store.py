@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.runtime import build_folder
 from experiments.study import config_id
 
 FORMAT = 1
@@ -183,6 +184,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+
+
+def local_store() -> Store:
+    """The records trained here."""
+    return Store(build_folder() / "records")
 
 
 class Published:

@@ -176,6 +176,7 @@ class Study:
         panel: the figure's panel in `paper/curves.csv`.
         axes: limits of the paper's figure: ((x0, x1), (y0, y1)).
         departures: the table of choices.
+        notebook: the page that shows it, a file of `notebooks/` without its ending.
         step_ms: milliseconds per step on the reference machine (2 cores), for time estimates
             until there are records to measure them by.
     """
@@ -192,6 +193,7 @@ class Study:
     panel: str
     axes: tuple[tuple[float, float], tuple[float, float]]
     departures: tuple[Departure, ...]
+    notebook: str
     step_ms: float
 
     def arm(self, name: str) -> Arm:

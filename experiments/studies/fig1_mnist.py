@@ -132,5 +132,6 @@ STUDY = Study(
         ),
         Departure("46 passes.", "The axis of the figure ends at 45; its first pass is 0."),
     ),
+    notebook="01_fig1_logistic_regression",
     step_ms=0.2,
 )

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from experiments import report
-from experiments.report import Figure, Page, build, render, to_mathml
+from experiments import webpage
+from experiments.webpage import Figure, Page, build, render, to_mathml
 
 
 def png(width: int = 4, height: int = 2, dpi: int | None = None) -> bytes:
@@ -222,7 +222,7 @@ def test_a_formula_that_would_be_drawn_wrong_is_refused(latex, message):
 
 def test_verdicts_have_words_symbols_and_numbers(files, parsed):
     index = files["index.html"]
-    for verdict, symbol in report.VERDICTS.items():
+    for verdict, symbol in webpage.VERDICTS.items():
         style = verdict.replace(" ", "-")
         badge = f'class="badge {style}"><span aria-hidden="true">{symbol} </span>'
         assert f"{badge}{verdict}</span>" in index
@@ -359,7 +359,7 @@ def test_controls_without_a_kernel_leave_nothing():
 
 
 def test_colours_of_text_meet_wcag_aa():
-    css = (Path(report.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    css = (Path(webpage.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w{6});", part)) for part in re.split("@media", css)[:2]
     )

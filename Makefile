@@ -1,0 +1,71 @@
+# Reproduce the experiments of the Adam paper. `make` alone lists the targets.
+
+PROFILE ?= quick
+DATA ?= auto
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+STUDY := $(BIN)/python -m experiments
+
+# DATA is auto, real, stand-in, or a folder that holds the data sets.
+ifeq ($(filter auto real stand-in,$(DATA)),)
+export ADAM_TF_DATA := $(abspath $(DATA))
+override DATA := real
+endif
+
+# A virtual environment or PYTHONPATH of the caller must not leak into ours.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+export PYTHONNOUSERSITE := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env reproduce test lint notebooks report lab bench clean
+
+help:  ## list the targets and variables
+	@echo "Adam, reproduced. Targets:"
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' \
+	  2>/dev/null || sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@echo "Variables:"
+	@echo "  PROFILE=smoke|quick|paper  how much to train (now $(PROFILE))"
+	@echo "  DATA=auto|real|stand-in|FOLDER  where the data come from (now $(DATA))"
+	@echo "  PYTHON=...  a Python 3.11 or newer for the environment (now $(PYTHON))"
+
+env: $(VENV)/ready  ## make the environment in .venv from requirements.lock
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is `$(PYTHON) -V 2>&1`; Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+reproduce: env  ## get the data, train what is missing, run the notebooks, judge, report
+	@$(STUDY) run --profile $(PROFILE) --data $(DATA)
+	@$(STUDY) report --profile $(PROFILE) --data $(DATA)
+
+test: lint  ## lint, types and the whole test suite
+	$(BIN)/python -m pytest
+
+lint: env  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: env  ## rewrite the notebooks and the README's table from results/
+	@$(STUDY) notebooks
+
+report: env  ## rebuild the report; PROFILE=published shows the published records
+	@$(STUDY) report --profile $(PROFILE) --data $(DATA)
+
+lab: env  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+bench: env  ## time training steps and optimizer updates
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/optimizer_step.py
+
+clean:  ## remove build/ (records and reports made here) and caches; keeps .venv and results/
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

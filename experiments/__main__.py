@@ -1,0 +1,454 @@
+"""The command line: `python -m experiments`.
+
+Imports are late: `--help`, `list` and `plan` answer at once, and nothing but training starts
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from experiments import studies
+from experiments.check import known
+from experiments.study import PROTOCOLS, Plan, Study
+
+if TYPE_CHECKING:
+    from experiments.analysis import Results
+    from experiments.store import Store
+
+PROFILES = ("smoke", "quick", "paper")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (interrupted)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and not arguments[0].startswith("-"):
+            known("command", arguments[0], COMMANDS)
+        options = _parser().parse_args(arguments)
+        return options.function(options) or 0
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are kept, the same command goes on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except (ValueError, KeyError) as error:
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"adam-study: {text}", file=sys.stderr)
+        from experiments.notebooks import NotebookFailed
+
+        return 1 if isinstance(error, NotebookFailed) else 2
+    except OSError as error:
+        print(f"adam-study: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="adam-study",
+        description="Reproduce the experiments of the Adam paper (arXiv 1412.6980).",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (function, help_text, arguments) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=help_text, description=help_text, allow_abbrev=False
+        )
+        command.set_defaults(function=function)
+        for argument in arguments:
+            flags, settings = ARGUMENTS[argument]
+            command.add_argument(*flags, **settings)
+    return parser
+
+
+def _studies(options: argparse.Namespace) -> list[Study]:
+    return [studies.get(name) for name in options.studies or studies.STUDIES]
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = _console()
+    console.print(Text(title, style="bold"))
+    console.print(table)
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def list_command(options: argparse.Namespace) -> None:
+    """Print the studies."""
+    rows = []
+    for study in studies.STUDIES.values():
+        arms = ", ".join(arm.name for arm in study.arms)
+        rows.append((study.name, study.section, study.title, arms))
+    _table("Studies", ("study", "of the paper", "what", "arms"), rows)
+    print(f"profiles: {', '.join(PROFILES)}; protocols: {', '.join(PROTOCOLS)}")
+
+
+def plan_command(options: argparse.Namespace) -> None:
+    """Print what a run would train, and how long that may take."""
+    from experiments import execution
+    from experiments.problems import files
+    from experiments.store import local_store
+
+    store, report = local_store(), []
+    workers = options.workers or execution.default_workers()
+    for study in _studies(options):
+        study.profile(options.profile)
+        choice = files.choose(study.data_set, options.data, download=False)
+        plan = execution.studies.plan(
+            study, options.profile, choice.kind, store, _protocols(options)
+        )
+        report.append(_planned(study, plan, store, workers, choice))
+    if options.json:
+        print(json.dumps(report, indent=1))
+        return
+    for entry in report:
+        rows = [
+            (role, str(counts["runs"]), str(counts["done"]), str(counts["runs"] - counts["done"]))
+            for role, counts in entry["roles"].items()
+        ]
+        title = f"{entry['study']}, profile {options.profile}, {entry['data']}"
+        _table(title, ("for", "runs", "done", "missing"), rows)
+        if entry["later"]:
+            print(f"and {entry['later']} runs of the tuned settings once tuning is done;")
+            print("a grid whose best rate is at its end grows, which adds trials")
+        print(f"about {_duration(entry['seconds'])} on {workers} processes ({entry['basis']})")
+    _report_damage(store)
+
+
+def _planned(study: Study, plan: Plan, store: Store, workers: int, choice: Any) -> dict[str, Any]:
+    roles = {}
+    for role in dict.fromkeys(entry.role for entry in plan.entries):
+        runs = plan.runs(role)
+        roles[role] = {"runs": len(runs), "done": len(runs) - len(plan.missing(store, role))}
+    missing = plan.missing(store)
+    seconds, basis = estimate(study, plan, store)
+    return {
+        "study": study.name,
+        "data": choice.kind + (f" ({choice.reason})" if choice.reason else ""),
+        "roles": roles,
+        "missing": len(missing),
+        "later": plan.later,
+        "seconds": round(seconds * (len(missing) + plan.later) / workers, 1),
+        "basis": basis,
+    }
+
+
+def estimate(study: Study, plan: Plan, store: Store) -> tuple[float, str]:
+    """Seconds that one run of the plan takes, and what that is based on."""
+    import statistics
+
+    runs = plan.runs()
+    records = [record for run in runs if (record := store.get(run.id)) is not None]
+    if records:
+        seconds = [record["manifest"]["wall_seconds"] for record in records]
+        return statistics.median(seconds), f"from {len(records)} runs measured here"
+    run = runs[0]
+    steps = run.epochs * (run.options["train_examples"] // run.batch_size)
+    return 0.6 + steps * study.step_ms / 1000, "from a machine with 2 cores"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Train what is missing."""
+    if options.set or options.arm:
+        return try_command(options)
+    from experiments import execution
+    from experiments.problems import files
+    from experiments.store import local_store
+
+    chosen = _studies(options)
+    for study in chosen:
+        study.profile(options.profile)
+    store = local_store()
+    for study in chosen:
+        choice = files.choose(study.data_set, options.data)
+        _announce(choice)
+        plan = execution.complete(
+            study,
+            options.profile,
+            choice.kind,
+            store,
+            protocols=_protocols(options),
+            engine=options.engine,
+            workers=options.workers,
+        )
+        done = len(plan.runs()) - len(plan.missing(store))
+        print(f"{study.name}: {done} runs done at profile {options.profile}, in {store.path}")
+        if plan.on_edge:
+            print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
+    _report_damage(store)
+    return 0
+
+
+def try_command(options: argparse.Namespace) -> int:
+    """Train one arm with settings of one's own, starting from its matched ones."""
+    from experiments import execution
+    from experiments.problems import files
+    from experiments.store import local_store
+
+    if len(options.studies) != 1 or not options.arm:
+        raise ValueError("--arm and --set try settings: give one study, one --arm and --set K=V")
+    study = studies.get(options.studies[0])
+    profile, arm = study.profile(options.profile), study.arm(options.arm)
+    settings = {**arm.matched, **dict(_setting(text) for text in options.set)}
+    choice = files.choose(study.data_set, options.data)
+    runs = [
+        study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)
+        for seed in range(profile.seeds)
+    ]
+    _announce(choice)
+    store = local_store()
+    store.check_writable()
+    known("engine", options.engine, execution.ENGINES)
+    workers = options.workers or min(execution.default_workers(), len(runs))
+    with execution.ENGINES[options.engine](store.path, workers) as train_all:
+        for result in train_all(runs):
+            end = "diverged" if result.final_cost is None else f"{result.final_cost:.4f}"
+            print(f"{arm.name} seed {result.run.seed}: training cost of the last pass {end}")
+    print(f"{arm.name} with {execution.studies.describe(settings)}; records in {store.path}")
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set {text!r} is not valid: write NAME=VALUE, as in beta_1=0.8")
+    words = {"true": True, "false": False}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            pass
+    return name, value
+
+
+def _protocols(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.protocol == "both":
+        return PROTOCOLS
+    return (known("protocol", options.protocol, (*PROTOCOLS, "both")),)
+
+
+def _announce(choice: Any) -> None:
+    if choice.kind.endswith("stand-in"):
+        print(f"STAND-IN DATA ({choice.kind}): {choice.reason}", file=sys.stderr)
+        print("No claim is tested on stand-in data.", file=sys.stderr)
+
+
+def _report_damage(store: Store) -> None:
+    for line in store.damaged:
+        print(f"adam-study: {line}", file=sys.stderr)
+
+
+def claims_command(options: argparse.Namespace) -> None:
+    """Print the verdicts from the records that exist."""
+    from experiments import claims, pages
+
+    results = [pages.existing(study, options.profile, options.data) for study in _studies(options)]
+    if options.json:
+        print(json.dumps(claims.rows(results), indent=1, ensure_ascii=False))
+    else:
+        print_verdicts(results)
+
+
+def print_verdicts(results: Sequence[Results]) -> None:
+    """The verdict table in the terminal."""
+    from experiments import claims
+
+    for result in results:
+        rows = [
+            (
+                row["section"],
+                row["reading"],
+                row["paper"],
+                *(f"{row[p]}\n{row[f'{p}_numbers']}".strip() or "-" for p in PROTOCOLS),
+            )
+            for row in claims.rows([result])
+        ]
+        columns = ("section", "statement", "paper", *PROTOCOLS)
+        _table(f"{result.study.name}: {result.label}", columns, rows)
+
+
+def report_command(options: argparse.Namespace) -> None:
+    """Run the notebooks and build the HTML report."""
+    from experiments import pages, report
+
+    chosen = _studies(options)
+    for study in chosen:
+        known("profile", options.profile, (*study.profiles, "published"))
+    index = report.build(chosen, options.profile, options.data)
+    print_verdicts([pages.existing(study, options.profile, options.data) for study in chosen])
+    print(f"report: {index}")
+
+
+def notebooks_command(options: argparse.Namespace) -> None:
+    """Write the notebooks, figures and README table that show the published records."""
+    from experiments import report
+
+    for path in report.publish_pages():
+        print(path)
+
+
+def publish_command(options: argparse.Namespace) -> None:
+    """Publish the complete records of studies under results/."""
+    from experiments import report
+
+    for study in _studies(options):
+        print(report.publish(study))
+
+
+def data_command(options: argparse.Namespace) -> int:
+    """Show, fetch or verify the data sets."""
+    from experiments.problems import files
+
+    known("action", options.action, ("status", "fetch", "verify"))
+    names = [known("data set", name, files.DATASETS) for name in options.names or files.DATASETS]
+    print(f"data folder: {files.root()}")
+    complete = True
+    for name in names:
+        if options.action == "fetch":
+            files.fetch(name)
+        if options.action in ("fetch", "verify"):
+            files.verify(name)
+            print(f"{name}: all files are there and their SHA-256 is right")
+            continue
+        for status in files.status(name):
+            print(f"{name}: {status.path.name}: {status.state}")
+        complete &= files.available(name)
+    if not complete:
+        print("`adam-study data fetch` downloads what is missing")
+    return 0
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """Print what a bug report needs, and whether anything is wrong."""
+    from experiments import doctor
+
+    return doctor.report()
+
+
+Command = tuple[Callable[[argparse.Namespace], Any], str, tuple[str, ...]]
+COMMON = ("studies", "profile", "data")
+COMMANDS: dict[str, Command] = {
+    "list": (list_command, "the studies", ()),
+    "plan": (
+        plan_command,
+        "what a run would train, what is done, and how long the rest may take",
+        (*COMMON, "protocol", "workers", "json"),
+    ),
+    "run": (
+        run_command,
+        "train what is missing; with --arm and --set, try settings of your own",
+        (*COMMON, "protocol", "engine", "workers", "arm", "set"),
+    ),
+    "claims": (claims_command, "the verdicts", ("studies", "shown_profile", "data", "json")),
+    "report": (
+        report_command,
+        "run the notebooks and build the HTML report; trains what is missing",
+        ("studies", "report_profile", "data"),
+    ),
+    "publish": (publish_command, "publish complete paper records under results/", ("studies",)),
+    "notebooks": (notebooks_command, "rewrite notebooks and README from results/", ()),
+    "data": (data_command, "show, fetch or verify the data sets", ("action", "names")),
+    "doctor": (doctor_command, "versions, devices, data, kernel", ()),
+}
+ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "studies": (
+        ("studies",),
+        {"nargs": "*", "metavar": "STUDY", "help": "studies by name (default: all)"},
+    ),
+    "profile": (
+        ("--profile",),
+        {"default": "quick", "help": "smoke, quick (default) or paper"},
+    ),
+    "shown_profile": (
+        ("--profile",),
+        {"default": "published", "help": "published (default), smoke, quick or paper"},
+    ),
+    "report_profile": (
+        ("--profile",),
+        {"default": "quick", "help": "smoke, quick (default), paper or published"},
+    ),
+    "data": (
+        ("--data",),
+        {
+            "default": "auto",
+            "help": "auto (default: real data, stand-ins without a network), real or stand-in",
+        },
+    ),
+    "protocol": (
+        ("--protocol",),
+        {"default": "both", "help": "matched, tuned or both (default)"},
+    ),
+    "engine": (
+        ("--engine",),
+        {"default": "processes", "help": "processes (default) or serial"},
+    ),
+    "workers": (
+        ("--workers",),
+        {"type": int, "metavar": "N", "help": "processes to use (default: one per core)"},
+    ),
+    "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
+    "set": (
+        ("--set",),
+        {
+            "action": "append",
+            "default": [],
+            "metavar": "K=V",
+            "help": "a setting to try, for example learning_rate=0.01; repeatable",
+        },
+    ),
+    "json": (("--json",), {"action": "store_true", "help": "print JSON"}),
+    "action": (
+        ("action",),
+        {
+            "nargs": "?",
+            "default": "status",
+            "metavar": "ACTION",
+            "help": "status (default), fetch or verify",
+        },
+    ),
+    "names": (
+        ("names",),
+        {"nargs": "*", "metavar": "DATA_SET", "help": "data sets by name (default: all)"},
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

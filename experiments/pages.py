@@ -1,0 +1,187 @@
+"""What a notebook calls: open the results of a study, show its tables, say where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import analysis, claims, execution, studies
+from experiments.analysis import Results
+from experiments.check import known
+from experiments.problems import files
+from experiments.runtime import ROOT, commit
+from experiments.store import Published, local_store
+from experiments.study import PROTOCOLS, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+RESULTS = ROOT / "results"
+PUBLISHED_PROFILE = "paper"
+
+
+def published(study: Study) -> Results:
+    """The published results of a study: `results/<study>.parquet`.
+
+    Raises:
+        ValueError: nothing is published for this study.
+    """
+    if not published_file(study).exists():
+        raise ValueError(f"nothing is published for {study.name}; use --profile quick")
+    records = Published(RESULTS)
+    return analysis.results(study, PUBLISHED_PROFILE, study.data_set, records, published=True)
+
+
+def published_file(study: Study) -> Path:
+    """Where the published records of a study are."""
+    return RESULTS / f"{study.name}.parquet"
+
+
+def existing(study: Study, profile: str, data: str = "auto") -> Results:
+    """The results of a study from the records there are; nothing is trained or downloaded."""
+    known("profile", profile, (*study.profiles, "published"))
+    if profile == "published":
+        return published(study)
+    kind = files.choose(study.data_set, data, download=False).kind
+    return analysis.results(study, profile, kind, local_store())
+
+
+def results(name: str, profile: str = "published", data: str = "auto", **options: Any) -> Results:
+    """The results of a study; what the profile lacks is trained first.
+
+    Args:
+        name: the study, for example "fig1-mnist".
+        profile: "published" (reads `results/`, trains nothing), "smoke", "quick" or "paper".
+        data: "auto" (real data, downloaded when missing; stand-ins without a network), "real" or
+            "stand-in".
+        **options: `engine`, `workers`, `protocols` and `progress` of `execution.complete`.
+
+    Raises:
+        ValueError: an unknown name, or damaged data.
+    """
+    study = studies.get(name)
+    known("profile", profile, (*study.profiles, "published"))
+    if profile == "published":
+        return published(study)
+    choice = files.choose(study.data_set, data)
+    store = local_store()
+    execution.complete(study, profile, choice.kind, store, **options)
+    return analysis.results(study, profile, choice.kind, store)
+
+
+def verdicts(*results: Results) -> pd.DataFrame:
+    """The verdict table: one row per claim, both protocols, with the numbers."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "section": row["section"],
+            "statement": row["reading"],
+            "the paper's curves": row["paper"],
+            **{p: ": ".join(filter(None, (row[p], row[f"{p}_numbers"]))) or "-" for p in PROTOCOLS},
+        }
+        for row in claims.rows(results)
+    )
+
+
+def criteria(*results: Results) -> pd.DataFrame:
+    """The decision rules: the paper's words, what is measured, and where the margin comes from."""
+    import pandas as pd
+
+    rows = claims.rows(results)
+    return pd.DataFrame(
+        {
+            "the paper": f"“{row['quote']}”" if row["source"] == "text" else row["quote"],
+            "reproduced if": row["criterion"],
+            "margin": row["why"],
+        }
+        for row in rows
+    )
+
+
+def provenance(results: Results) -> pd.DataFrame:
+    """Where the results come from: records, code, versions, machine, data."""
+    import pandas as pd
+
+    return pd.DataFrame(origin(results).items(), columns=["what", "value"])
+
+
+def origin(results: Results) -> dict[str, str]:
+    """Where the results come from, by name."""
+    study = results.study
+    manifests = [
+        record["manifest"]
+        for run in results.plan.runs()
+        if (record := results.records.get(run.id)) is not None
+    ]
+    rows = {
+        "study": f"{study.name} ({study.section})",
+        "results": results.label,
+        "runs": f"{len(manifests)} of {len(results.plan.runs())}",
+    }
+    if results.published:
+        file = published_file(study)
+        rows["records"] = f"results/{file.name}, SHA-256 {_sha256(file)}"
+    rows["data"] = f"{results.data}, fingerprint {files.fingerprint(results.data)}"
+    for key, name in (
+        ("commit", "commit of the runs"),
+        ("python", "Python"),
+        ("tensorflow", "TensorFlow"),
+        ("keras", "Keras"),
+        ("numpy", "NumPy"),
+        ("backend", "backend"),
+        ("processor", "processor"),
+        ("devices", "devices"),
+        ("threads", "threads per run"),
+        ("precision", "precision"),
+    ):
+        rows[name] = _distinct(manifest[key] for manifest in manifests)
+    if manifests:
+        seconds = [manifest["wall_seconds"] for manifest in manifests]
+        rows["trained"] = _span(manifest["started"][:10] for manifest in manifests)
+        rows["training time"] = (
+            f"{sum(seconds) / 60:.1f} minutes in all, {statistics.median(seconds):.1f} s a run"
+        )
+    if not results.published:
+        rows["commit of this page"] = commit()
+    return rows
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    texts = {", ".join(v) if isinstance(v, list) else str(v) for v in values}
+    return " and ".join(sorted(texts)) or "none"
+
+
+def _span(days: Iterable[str]) -> str:
+    days = sorted(set(days))
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def show(what: Figure | pd.DataFrame, alt: str = "") -> Any:
+    """A figure or a table, ready for a notebook cell to end with.
+
+    Args:
+        what: a Matplotlib figure or a table.
+        alt: what a figure shows, for who cannot see it.
+    """
+    from IPython.display import HTML, Image
+
+    if hasattr(what, "to_html"):
+        import pandas as pd
+
+        if what.empty:
+            return HTML("<p>Not part of this profile.</p>")
+        with pd.option_context("display.max_colwidth", None):
+            return HTML(what.to_html(index=False, float_format="{:.4g}".format, border=0))
+    from experiments import figures
+
+    width = round(96 * what.get_figwidth())
+    return Image(figures.png(what), format="png", width=width, alt=alt)
