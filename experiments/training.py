@@ -62,7 +62,7 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
         raise ValueError(f"batch_size={run.batch_size} exceeds {len(problem.train[0])} examples")
     optimizer = optimizers.build(run.optimizer, run.settings, steps)
     optimizer.build(problem.model.trainable_variables)
-    train_epoch, evaluate = _compile(problem, optimizer)
+    train_epoch, evaluate = compile_epoch(problem, optimizer)
 
     state = [*problem.model.variables, *optimizer.variables]
     metrics: dict[str, list[float]] = {name: [] for name in METRICS}
@@ -106,7 +106,7 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     }
 
 
-def _compile(problem: problems.Problem, optimizer: Any) -> tuple[Callable, Callable]:
+def compile_epoch(problem: problems.Problem, optimizer: Any) -> tuple[Callable, Callable]:
     """The compiled epoch and the compiled evaluation on held-out examples."""
     import tensorflow as tf
 
