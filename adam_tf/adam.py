@@ -21,6 +21,17 @@ class AdamCoefficients(NamedTuple):
     epsilon: Any  # what is added to sqrt(v_hat)
 
 
+class AdamKernelCoefficients(NamedTuple):
+    """The scalars of one step in the reordering that kernels know."""
+
+    alpha: Any  # alpha * sqrt(1 - beta_2^t) / (1 - beta_1^t)
+    epsilon: Any  # what is added to sqrt(v)
+
+
+# Below it the root of a float32 underflows together with epsilon.
+SMALLEST_EPSILON = 1e-30
+
+
 @keras.saving.register_keras_serializable(package="adam_tf")
 class Adam(MomentOptimizer):
     r"""Adam, exactly as Algorithm 1 of the paper states it.
@@ -56,6 +67,11 @@ class Adam(MomentOptimizer):
             (Reddi et al.; with `bias_correction=False` it is their algorithm to the letter).
         beta_1_decay: $\lambda$ of Theorem 4.1, in (0, 1]. The correction of the first moment
             stays $1 - \beta_1^t$, as in the proof.
+        sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
+            not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
+            included, until they occur again; faster, and another algorithm.
+        fused: `None` updates a variable by one TensorFlow kernel where that is possible and by
+            `keras.ops` elsewhere; `True` insists on the kernel, `False` on `keras.ops`.
         **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
             `gradient_accumulation_steps`, `name`, ...).
 
@@ -89,10 +105,12 @@ class Adam(MomentOptimizer):
         bias_correction: bool = True,
         amsgrad: bool = False,
         beta_1_decay: float = 1.0,
+        sparse: str = "dense",
+        fused: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """See the class."""
-        super().__init__(learning_rate, **kwargs)
+        super().__init__(learning_rate, fused, sparse, **kwargs)
         self.beta_1 = check_number("beta_1", beta_1, 0, 1, high_open=True)
         self.beta_2 = check_number("beta_2", beta_2, 0, 1, high_open=True)
         self.epsilon = check_number("epsilon", epsilon, 0)
@@ -101,45 +119,80 @@ class Adam(MomentOptimizer):
         self.amsgrad = check_choice("amsgrad", amsgrad, (True, False))
         self.beta_1_decay = check_number("beta_1_decay", beta_1_decay, 0, 1, low_open=True)
 
-    def build(self, variables: Sequence[Any]) -> None:
-        """Create the moments of `variables`."""
-        if self.built:
-            return
-        super().build(variables)
-        self._m, self._v = self._add_moments(variables, "momentum", "velocity")
-        if self.amsgrad:
-            (self._v_max,) = self._add_moments(variables, "velocity_hat")
+    def moment_names(self) -> tuple[str, ...]:
+        """The moments kept for each variable."""
+        return ("momentum", "velocity", "velocity_hat")[: 3 if self.amsgrad else 2]
 
     def coefficients(self, t: Any, learning_rate: Any) -> AdamCoefficients:
-        """The scalars of step `t`."""
-        one = ops.ones_like(t)
-        first = one_minus_power(self.beta_1, t) if self.bias_correction else one
-        second = one_minus_power(self.beta_2, t) if self.bias_correction else one
+        """The scalars of step `t` that `rule` reads."""
+        first = second = ops.ones_like(t)
+        if self.bias_correction:
+            first, second = one_minus_power(self.beta_1, t), one_minus_power(self.beta_2, t)
         return AdamCoefficients(
             learning_rate=learning_rate,
             first_gain=1 - self.beta_1 * ops.exp((t - 1) * math.log(self.beta_1_decay)),
             first_correction=first,
             second_correction=second,
-            epsilon=self.epsilon / (ops.sqrt(second) if self.epsilon_form == "hat" else one),
+            epsilon=self.epsilon / (ops.sqrt(second) if self.epsilon_form == "hat" else 1),
         )
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move `variable` one step against `gradient`."""
-        c = self._coefficients_of(variable, learning_rate)
-        i = self._get_variable_index(variable)
-        g = ops.cast(gradient, self._m[i].dtype)
-
-        m = decayed_average(self._m[i], c.first_gain, g)
-        v = decayed_average(self._v[i], 1 - self.beta_2, g * g)
-        self.assign(self._m[i], m)
-        self.assign(self._v[i], v)
+    def rule(
+        self, gradient: Any, moments: Sequence[Any], c: AdamCoefficients
+    ) -> tuple[tuple[Any, ...], Any]:
+        """Algorithm 1: the new moments and what to subtract from the variable."""
+        squared = gradient * gradient
+        m = decayed_average(moments[0], c.first_gain, gradient)
+        v = decayed_average(moments[1], 1 - self.beta_2, squared)
+        new: tuple[Any, ...] = (m, v)
         if self.amsgrad:
-            v = ops.maximum(self._v_max[i], v)
-            self.assign(self._v_max[i], v)
+            v = ops.maximum(moments[2], v)
+            new = (*new, v)
 
         m_hat = m / c.first_correction
         v_hat = v / c.second_correction
-        self.assign_sub(variable, c.learning_rate * m_hat / (ops.sqrt(v_hat) + c.epsilon))
+        step = c.learning_rate * m_hat / (ops.sqrt(v_hat) + c.epsilon)
+        if self.epsilon < SMALLEST_EPSILON:
+            step = ops.where(m == 0, 0.0, step)  # 0/0 is no step
+        # The square of a gradient beyond 1.8e19 is infinite in float32 and would stop the
+        # coordinate for good; as NaN it is seen.
+        return new, ops.where(ops.isfinite(ops.sum(squared)), step, math.nan)
+
+    def kernel_obstacle(self, variable: Any) -> str | None:
+        """Why `variable` cannot be updated by a kernel, or None."""
+        from adam_tf import fused
+
+        if self.epsilon < SMALLEST_EPSILON:
+            return f"epsilon is {self.epsilon!r} and the kernel has no other guard against 0/0"
+        if self.beta_1_decay < 1:
+            return "beta_1 decays, and a kernel loses digits with a small beta"
+        if self.amsgrad and not self.fused:
+            return "XLA has no kernel for AMSGrad"  # and whether XLA follows is not known yet
+        return fused.obstacle(variable, (self.beta_1, self.beta_2))
+
+    def kernel_coefficients(self, t: Any, learning_rate: Any, dtype: str) -> AdamKernelCoefficients:
+        """The scalars of step `t` that `kernel` reads."""
+        from adam_tf import fused
+
+        # The kernel's moments grow with rounded betas, and are corrected as such.
+        beta_1, beta_2 = fused.rounded(self.beta_1, dtype), fused.rounded(self.beta_2, dtype)
+        if self.bias_correction:
+            first, root = one_minus_power(beta_1, t), ops.sqrt(one_minus_power(beta_2, t))
+        else:
+            first = (1 - beta_1) / (1 - self.beta_1)
+            root = math.sqrt((1 - beta_2) / (1 - self.beta_2))
+        return AdamKernelCoefficients(
+            alpha=learning_rate * root / first,
+            epsilon=self.coefficients(t, learning_rate).epsilon * root,
+        )
+
+    def kernel(
+        self, gradient: Any, variable: Any, moments: Sequence[Any], c: AdamKernelCoefficients
+    ) -> None:
+        """The same as `rule` in one pass."""
+        from adam_tf import fused
+
+        betas = (self.beta_1, self.beta_2)
+        fused.apply_adam(variable, moments, gradient, c.alpha, betas, c.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""

@@ -14,7 +14,7 @@ from adam_tf.validation import check_number
 class AdaMaxCoefficients(NamedTuple):
     """The scalars of one step."""
 
-    learning_rate: Any  # alpha / (1 - beta_1^t)
+    alpha: Any  # alpha / (1 - beta_1^t)
 
 
 @keras.saving.register_keras_serializable(package="adam_tf")
@@ -40,6 +40,11 @@ class AdaMax(MomentOptimizer):
         learning_rate: $\alpha$, a number >= 0, a `LearningRateSchedule` or a callable.
         beta_1: decay rate of the first moment, in [0, 1).
         beta_2: decay rate of the infinity norm, in [0, 1).
+        sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
+            not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
+            included, until they occur again; faster, and another algorithm.
+        fused: `None` updates a variable by one TensorFlow kernel where that is possible and by
+            `keras.ops` elsewhere; `True` insists on the kernel, `False` on `keras.ops`.
         **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
             `gradient_accumulation_steps`, `name`, ...).
 
@@ -66,42 +71,58 @@ class AdaMax(MomentOptimizer):
         learning_rate: Any = 0.002,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
+        sparse: str = "dense",
+        fused: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """See the class."""
-        super().__init__(learning_rate, **kwargs)
+        super().__init__(learning_rate, fused, sparse, **kwargs)
         self.beta_1 = check_number("beta_1", beta_1, 0, 1, high_open=True)
         self.beta_2 = check_number("beta_2", beta_2, 0, 1, high_open=True)
 
-    def build(self, variables: Sequence[Any]) -> None:
-        """Create the moments of `variables`."""
-        if self.built:
-            return
-        super().build(variables)
-        self._m, self._u = self._add_moments(variables, "momentum", "norm")
+    def moment_names(self) -> tuple[str, ...]:
+        """The moments kept for each variable."""
+        return ("momentum", "norm")
 
     def coefficients(self, t: Any, learning_rate: Any) -> AdaMaxCoefficients:
-        """The scalars of step `t`."""
+        """The scalars of step `t` that `rule` reads."""
         return AdaMaxCoefficients(learning_rate / one_minus_power(self.beta_1, t))
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move `variable` one step against `gradient`."""
-        c = self._coefficients_of(variable, learning_rate)
-        i = self._get_variable_index(variable)
-        g = ops.cast(gradient, self._m[i].dtype)
+    def rule(
+        self, gradient: Any, moments: Sequence[Any], c: AdaMaxCoefficients
+    ) -> tuple[tuple[Any, ...], Any]:
+        """Algorithm 2: the new moments and what to subtract from the variable."""
+        m = decayed_average(moments[0], 1 - self.beta_1, gradient)
+        u = ops.maximum(self.beta_2 * moments[1], ops.abs(gradient))
+        return (m, u), c.alpha * (m / (u + tiny(u.dtype)))
 
-        m = decayed_average(self._m[i], 1 - self.beta_1, g)
-        u = ops.maximum(self.beta_2 * self._u[i], ops.abs(g))
-        self.assign(self._m[i], m)
-        self.assign(self._u[i], u)
+    def kernel_obstacle(self, variable: Any) -> str | None:
+        """Why `variable` cannot be updated by a kernel, or None."""
+        from adam_tf import fused
 
-        self.assign_sub(variable, c.learning_rate * (m / (u + tiny(self._u[i].dtype))))
+        return fused.obstacle(variable, (self.beta_1, self.beta_2))
+
+    def kernel_coefficients(self, t: Any, learning_rate: Any, dtype: str) -> AdaMaxCoefficients:
+        """The scalars of step `t` that `kernel` reads."""
+        from adam_tf import fused
+
+        beta_1 = fused.rounded(self.beta_1, dtype)
+        return AdaMaxCoefficients(learning_rate / one_minus_power(beta_1, t))
+
+    def kernel(
+        self, gradient: Any, variable: Any, moments: Sequence[Any], c: AdaMaxCoefficients
+    ) -> None:
+        """The same as `rule` in one pass."""
+        from adam_tf import fused
+
+        betas = (self.beta_1, self.beta_2)
+        fused.apply_adamax(variable, moments, gradient, c.alpha, betas, tiny(variable.dtype))
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""
         return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2}
 
 
-def tiny(dtype: str) -> float:
+def tiny(dtype: Any) -> float:
     """The smallest normal number of `dtype`."""
-    return float(np.finfo(dtype).tiny)
+    return float(np.finfo(keras.backend.standardize_dtype(dtype)).tiny)

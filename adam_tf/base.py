@@ -1,4 +1,4 @@
-"""What Adam and AdaMax share: exact scalars computed once per step, moments of sufficient width."""
+"""What Adam and AdaMax share: exact scalars computed once per step, wide moments, two paths."""
 
 import contextlib
 import math
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from adam_tf.validation import check_integer, check_number
+from adam_tf import sparse as rows
+from adam_tf.validation import check_choice, check_integer, check_number
 
 
 def scalar_dtype() -> str:
@@ -41,32 +42,42 @@ def decayed_average(average: Any, gain: Any, value: Any) -> Any:
 
     In float32 1 - 0.999 is off by 1.3e-5 of itself when it is taken from the rounded 0.999.
     """
-    average = ops.convert_to_tensor(average)
     return average - gain * average + gain * value
 
 
 class MomentOptimizer(keras.optimizers.Optimizer):
     """An optimizer that keeps moments of each variable's gradient.
 
-    A subclass names its per-step scalars in `coefficients`, its state in `build`
-    and its rule in `update_step`.
+    A subclass says which moments it keeps, its scalars of one step and its update rule: in plain
+    operations (`coefficients`, `rule`) and for a kernel (`kernel_coefficients`, `kernel`).
     """
 
     _learning_rate: Any
 
-    def __init__(self, learning_rate: Any, **kwargs: Any) -> None:
+    def __init__(self, learning_rate: Any, fused: bool | None, sparse: str, **kwargs: Any) -> None:
         """Validate what Keras does not, and keep the learning rate unrounded."""
         if isinstance(learning_rate, str) or not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate, 0)
         for name in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
             if kwargs.get(name) is not None:
-                # Keras reads a clip of 0 as "no clip"; nothing else could be meant by None.
+                # Keras reads a clip of 0 as "no clip", which None says better.
                 check_number(name, kwargs[name], 0, low_open=name != "weight_decay")
         if kwargs.get("loss_scale_factor") is not None:
             check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
         if kwargs.get("gradient_accumulation_steps") is not None:
             check_integer("gradient_accumulation_steps", kwargs["gradient_accumulation_steps"], 2)
         super().__init__(learning_rate=learning_rate, **kwargs)
+        self.fused = check_choice("fused", fused, (None, True, False))
+        self.sparse = check_choice("sparse", sparse, ("dense", "lazy"))
+        if fused and keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                f"fused=True needs the tensorflow backend, got {keras.backend.backend()!r}"
+            )
+        if sparse == "lazy" and self.gradient_accumulation_steps:
+            raise ValueError(
+                "sparse='lazy' must go without gradient_accumulation_steps, which adds gradients "
+                f"up densely, got {self.gradient_accumulation_steps}"
+            )
         if isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx():
             # Keras holds the learning rate in floatx, where 0.001 is 0.0010000000475.
             self._untrack_variable(self._learning_rate)
@@ -81,30 +92,57 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             self._track_variable(unrounded)
             self._learning_rate = unrounded
 
-    def coefficients(self, t: Any, learning_rate: Any) -> NamedTuple:
-        """The scalars of step `t`, computed in `scalar_dtype()`."""
+    def moment_names(self) -> tuple[str, ...]:
+        """The moments kept for each variable."""
         raise NotImplementedError
 
-    def _add_moments(self, variables: Sequence[Any], *names: str) -> tuple[list[Any], ...]:
-        """One zero per parameter and name, in the order keras.optimizers.Adam keeps them."""
-        moments: tuple[list[Any], ...] = tuple([] for _ in names)
-        for variable in variables:
-            for name, column in zip(names, moments, strict=True):
-                # Variables that Keras overwrites with their gradient (float8 scales) have none.
-                overwritten = self._overwrite_variable_with_gradient(variable)
-                column.append(None if overwritten else self._add_moment(variable, name))
-        return moments
+    def coefficients(self, t: Any, learning_rate: Any) -> NamedTuple:
+        """The scalars of step `t` that `rule` reads, computed in `scalar_dtype()`."""
+        raise NotImplementedError
 
-    def _add_moment(self, variable: Any, name: str) -> Any:
+    def rule(self, gradient: Any, moments: Sequence[Any], c: Any) -> tuple[tuple[Any, ...], Any]:
+        """The new moments and what to subtract from the variable."""
+        raise NotImplementedError
+
+    def kernel_obstacle(self, variable: Any) -> str | None:
+        """Why `variable` cannot be updated by a kernel, or None."""
+        raise NotImplementedError
+
+    def kernel_coefficients(self, t: Any, learning_rate: Any, dtype: str) -> NamedTuple:
+        """The scalars of step `t` that `kernel` reads."""
+        raise NotImplementedError
+
+    def kernel(self, gradient: Any, variable: Any, moments: Sequence[Any], c: Any) -> None:
+        """Update `variable` and its `moments` in one pass."""
+        raise NotImplementedError
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Create the moments of `variables` and choose the path of each."""
+        if self.built:
+            return
+        super().build(variables)
+        names = self.moment_names()
+        # The same order as in keras.optimizers.Adam, so that its saved state can be loaded.
+        first = [self._new_moments(variable, names[:2]) for variable in variables]
+        rest = [self._new_moments(variable, names[2:]) for variable in variables]
+        self._moments = [a + b for a, b in zip(first, rest, strict=True)]
+        self._on_kernel = [self._takes_kernel(variable) for variable in variables]
+
+    def _new_moments(self, variable: Any, names: Sequence[str]) -> list[Any]:
+        if self._overwrite_variable_with_gradient(variable):  # float8 scales have no moments
+            return []
         # As Keras' add_variable_from_reference, but for the dtype.
         path = getattr(variable, "path", None) or variable.name
         with self._colocated_with(variable):
-            return self.add_variable(
-                shape=variable.shape,
-                dtype=moment_dtype(variable),
-                layout=getattr(variable, "_layout", None),
-                name=f"{path.replace('/', '_').replace(':', '_')}_{name}",
-            )
+            return [
+                self.add_variable(
+                    shape=variable.shape,
+                    dtype=moment_dtype(variable),
+                    layout=getattr(variable, "_layout", None),
+                    name=f"{path.replace('/', '_').replace(':', '_')}_{name}",
+                )
+                for name in names
+            ]
 
     def _colocated_with(self, variable: Any) -> contextlib.AbstractContextManager[Any]:
         strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow backend only
@@ -113,26 +151,89 @@ class MomentOptimizer(keras.optimizers.Optimizer):
         native = variable.value if isinstance(variable, keras.Variable) else variable
         return strategy.extended.colocate_vars_with(native)
 
+    def _takes_kernel(self, variable: Any) -> bool:
+        if self.fused is False or keras.backend.backend() != "tensorflow":
+            return False
+        obstacle = self.kernel_obstacle(variable)
+        if obstacle and self.fused:
+            name = getattr(variable, "path", variable.name)
+            raise ValueError(f"fused=True is impossible for {name!r}: {obstacle}")
+        return obstacle is None
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """Update the variables by their gradients, as `keras.optimizers.Optimizer.apply` does."""
+        grads = list(grads)
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        if self.sparse == "dense":
+            # Before anything looks at them: clipping must see rows that occur twice added up.
+            targets = trainable_variables or self._trainable_variables
+            grads = [
+                rows.to_dense(g, v) if rows.is_sparse(g) else g
+                for g, v in zip(grads, targets, strict=False)
+            ] + grads[len(targets) :]
+        super().apply(grads, trainable_variables)
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        if self.clipnorm or self.clipvalue or self.global_clipnorm:
+            grads = [rows.without_duplicates(g) if rows.is_sparse(g) else g for g in grads]
+        return super()._clip_gradients(grads)
+
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
         # The scalars are worked out here, once, and travel in the place of the learning rate.
-        dtypes = sorted({moment_dtype(v) for v in trainable_variables})
-        super()._backend_update_step(
-            grads, trainable_variables, self._coefficients_by_dtype(dtypes, learning_rate)
-        )
+        keys = {self._path_of(g, v) for g, v in zip(grads, trainable_variables, strict=True)}
+        scalars = self._scalars(sorted(keys), learning_rate)
+        super()._backend_update_step(grads, trainable_variables, scalars)
 
-    def _coefficients_by_dtype(
-        self, dtypes: Sequence[str], learning_rate: Any
-    ) -> dict[str, NamedTuple]:
+    def _path_of(self, gradient: Any, variable: Any) -> str:
+        """The dtype of the variable's arithmetic, marked when a kernel does it."""
+        fused = self._on_kernel[self._get_variable_index(variable)] and not rows.is_sparse(gradient)
+        return moment_dtype(variable) + (" kernel" if fused else "")
+
+    def _scalars(self, paths: Sequence[str], learning_rate: Any) -> dict[str, NamedTuple]:
         t = ops.cast(self.iterations + 1, scalar_dtype())
         rate = ops.convert_to_tensor(learning_rate, dtype=scalar_dtype())
-        exact = self.coefficients(t, rate)
-        return {d: type(exact)(*(ops.cast(scalar, d) for scalar in exact)) for d in dtypes}
+        scalars = {}
+        for path in paths:
+            dtype, _, kernel = path.partition(" ")
+            exact: Any = (
+                self.kernel_coefficients(t, rate, dtype) if kernel else self.coefficients(t, rate)
+            )
+            # ops.cast would take a Python float through float32.
+            scalars[path] = type(exact)(*(ops.convert_to_tensor(s, dtype=dtype) for s in exact))
+        return scalars
 
-    def _coefficients_of(self, variable: Any, learning_rate: Any) -> Any:
-        """The step's scalars in the dtype of the variable's moments."""
-        dtype = moment_dtype(variable)
-        if not isinstance(learning_rate, dict):  # update_step called by hand
-            learning_rate = self._coefficients_by_dtype([dtype], learning_rate)
-        return learning_rate[dtype]
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Move `variable` one step against `gradient`."""
+        path = self._path_of(gradient, variable)
+        # A bare learning rate comes from who calls update_step by hand.
+        scalars = learning_rate if isinstance(learning_rate, dict) else None
+        c = (scalars or self._scalars([path], learning_rate))[path]
+        moments = self._moments[self._get_variable_index(variable)]
+        if rows.is_sparse(gradient):
+            self._update_rows(gradient, variable, moments, c)
+            return
+        gradient = ops.cast(gradient, moment_dtype(variable))
+        if path.endswith("kernel"):
+            native = variable.value if isinstance(variable, keras.Variable) else variable
+            self.kernel(gradient, native, moments, c)
+            return
+        new, step = self.rule(gradient, [ops.convert_to_tensor(m) for m in moments], c)
+        for moment, value in zip(moments, new, strict=True):
+            self.assign(moment, value)
+        self.assign_sub(variable, step)
+
+    def _update_rows(self, gradient: Any, variable: Any, moments: Sequence[Any], c: Any) -> None:
+        gradient = rows.without_duplicates(gradient)  # replicas may hold the same row
+        where = gradient.indices
+        before = [rows.rows_of(moment, where) for moment in moments]
+        new, step = self.rule(ops.cast(gradient.values, moment_dtype(variable)), before, c)
+        for moment, value in zip(moments, new, strict=True):
+            self.assign(moment, rows.as_rows(value, where))
+        self.assign_sub(variable, rows.as_rows(step, where))
+
+    def get_config(self) -> dict[str, Any]:
+        """What rebuilds this optimizer through `from_config`."""
+        return super().get_config() | {"fused": self.fused, "sparse": self.sparse}

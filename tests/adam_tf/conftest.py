@@ -1,0 +1,27 @@
+"""Two logical CPUs, so that distribution is tested without a second device."""
+
+import contextlib
+
+import pytest
+import tensorflow as tf
+
+with contextlib.suppress(RuntimeError):  # TensorFlow has started: the fixture below skips
+    CPU = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture
+def two_replicas():
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.skip("TensorFlow had started before two logical CPUs could be made")
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def deterministic():
+    tf.config.experimental.enable_op_determinism()
+    tf.keras.utils.set_random_seed(0)
+    yield
+    from tensorflow.python.framework import config  # there is no public way back
+
+    config.disable_op_determinism()
