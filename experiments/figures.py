@@ -279,8 +279,8 @@ def held_out(results: Results) -> Figure:
         return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as PNG: the same figure gives the same bytes."""
+def png(figure: Figure, source: str | None = None) -> bytes:
+    """The figure as PNG: the same figure gives the same bytes. `source` is kept as metadata."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None, "Source": source})
     return buffer.getvalue()

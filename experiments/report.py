@@ -144,7 +144,8 @@ def publish_pages() -> list[Path]:
     found = [pages.published(study) for study in studies]
     for results in found:
         path = pages.RESULTS / f"{results.study.name}.png"
-        write_atomically(path, figures.png(figures.curves(results)))
+        source = pages.origin(results)["records"]
+        write_atomically(path, figures.png(figures.curves(results), source))
         written.append(path)
     write_atomically(README, readme(README.read_text(), found).encode())
     return [*written, README]

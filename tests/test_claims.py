@@ -1,0 +1,264 @@
+"""Verdicts follow from records by the written rules, and from nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments import analysis, claims
+from experiments.analysis import Results, distance, interval, paper_curve
+from experiments.claims import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTED, REPRODUCED
+from experiments.studies import STUDIES
+from experiments.study import Plan, plan
+
+FIG1 = STUDIES["fig1-mnist"]
+BY_ID = {claim.id: claim for claim in claims.ledger()}
+SIMILAR = BY_ID["fig1-mnist-adam-like-sgd"]
+FASTER = BY_ID["fig1-mnist-adam-faster-than-adagrad"]
+CURVE = BY_ID["fig1-mnist-adam-curve"]
+OPTIMIZERS = {arm.optimizer: arm.name for arm in FIG1.arms}
+
+
+def shape(arm: str) -> np.ndarray:
+    """The paper's curve, with something falling before its first visible pass."""
+    paper = paper_curve("fig1L", arm)
+    curve = np.interp(np.arange(46), paper.index, paper)
+    return curve + np.where(np.arange(46) < paper.index[0], 0.5, 0.0)
+
+
+class Synthetic:
+    """Records whose training cost is a function of arm, role and seed."""
+
+    def __init__(self, curve, diverged=()) -> None:
+        self.curve, self.diverged, self.runs = curve, diverged, {}
+
+    def get(self, run_id):
+        run = self.runs.get(run_id)
+        if run is None:
+            return None
+        arm = OPTIMIZERS[run.optimizer]
+        cost = np.asarray(self.curve(arm, run), float)[: run.epochs]
+        status = "diverged" if arm in self.diverged and run.seed < 1000 else "finished"
+        cost = cost[:5] if status == "diverged" else cost
+        names = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
+        return {"status": status, "metrics": {name: list(cost) for name in names}, "manifest": {}}
+
+
+def results(curve, profile="paper", data="mnist", **options) -> Results:
+    records = Synthetic(curve, **options)
+    while missing := (found := plan(FIG1, profile, data, records)).missing(records):
+        records.runs |= {run.id: run for run in missing}
+    return Results(FIG1, profile, data, records, found)
+
+
+def noisy(scale=lambda arm: 1.0, noise=0.001):
+    """The paper's shapes times a scale, with noise per arm and seed; tuning is a valley."""
+
+    def curve(arm, run):
+        key = [run.seed, list(OPTIMIZERS.values()).index(arm)]
+        wobble = np.random.default_rng(key).normal(0, noise)
+        if run.seed >= 1000:  # tuning: an interior best
+            rate = run.settings["learning_rate"]
+            centre = FIG1.arm(arm).tune["learning_rate"]
+            return shape(arm) + abs(np.log10(rate / centre))
+        return shape(arm) * scale(arm) * (1 + wobble)
+
+    return curve
+
+
+def verdict(found: Results, claim: claims.Claim, protocol: str = "matched") -> claims.Verdict:
+    return {(v.claim.id, v.protocol): v for v in claims.judge(found)}[claim.id, protocol]
+
+
+def test_the_papers_own_curves_reproduce_the_paper():
+    found = results(noisy())
+    for claim in claims.of(FIG1):
+        for protocol in claim.protocols:
+            assert verdict(found, claim, protocol).verdict == REPRODUCED, (claim.id, protocol)
+
+
+def test_a_claim_that_fails_is_not_reproduced():
+    found = results(noisy(lambda arm: {"AdaGrad": 0.4, "Adam": 1.2}.get(arm, 1.0)))
+    for claim in (SIMILAR, FASTER, CURVE):
+        assert verdict(found, claim).verdict == NOT_REPRODUCED
+    assert verdict(found, FASTER, "tuned").verdict == NOT_REPRODUCED
+
+
+def test_an_interval_across_the_margin_is_inconclusive():
+    at_limit = SIMILAR.limit * np.exp(
+        -np.mean(np.log(shape("Adam")[1:] / shape("SGDNesterov")[1:]))
+    )
+    found = results(noisy(lambda arm: at_limit if arm == "Adam" else 1.0, noise=0.02))
+    judged = verdict(found, SIMILAR)
+    assert judged.low < SIMILAR.limit < judged.high
+    assert judged.verdict == INCONCLUSIVE
+
+
+def test_a_verdict_shows_its_numbers():
+    judged = verdict(results(noisy()), FASTER)
+    assert judged.n == 10
+    assert judged.low <= judged.value <= judged.high
+    assert judged.numbers == (f"{judged.value:.4f} [{judged.low:.4f}, {judged.high:.4f}], n = 10")
+
+
+def test_stand_in_data_tests_nothing():
+    judged = claims.judge(results(noisy(), data="mnist-stand-in"))
+    assert {v.verdict for v in judged} == {NOT_TESTED, ""}
+    assert all("stand-in data" in v.reason for v in judged if v.verdict)
+
+
+def test_a_shortened_profile_tests_nothing():
+    judged = claims.judge(results(noisy(), profile="smoke"))
+    assert {v.verdict for v in judged} == {NOT_TESTED, ""}
+
+
+def test_unfinished_runs_test_nothing():
+    records = Synthetic(noisy())
+    found = Results(FIG1, "paper", "mnist", records, plan(FIG1, "paper", "mnist", records))
+    assert {v.verdict for v in claims.judge(found)} == {NOT_TESTED, ""}
+    assert verdict(found, FASTER).reason == "its runs are not finished"
+
+
+def test_a_best_rate_on_the_edge_of_its_grid_tests_nothing():
+    found = results(noisy())
+    edge = dataclasses.replace(found.plan, on_edge=("Adam",))
+    judged = dataclasses.replace(found, plan=edge)
+    assert verdict(judged, FASTER, "tuned").verdict == NOT_TESTED
+    assert verdict(judged, FASTER, "matched").verdict == REPRODUCED
+    sgd = BY_ID["fig1-mnist-sgd-faster-than-adagrad"]
+    assert verdict(judged, sgd, "tuned").verdict == REPRODUCED
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_method_that_diverges_reproduces_nothing_good_about_it():
+    found = results(noisy(), diverged=("Adam",))
+    assert verdict(found, FASTER).verdict == NOT_REPRODUCED
+    assert verdict(found, SIMILAR).verdict == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit", "low", "high", "expected"),
+    [
+        ("below", 0.95, 0.5, 0.94, REPRODUCED),
+        ("below", 0.95, 0.95, 0.99, NOT_REPRODUCED),
+        ("below", 0.95, 0.94, 0.96, INCONCLUSIVE),
+        ("below", 0.95, 0.94, 0.95, INCONCLUSIVE),
+        ("within", 1.25, 0.8, 1.25, REPRODUCED),
+        ("within", 1.25, 0.79, 1.0, INCONCLUSIVE),
+        ("within", 1.25, 1.0, 1.26, INCONCLUSIVE),
+        ("within", 1.25, 1.26, 1.3, NOT_REPRODUCED),
+        ("within", 1.25, 0.7, 0.79, NOT_REPRODUCED),
+        ("within", 1.25, 0.7, 1.3, INCONCLUSIVE),
+    ],
+)
+def test_the_decision_rules(rule, limit, low, high, expected):
+    claim = dataclasses.replace(SIMILAR, rule=rule, limit=limit)
+    assert claims.decide(claim, low, high) == expected
+
+
+def test_the_metrics_on_curves_with_known_answers():
+    ours, half = np.full((2, 46), 0.5), np.full((2, 46), 0.25)
+    np.testing.assert_allclose(claims.metric(FASTER, [half, ours], "fig1L"), 0.5)
+    paper = paper_curve("fig1L", "Adam").loc[0:45].to_numpy()
+    shifted = np.stack([paper, paper])
+    shifted[1, 20] += 0.03
+    shifted[1, 1] += 9.0  # before the window
+    np.testing.assert_allclose(claims.metric(CURVE, [shifted], "fig1L"), [0.0, 0.03], atol=1e-12)
+
+
+def test_the_papers_value_is_the_same_metric_on_its_own_curves():
+    assert claims.of_paper(SIMILAR, "fig1L") == pytest.approx(0.961, abs=0.001)
+    assert claims.of_paper(FASTER, "fig1L") == pytest.approx(0.497, abs=0.001)
+    assert np.isnan(claims.of_paper(CURVE, "fig1L"))
+
+
+def test_every_claim_of_the_ledger_can_be_judged():
+    assert len(BY_ID) == len(claims.ledger())
+    for claim in claims.ledger():
+        study = STUDIES[claim.study]
+        assert set(claim.arms) <= {arm.name for arm in study.arms}
+        assert claim.protocols
+        assert set(claim.protocols) <= {"matched", "tuned"}
+        assert 0 <= claim.passes[0] < claim.passes[1] < study.profiles["paper"].epochs
+        assert claim.source in ("text", "figure")
+        assert claim.criterion
+        assert claim.why
+
+
+@pytest.mark.parametrize(
+    "line", ["metric: speed", "rule: above", "arms: [Adam]\n  metric: cost_ratio", "colour: red"]
+)
+def test_a_malformed_claim_is_refused_by_name(tmp_path, monkeypatch, line):
+    text = claims.LEDGER.read_text()
+    first = text[: text.index("\n\n- id:", text.index("- id:"))]
+    key = line.split(":")[0]
+    kept = [row for row in first.splitlines() if not row.strip().startswith(f"{key}:")]
+    path = tmp_path / "claims.yaml"
+    path.write_text("\n".join(kept) + f"\n  {line}\n")
+    monkeypatch.setattr(claims, "LEDGER", path)
+    with pytest.raises(ValueError, match="fig1-mnist-adam-like-sgd"):
+        claims.ledger.__wrapped__()
+
+
+def test_intervals_cover_the_mean_about_as_often_as_they_say():
+    values = np.random.default_rng(0).normal(1.0, 0.1, size=(10, 400))
+    _, low, high = interval(values)
+    covered = np.mean((low <= 1.0) & (high >= 1.0))
+    assert 0.87 <= covered <= 0.98
+
+
+def test_intervals_are_the_same_each_time():
+    values = np.random.default_rng(1).normal(size=(5, 3))
+    for a, b in zip(interval(values), interval(values), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "values", [[2.0, 2.0, 2.0], [2.0], [np.inf, 2.0], [0.1 + 1e-17, 0.1]], ids=str
+)
+def test_without_a_finite_spread_the_interval_is_the_mean(values):
+    mean, low, high = interval(np.array(values))
+    assert mean == low == high
+
+
+def test_the_distance_to_the_paper_counts_common_passes_only():
+    paper = paper_curve("fig1L", "AdaGrad")  # visible from pass 6
+    curve = shape("AdaGrad")
+    assert distance("fig1L", "AdaGrad", curve) == (0.0, 0.0)
+    assert distance("fig1L", "AdaGrad", curve + 0.01) == pytest.approx((0.01, 0.01))
+    assert np.isnan(distance("fig1L", "AdaGrad", curve[:4])).all()
+    assert distance("fig1L", "AdaGrad", None) == (np.inf, np.inf)
+    assert paper.index[0] == 6
+
+
+def test_an_unknown_curve_is_refused():
+    with pytest.raises(ValueError, match="no curve 'Lion' in panel 'fig1L'"):
+        paper_curve("fig1L", "Lion")
+
+
+def test_tables_hold_every_run_and_pass():
+    found = results(noisy())
+    assert len(found.table("matched")) == 3 * 10 * 46
+    assert set(found.curves("tuned")["n"]) == {10}
+    assert list(found.matrix("matched", "Adam").index) == list(range(10))
+    selected = found.selected()
+    assert selected["best is interior"].all()
+    assert selected["trials"].nunique() == 1
+    fit = found.fit(best=2)
+    assert len(fit) == 6
+    assert fit.groupby("arm")["rms"].apply(lambda r: r.is_monotonic_increasing).all()
+    departures = found.departures()
+    assert len(departures) == len(FIG1.departures)
+    assert not departures["measured alternatives"].str.contains("not measured").any()
+    assert not analysis.results(FIG1, "paper", "mnist", Synthetic(noisy())).plan.selected
+
+
+def test_an_empty_store_gives_empty_tables():
+    records = Synthetic(noisy())
+    found = Results(FIG1, "quick", "mnist", records, Plan((), 0, {}, {}, ()))
+    assert found.table("matched").empty
+    assert found.curves("tuned").empty
+    assert found.trials().empty
+    assert found.fit().empty

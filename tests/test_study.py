@@ -1,0 +1,295 @@
+"""What a study declares, and the runs that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import optimizers, study
+from experiments.studies import STUDIES
+from experiments.study import Run, final_cost, lattice, plan
+
+FIG1 = STUDIES["fig1-mnist"]
+RUN = Run(
+    problem="mnist_logistic_regression",
+    options={"l2": 1e-4, "train_examples": 60_000},
+    data="mnist",
+    optimizer="adam",
+    settings={"learning_rate": 0.001, "decay": "sqrt_epoch"},
+    batch_size=128,
+    epochs=46,
+    seed=0,
+)
+
+
+class Fake:
+    """Records of runs whose final cost is a function of the run."""
+
+    def __init__(self, cost) -> None:
+        self.cost = cost
+        self.done: set[str] = set()
+        self.runs: dict[str, Run] = {}
+
+    def train(self, runs) -> None:
+        self.runs |= {run.id: run for run in runs}
+
+    def get(self, run_id: str):
+        if run_id not in self.runs:
+            return None
+        cost = self.cost(self.runs[run_id])
+        if math.isinf(cost):
+            return {"status": "diverged", "metrics": {"training_cost": []}}
+        return {"status": "finished", "metrics": {"training_cost": [9.0, cost]}}
+
+
+def valley(best: dict[str, float]):
+    """Costs with one minimum, at a learning rate that depends on the optimizer."""
+
+    def cost(run: Run) -> float:
+        distance = abs(math.log10(run.settings["learning_rate"] / best[run.optimizer]))
+        return distance + 0.01 * (run.settings.get("decay") == "constant")
+
+    return cost
+
+
+def complete(records: Fake, profile: str = "quick", **arguments):
+    """Train and plan until nothing is missing; every round's plan."""
+    plans = [plan(FIG1, profile, "mnist", records, **arguments)]
+    while missing := plans[-1].missing(records):
+        records.train(missing)
+        plans.append(plan(FIG1, profile, "mnist", records, **arguments))
+        assert len(plans) < 40
+    return plans
+
+
+def trials(found, arm: str) -> set[str]:
+    return {e.trial for e in found.entries if e.role == "tuning" and e.arm == arm}
+
+
+def test_the_id_of_a_published_configuration_stays():
+    # A change here orphans every published record: bump NUMERICS instead if numbers changed.
+    assert RUN.id == "fa7b730274477b8a"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"l2": 0.0, "train_examples": 60_000}},
+        {"data": "mnist-stand-in"},
+        {"optimizer": "adagrad"},
+        {"settings": {"learning_rate": 0.001}},
+        {"batch_size": 64},
+        {"epochs": 45},
+        {"seed": 1},
+    ],
+)
+def test_the_id_depends_on_every_field(change):
+    assert dataclasses.replace(RUN, **change).id != RUN.id
+
+
+@pytest.mark.parametrize("part", ["training", "adam", "mnist_logistic_regression"])
+def test_a_new_numerics_version_gives_a_new_id(monkeypatch, part):
+    before = RUN.id
+    monkeypatch.setitem(study.NUMERICS, part, 2)
+    assert RUN.id != before
+    monkeypatch.setitem(study.NUMERICS, part, 1)
+    assert RUN.id == before
+
+
+def test_the_id_ignores_the_order_of_settings():
+    swapped = dict(reversed(RUN.settings.items()))
+    assert dataclasses.replace(RUN, settings=swapped).id == RUN.id
+
+
+def test_a_configuration_gives_its_run_back():
+    assert Run.from_config(RUN.config()) == RUN
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_declared_settings_are_among_the_fitted_ones(name):
+    for arm in STUDIES[name].arms:
+        assert dict(arm.matched) in study.combinations(arm.fit)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_the_three_profiles(name):
+    assert list(STUDIES[name].profiles) == ["smoke", "quick", "paper"]
+    assert STUDIES[name].profiles["paper"].seeds >= 3
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_arm_has_the_same_number_of_trials(name):
+    counts = {
+        math.prod(len(v) for k, v in arm.tune.items() if k != "learning_rate")
+        for arm in STUDIES[name].arms
+    }
+    assert len(counts) == 1
+
+
+def test_the_grid_starts_centred_and_waits_for_its_records():
+    found = plan(FIG1, "quick", "mnist", Fake(lambda run: 1.0))
+    assert found.grid["Adam"] == (0.0001, 0.0003162, 0.001, 0.003162, 0.01)
+    assert found.selected == {}
+    assert found.later == 3 * FIG1.profiles["quick"].seeds
+    assert {entry.role for entry in found.entries} == {"matched", "tuning"}
+
+
+def test_tuning_selects_the_best_and_reports_it_on_fresh_seeds():
+    records = Fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
+    found = complete(records)[-1]
+    assert found.selected["Adam"] == {"learning_rate": 0.003162, "decay": "sqrt_epoch"}
+    assert found.selected["AdaGrad"] == {"learning_rate": 0.3162, "decay": "sqrt_epoch"}
+    assert found.on_edge == ()
+    seeds = {
+        role: {e.run.seed for e in found.entries if e.role == role} for role in ("tuning", "tuned")
+    }
+    assert seeds["tuned"] == set(range(FIG1.profiles["quick"].seeds))
+    assert not seeds["tuned"] & seeds["tuning"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-6, 2), min_size=3, max_size=3))
+def test_grids_grow_alike_until_every_best_is_interior(exponents):
+    names = ("adam", "adagrad", "sgd_nesterov")
+    records = Fake(valley({n: 10**e for n, e in zip(names, exponents, strict=True)}))
+    for found in complete(records, "smoke"):
+        assert len({len(trials(found, arm.name)) for arm in FIG1.arms}) == 1
+    assert found.on_edge == ()
+    for arm in FIG1.arms:
+        rates = found.grid[arm.name]
+        assert rates[0] < found.selected[arm.name]["learning_rate"] < rates[-1]
+
+
+def test_a_grid_that_never_ends_is_reported_as_on_its_edge():
+    records = Fake(lambda run: run.settings["learning_rate"])  # smaller is always better
+    found = complete(records, "smoke")[-1]
+    assert set(found.on_edge) == {arm.name for arm in FIG1.arms}
+    assert len(found.grid["Adam"]) == FIG1.profiles["smoke"].window + study.MAX_ROUNDS
+
+
+def test_a_diverged_trial_is_the_worst():
+    def cost(run: Run) -> float:
+        return math.inf if run.settings["learning_rate"] > 0.02 else -run.settings["learning_rate"]
+
+    found = complete(Fake(cost), "smoke")[-1]
+    assert all(chosen["learning_rate"] == 0.01 for chosen in found.selected.values())
+
+
+def test_trials_are_scored_by_their_mean_over_tuning_seeds():
+    # At one seed 0.001 wins by far; on average 0.003162 does.
+    def cost(run: Run) -> float:
+        rate = run.settings["learning_rate"]
+        if rate == 0.001:
+            return 0.0 if run.seed == study.FIRST_TUNING_SEED else 1.0
+        return 0.5 + abs(math.log10(rate / 0.003162))
+
+    found = complete(Fake(cost), "paper", protocols=("tuned",))[-1]
+    assert found.selected["Adam"]["learning_rate"] == 0.003162
+
+
+def test_the_fit_and_the_departures_belong_to_the_paper_profile_alone():
+    roles = {
+        profile: {e.role for e in plan(FIG1, profile, "mnist", Fake(lambda run: 1.0)).entries}
+        for profile in FIG1.profiles
+    }
+    assert {"fit", "departure"} <= roles["paper"]
+    assert roles["quick"] == roles["smoke"] == {"matched", "tuning"}
+
+
+def test_only_the_asked_protocol_is_planned():
+    records = Fake(lambda run: 1.0)
+    assert {e.role for e in plan(FIG1, "quick", "mnist", records, ["matched"]).entries} == {
+        "matched"
+    }
+    assert {e.role for e in plan(FIG1, "quick", "mnist", records, ["tuned"]).entries} == {"tuning"}
+
+
+def test_equal_runs_are_planned_once():
+    found = plan(FIG1, "paper", "mnist", Fake(lambda run: 1.0))
+    assert len(found.runs()) < len(found.entries)
+    assert len({run.id for run in found.runs()}) == len(found.runs())
+
+
+@given(st.integers(-40, 10), st.integers(1, 8))
+def test_the_lattice_is_logarithmic(k, density):
+    assert lattice(k + density, density) == pytest.approx(10 * lattice(k, density), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("record", "cost"),
+    [
+        (None, None),
+        ({"status": "diverged", "metrics": {"training_cost": [1.0]}}, math.inf),
+        ({"status": "finished", "metrics": {"training_cost": [1.0, 0.5]}}, 0.5),
+    ],
+)
+def test_final_cost(record, cost):
+    assert final_cost(record) == cost
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (
+            {"learning_rat": 0.1},
+            "unknown parameter of adam 'learning_rat': did you mean learning_rate",
+        ),
+        (
+            {"learning_rate": -0.1},
+            "learning_rate=-0.1 is not valid for adam: use a positive number",
+        ),
+        ({"learning_rate": 0}, "learning_rate=0 is not valid"),
+        (
+            {"learning_rate": math.nan},
+            "learning_rate=nan is not valid for adam: use a finite number",
+        ),
+        ({"learning_rate": math.inf}, "use a finite number"),
+        ({"learning_rate": True}, "use a finite number"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' is not valid"),
+        (
+            {"learning_rate": 0.1, "beta_1": 1.0},
+            r"beta_1=1.0 is not valid for adam: use .* \[0, 1\)",
+        ),
+        ({"learning_rate": 0.1, "beta_2": -0.1}, r"beta_2=-0.1 .* \[0, 1\)"),
+        ({"learning_rate": 0.1, "epsilon": -1e-8}, "epsilon=-1e-08 is not valid"),
+        (
+            {"learning_rate": 0.1, "decay": "sqrt"},
+            "decay='sqrt' .* constant, sqrt_epoch, sqrt_step",
+        ),
+        ({"beta_1": 0.9}, "adam needs a learning_rate"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(chosen, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        optimizers.check_settings("adam", chosen)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: FIG1.arm("Adm"), "unknown arm 'Adm': did you mean Adam"),
+        (lambda: FIG1.profile("quik"), "unknown profile 'quik': did you mean quick"),
+        (lambda: plan(FIG1, "papr", "mnist", Fake(None)), "unknown profile 'papr'"),
+        (lambda: optimizers.check_settings("adma", {}), "unknown optimizer 'adma': did you mean"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_options_of_a_problem_are_checked():
+    arm, profile = FIG1.arms[0], FIG1.profiles["smoke"]
+    settings = {"learning_rate": 0.1}
+    for options, message in (
+        ({"l3": 1.0}, "unknown option of mnist_logistic_regression 'l3': did you mean l2"),
+        ({"l2": -1.0}, "l2=-1.0 is not valid"),
+        ({"l2": math.nan}, "l2=nan is not valid"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FIG1.run(arm, settings, profile=profile, data="mnist", seed=0, options=options)

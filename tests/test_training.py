@@ -1,0 +1,246 @@
+"""Training does what it says: against NumPy, bit by bit on repetition, and against `results/`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from experiments import pages, runtime
+from experiments.problems import files, mnist
+from experiments.store import Published, Store
+from experiments.studies import STUDIES
+from experiments.study import Run
+
+DATA = "mnist-stand-in"
+RUN = Run(
+    problem="mnist_logistic_regression",
+    options={"l2": 1e-2, "train_examples": 1_000},
+    data=DATA,
+    optimizer="adam",
+    settings={"learning_rate": 0.01, "decay": "sqrt_epoch"},
+    batch_size=128,
+    epochs=3,
+    seed=5,
+)
+METHODS = {
+    "adam": {"learning_rate": 0.01, "decay": "sqrt_epoch", "beta_1": 0.8, "beta_2": 0.99},
+    "adamax": {"learning_rate": 0.01, "decay": "sqrt_step"},
+    "sgd_nesterov": {"learning_rate": 0.05, "momentum": 0.9},
+    "adagrad": {"learning_rate": 0.05, "decay": "sqrt_epoch"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tensorflow():
+    runtime.configure()
+
+
+def train(run: Run, tmp_path, **arguments):
+    from experiments.training import train
+
+    return train(run, Store(tmp_path), **arguments)
+
+
+def numbers(record):
+    """A record's metrics, but for the wall time."""
+    return {name: values for name, values in record["metrics"].items() if name != "seconds"}
+
+
+def softmax(scores):
+    exponent = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def oracle(run: Run):
+    """The same training in float64 NumPy, written from the textbook formulas."""
+    from experiments.training import batch_order
+
+    arrays = mnist.load(run.data)
+    n, l2 = run.options["train_examples"], run.options["l2"]
+    x = arrays.x_train[:n].reshape(n, -1) / 255.0
+    y = np.eye(10)[arrays.y_train[:n]]
+    x_test = arrays.x_test.reshape(len(arrays.x_test), -1) / 255.0
+    w, b = np.zeros((784, 10)), np.zeros(10)
+    m, v = [np.zeros_like(w), np.zeros_like(b)], [np.zeros_like(w), np.zeros_like(b)]
+    s, t = run.settings, 0
+    rows = []
+    for epoch in range(run.epochs):
+        costs, objectives = [], []
+        for batch in batch_order(run.seed, epoch, n, run.batch_size):
+            t += 1
+            p = softmax(x[batch] @ w + b)
+            cost = -np.mean(np.log((p * y[batch]).sum(axis=1)))
+            costs.append(cost)
+            objectives.append(cost + l2 / 2 * np.sum(w * w))
+            error = (p - y[batch]) / len(batch)
+            gradients = [x[batch].T @ error + l2 * w, error.sum(axis=0)]
+            decay = s.get("decay", "constant")
+            rate = s["learning_rate"] / math.sqrt(
+                {"constant": 1, "sqrt_epoch": epoch + 1, "sqrt_step": t}[decay]
+            )
+            for i, (theta, g) in enumerate(zip((w, b), gradients, strict=True)):
+                if run.optimizer == "adam":
+                    b1, b2 = s["beta_1"], s["beta_2"]
+                    m[i] = b1 * m[i] + (1 - b1) * g
+                    v[i] = b2 * v[i] + (1 - b2) * g * g
+                    theta -= rate * (m[i] / (1 - b1**t)) / (np.sqrt(v[i] / (1 - b2**t)) + 1e-8)
+                elif run.optimizer == "adamax":
+                    m[i] = 0.9 * m[i] + 0.1 * g
+                    v[i] = np.maximum(0.999 * v[i], np.abs(g))
+                    step = np.divide(m[i], v[i], out=np.zeros_like(g), where=v[i] > 0)
+                    theta -= rate / (1 - 0.9**t) * step
+                elif run.optimizer == "sgd_nesterov":
+                    m[i] = s["momentum"] * m[i] - rate * g
+                    theta += s["momentum"] * m[i] - rate * g
+                else:
+                    v[i] = v[i] + g * g
+                    theta -= rate * g / (np.sqrt(v[i]) + 1e-8)
+        p = softmax(x_test @ w + b)
+        held_out = -np.mean(np.log(p[np.arange(len(p)), arrays.y_test]))
+        accuracy = np.mean(p.argmax(axis=1) == arrays.y_test)
+        rows.append((np.mean(costs), np.mean(objectives), held_out, accuracy))
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize("optimizer", METHODS)
+def test_a_run_is_the_textbooks_training(tmp_path, optimizer):
+    run = dataclasses.replace(RUN, optimizer=optimizer, settings=METHODS[optimizer])
+    record = train(run, tmp_path)
+    assert record["status"] == "finished"
+    cost, objective, held_out, accuracy = oracle(run)
+    metrics = record["metrics"]
+    np.testing.assert_allclose(metrics["training_cost"], cost, rtol=2e-5)
+    np.testing.assert_allclose(metrics["objective"], objective, rtol=2e-5)
+    np.testing.assert_allclose(metrics["held_out_cost"], held_out, rtol=2e-5)
+    np.testing.assert_allclose(metrics["held_out_accuracy"], accuracy, atol=5e-4)
+    assert all(seconds > 0 for seconds in metrics["seconds"])
+
+
+def test_the_first_cost_is_a_blind_guess(tmp_path):
+    slow = {"learning_rate": 1e-12}
+    record = train(dataclasses.replace(RUN, settings=slow, epochs=1), tmp_path)
+    assert record["metrics"]["training_cost"][0] == pytest.approx(math.log(10), rel=1e-6)
+
+
+def test_a_run_repeats_bit_by_bit_whatever_ran_before(tmp_path):
+    first = train(RUN, tmp_path)
+    train(dataclasses.replace(RUN, seed=6, optimizer="adagrad"), tmp_path)
+    assert numbers(train(RUN, tmp_path)) == numbers(first)
+    other = train(dataclasses.replace(RUN, seed=6), tmp_path)
+    assert numbers(other) != numbers(first)
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_resumed_run_gives_the_same_bits(tmp_path, monkeypatch, stop):
+    from experiments import training
+
+    whole = train(RUN, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(done):
+        if done == stop + 1:
+            raise Stop
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Stop):
+        train(RUN, tmp_path / "parts", on_epoch=interrupt)
+    epochs = []
+    resumed = train(RUN, tmp_path / "parts", on_epoch=epochs.append)
+    assert epochs == list(range(stop + 1, RUN.epochs + 1))
+    assert numbers(resumed) == numbers(whole)
+    assert resumed["manifest"]["resumed"]
+    assert not whole["manifest"]["resumed"]
+
+
+def test_a_diverging_run_is_recorded_at_its_epoch(tmp_path):
+    settings = {"learning_rate": 1e38, "momentum": 0.9}
+    record = train(dataclasses.replace(RUN, optimizer="sgd_nesterov", settings=settings), tmp_path)
+    assert record["status"] == "diverged"
+    assert record["diverged_at"] == len(record["metrics"]["training_cost"]) < RUN.epochs
+    Store(tmp_path).put(record)
+    assert (
+        Store(tmp_path).get(record_id := RUN.from_config(record["config"]).id)["diverged_at"] == 0
+    )
+    assert record_id in Store(tmp_path).ids()
+
+
+def test_batches_of_an_epoch_depend_on_seed_and_epoch_alone():
+    from experiments.training import batch_order
+
+    order = batch_order(3, 7, 1_000, 128)
+    assert order.shape == (7, 128)
+    assert len(set(order.ravel())) == 7 * 128
+    assert order.min() >= 0
+    assert order.max() < 1_000
+    np.testing.assert_array_equal(order, batch_order(3, 7, 1_000, 128))
+    assert (order != batch_order(3, 8, 1_000, 128)).any()
+    assert (order != batch_order(4, 7, 1_000, 128)).any()
+
+
+def test_every_image_is_seen_in_some_pass():
+    from experiments.training import batch_order
+
+    seen = np.unique(np.concatenate([batch_order(0, e, 1_000, 128).ravel() for e in range(8)]))
+    assert len(seen) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 1_001}, "batch_size=1001 exceeds 1000 examples"),
+        ({"options": {"train_examples": 60_001}}, "train_examples=60001 is not valid: use 1 to"),
+        ({"options": {"train_examples": 0}}, "train_examples=0 is not valid"),
+    ],
+)
+def test_impossible_sizes_are_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        train(dataclasses.replace(RUN, **change), tmp_path)
+
+
+def test_initial_weights_depend_on_the_seed_alone(tmp_path):
+    options = {**RUN.options, "initial_stddev": 0.1}
+    settings = {"learning_rate": 1e-12}
+    costs = [
+        train(
+            dataclasses.replace(
+                RUN, options=options, optimizer=o, settings=settings, seed=seed, epochs=1
+            ),
+            tmp_path,
+        )["metrics"]["training_cost"]
+        for o, seed in (("adam", 1), ("adagrad", 1), ("adam", 2))
+    ]
+    assert costs[0] == pytest.approx(costs[1], rel=1e-6)
+    assert abs(costs[0][0] - costs[2][0]) > 1e-3
+
+
+def test_the_manifest_says_what_ran(tmp_path):
+    manifest = train(dataclasses.replace(RUN, epochs=1), tmp_path)["manifest"]
+    assert {"commit", "python", "tensorflow", "keras", "numpy", "devices", "threads"} <= set(
+        manifest
+    )
+    assert manifest["backend"] == "tensorflow"
+    assert manifest["precision"] == "float32"
+    assert manifest["steps_per_epoch"] == 7
+    assert manifest["peak_memory_mb"] > 0
+
+
+@pytest.mark.skipif(not files.available("mnist"), reason="ADAM_TF_DATA holds no MNIST")
+@pytest.mark.parametrize("study", [s for s in STUDIES.values() if pages.published_file(s).exists()])
+def test_published_runs_can_be_trained_again(tmp_path, study):
+    """The first passes of one published run of each arm, trained now, meet their record."""
+    published = Published(pages.RESULTS)
+    found = pages.published(study)
+    for arm in study.arms:
+        for role in ("matched", "tuned"):
+            run = next(e.run for e in found.plan.entries if (e.role, e.arm) == (role, arm.name))
+            record = published.get(run.id)
+            again = train(dataclasses.replace(run, epochs=2), tmp_path)
+            for name in ("training_cost", "objective", "held_out_cost"):
+                np.testing.assert_allclose(
+                    again["metrics"][name], record["metrics"][name][:2], rtol=1e-4, err_msg=run.id
+                )
