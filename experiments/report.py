@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -135,11 +134,9 @@ def publish_pages() -> list[Path]:
     written = []
     for name in dict.fromkeys(study.notebook for study in studies):
         source = NOTEBOOKS / f"{name}.ipynb"
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / source.name
-            notebooks.execute(source, output, {"profile": "published"})
-            executed = nbformat.read(output, as_version=4)
-            notebooks.save(notebooks.canonical(executed), source)
+        output = build_folder() / "published" / "notebooks" / source.name
+        notebooks.execute(source, output, {"profile": "published"})
+        notebooks.save(notebooks.canonical(nbformat.read(output, as_version=4)), source)
         written.append(source)
     found = [pages.published(study) for study in studies]
     for results in found:

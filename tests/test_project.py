@@ -1,0 +1,191 @@
+"""The repository agrees with itself: lock, environments, README, notebooks, layers."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from PIL import Image
+
+from experiments import notebooks, pages, report
+from experiments.runtime import ROOT
+from experiments.studies import STUDIES
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PUBLISHED = [study for study in STUDIES.values() if pages.published_file(study).exists()]
+PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def locked() -> dict[str, list[tuple[str, str]]]:
+    """The lock: versions and markers by package."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if match := re.match(r"([a-z0-9._-]+)==(\S+)(?: ; (.*?))? \\$", line):
+            name, version, marker = match.groups()
+            found.setdefault(name, []).append((version, marker or ""))
+    return found
+
+
+def direct() -> list[Requirement]:
+    """What the study and its tests ask for."""
+    extras = PROJECT["optional-dependencies"]
+    return [Requirement(t) for t in (*PROJECT["dependencies"], *extras["study"], *extras["test"])]
+
+
+def test_the_lock_holds_every_dependency_within_its_bounds():
+    versions = locked()
+    assert len(versions) > 100
+    for requirement in direct():
+        found = versions[requirement.name.lower()]
+        assert all(requirement.specifier.contains(version) for version, _ in found), requirement
+
+
+def test_the_lock_has_hashes_and_names_no_index():
+    text = (ROOT / "requirements.lock").read_text()
+    packages = re.split(r"\n(?=[a-z0-9])", text)
+    assert all("--hash=sha256:" in package for package in packages)
+    assert "://" not in text
+    assert "index" not in re.sub(r"#.*", "", text)
+
+
+def test_conda_gets_the_locked_versions():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    python = next(d for d in environment if str(d).startswith("python="))
+    version = python.partition("=")[2]
+    markers = {
+        "python_version": version,
+        "python_full_version": f"{version}.9",
+        "sys_platform": "linux",
+        "platform_python_implementation": "CPython",
+    }
+    pins = environment[-1]["pip"]
+    assert pins[-1] == "--editable ."
+    pinned = dict(pin.split("==") for pin in pins[:-1])
+    assert set(pinned) == {requirement.name.lower() for requirement in direct()}
+    for name, pin in pinned.items():
+        valid = [v for v, m in locked()[name] if not m or Marker(m).evaluate(markers)]
+        assert valid == [pin], name
+
+
+def test_the_readme_shows_the_published_verdicts():
+    text = (ROOT / "README.md").read_text()
+    assert report.readme(text, map(pages.published, PUBLISHED)) == text, "run `make notebooks`"
+
+
+@pytest.mark.parametrize("study", PUBLISHED, ids=lambda study: study.name)
+def test_the_committed_pages_are_those_of_the_published_records(study):
+    digest = hashlib.sha256(pages.published_file(study).read_bytes()).hexdigest()
+    page = json.loads((ROOT / "notebooks" / f"{study.notebook}.ipynb").read_text())
+    shown = json.dumps(page["cells"][-1]["outputs"])
+    assert digest in shown, "results/ changed: run `make notebooks`"
+    with Image.open(pages.RESULTS / f"{study.name}.png") as picture:
+        assert digest in picture.text["Source"], "results/ changed: run `make notebooks`"
+
+
+@pytest.mark.parametrize("study", PUBLISHED, ids=lambda study: study.name)
+def test_what_is_published_is_complete_and_matched_by_the_nearest_settings(study):
+    found = pages.published(study)
+    assert found.plan.selected
+    assert not found.plan.on_edge
+    assert not found.plan.missing(found.records)
+    fit = found.fit()
+    nearest = fit[fit.groupby("arm")["rms"].transform("min") == fit["rms"]]
+    assert nearest["chosen"].all()
+    for arm in study.arms:
+        rates = arm.fit["learning_rate"]
+        assert min(rates) < arm.matched["learning_rate"] < max(rates)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_notebooks_are_thin_whole_and_published(path):
+    page = json.loads(path.read_text())
+    declared = notebooks.declared(path)
+    assert declared["profile"].default == "published"
+    assert declared["data"].default == "auto"
+    code = [cell for cell in page["cells"] if cell["cell_type"] == "code"]
+    for cell in code:
+        assert len("".join(cell["source"]).splitlines()) <= 15
+        assert not any(
+            isinstance(node, ast.ClassDef | ast.FunctionDef)
+            for node in ast.walk(ast.parse("".join(cell["source"])))
+        )
+        assert not any(o["output_type"] == "error" for o in cell["outputs"])
+        assert not any(o.get("name") == "stderr" for o in cell["outputs"])
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert "provenance" in "".join(code[-1]["source"])
+    assert any("image/png" in o.get("data", {}) for cell in code for o in cell["outputs"])
+
+
+# Data flows from left to right, and nothing imports from its right.
+LAYERS = (
+    ("check",),
+    ("problems", "optimizers", "runtime"),
+    ("study",),
+    ("studies", "store"),
+    ("training",),
+    ("execution",),
+    ("analysis",),
+    ("claims",),
+    ("figures",),
+    ("notebooks", "webpage"),
+    ("pages",),
+    ("report", "doctor"),
+    ("__main__",),
+)
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of `experiments` that a file imports, at its top or later."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("experiments"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = (a.name.split(".") for a in node.names)
+            found |= {n[1] for n in names if n[0] == "experiments" and len(n) > 1}
+    return found
+
+
+def test_nothing_imports_from_its_right():
+    rank = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    files = [
+        p for p in (ROOT / "experiments").rglob("*.py") if p != ROOT / "experiments/__init__.py"
+    ]
+    for path in files:
+        part = path.relative_to(ROOT / "experiments").parts[0].removesuffix(".py")
+        for other in imported(path) - {part}:
+            assert rank[other] <= rank[part], f"{path.name} imports {other}, which is to its right"
+
+
+def test_adam_tf_knows_nothing_of_the_experiments():
+    for path in (ROOT / "adam_tf").rglob("*.py"):
+        assert not imported(path), path
+
+
+def test_every_make_target_has_its_line_of_help():
+    text = (ROOT / "Makefile").read_text()
+    targets = re.search(r"\.PHONY: (.*)", text)[1].split()
+    shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in targets:
+        assert re.search(rf"^ *make {target}\b", shown.stdout, re.MULTILINE), target
+    for variable in ("PROFILE", "DATA"):
+        assert variable in shown.stdout
+    assert shown.stderr == ""
+
+
+def test_no_data_set_is_committed():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    bad = re.compile(r"ubyte|data_batch|labeledBow|\.pkl$|\.pickle$")
+    assert not [name for name in listed.stdout.splitlines() if bad.search(name)]
