@@ -7,9 +7,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STUDY := $(BIN)/python -m experiments
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+PROFILES := smoke quick paper published
+ifeq ($(filter $(PROFILES),$(PROFILE)),)
+$(error PROFILE=$(PROFILE) is not valid: use one of $(PROFILES))
+endif
 # DATA is auto, real, stand-in, or a folder that holds the data sets.
 ifeq ($(filter auto real stand-in,$(DATA)),)
+ifeq ($(wildcard $(DATA)/.),)
+$(error DATA=$(DATA) is not valid: use auto, real, stand-in or an existing folder)
+endif
 export ADAM_TF_DATA := $(abspath $(DATA))
 override DATA := real
 endif
@@ -36,9 +44,10 @@ env: $(VENV)/ready  ## make the environment in .venv from requirements.lock
 $(VENV)/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is `$(PYTHON) -V 2>&1`; Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "making $(VENV) from requirements.lock, about two minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 reproduce: env  ## get the data, train what is missing, run the notebooks, judge, report

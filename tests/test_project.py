@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 import subprocess
 import tomllib
@@ -172,10 +173,33 @@ def test_adam_tf_knows_nothing_of_the_experiments():
         assert not imported(path), path
 
 
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as from a fresh shell, not as a part of the make that may run the tests."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("PROFILE=quik", "PROFILE=quik is not valid: use one of smoke quick paper published"),
+        ("DATA=/nowhere", "DATA=/nowhere is not valid: use auto, real, stand-in or an existing"),
+    ],
+)
+def test_bad_variables_are_refused_before_anything_is_made(argument, message):
+    refused = make("-n", "reproduce", argument)
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert refused.stdout == ""
+
+
 def test_every_make_target_has_its_line_of_help():
     text = (ROOT / "Makefile").read_text()
     targets = re.search(r"\.PHONY: (.*)", text)[1].split()
-    shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = make()
+    assert shown.returncode == 0
     for target in targets:
         assert re.search(rf"^ *make {target}\b", shown.stdout, re.MULTILINE), target
     for variable in ("PROFILE", "DATA"):

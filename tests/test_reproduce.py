@@ -1,0 +1,83 @@
+"""The user's command, from nothing to the report, on the smallest profile."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import notebooks, pages
+from experiments.problems import files
+from experiments.runtime import ROOT
+
+
+def study(build: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line with its own build folder and no real data in reach."""
+    environment = {**os.environ, "ADAM_TF_BUILD": str(build), "ADAM_TF_DATA": str(build / "data")}
+    command = [sys.executable, "-m", "experiments", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        path.name: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.iterdir()
+        if path.is_file()
+    }
+
+
+def test_reproduce_on_stand_in_data(tmp_path):
+    options = ("--profile", "smoke", "--data", "stand-in")
+    ran = study(tmp_path, "run", *options)
+    assert ran.returncode == 0, ran.stderr
+    assert "STAND-IN DATA" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    lines = [line for line in ran.stderr.splitlines() if re.match(r"fig1-mnist \d+/\d+ ", line)]
+    records = snapshot(tmp_path / "records")
+    assert len(lines) == len([name for name in records if name.endswith(".json")]) > 20
+
+    made = study(tmp_path, "report", *options)
+    assert made.returncode == 0, made.stderr
+    index = tmp_path / "smoke" / "report" / "index.html"
+    assert f"report: {index}" in made.stdout
+    assert "not tested" in made.stdout
+    assert "reproduced\n" not in made.stdout
+    for page in (index, index.with_name("01_fig1_logistic_regression.html")):
+        assert "STAND-IN DATA" in page.read_text()
+    html = index.read_text()
+    assert "not-tested" in html
+    assert not re.search(r'class="badge (not-)?reproduced"', html)
+
+    again = study(tmp_path, "run", *options)
+    assert again.returncode == 0
+    assert not re.search(r"^fig1-mnist \d+/", again.stderr, re.MULTILINE)
+    assert snapshot(tmp_path / "records") == records
+
+
+@pytest.mark.skipif(not files.available("mnist"), reason="ADAM_TF_DATA holds no MNIST")
+@pytest.mark.parametrize("page", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_run_on_real_data(tmp_path, monkeypatch, page):
+    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path))
+    output = tmp_path / page.name
+    notebooks.execute(page, output, {"profile": "smoke"})
+    assert "STAND-IN" not in output.read_text()
+    assert "profile smoke: MNIST" in output.read_text()
+
+
+@pytest.mark.skipif(
+    not list(pages.RESULTS.glob("*.parquet")), reason="results/ holds no published records"
+)
+def test_the_published_report_trains_nothing(tmp_path):
+    made = study(tmp_path, "report", "--profile", "published")
+    assert made.returncode == 0, made.stderr
+    assert not (tmp_path / "records").exists()
+    html = (tmp_path / "published" / "report" / "index.html").read_text()
+    assert "STAND-IN" not in html
+    assert re.search(r'class="badge reproduced"', html)
+    assert re.search(r'class="badge not-reproduced"', html)
