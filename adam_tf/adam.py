@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from adam_tf.base import MomentOptimizer, decayed_average, one_minus_power
+from adam_tf.base import MomentOptimizer, decayed_average, moment_dtype, one_minus_power
 from adam_tf.validation import check_choice, check_number
 
 
@@ -26,6 +27,17 @@ class AdamKernelCoefficients(NamedTuple):
 
     alpha: Any  # alpha * sqrt(1 - beta_2^t) / (1 - beta_1^t)
     epsilon: Any  # what is added to sqrt(v)
+
+
+class AdamDiagnostics(NamedTuple):
+    """The state of one variable after the last step, as float64 arrays of its shape."""
+
+    m: np.ndarray  # first moment
+    v: np.ndarray  # second moment (AMSGrad: its maximum so far)
+    m_hat: np.ndarray  # m, corrected for its bias
+    v_hat: np.ndarray  # v, corrected for its bias
+    step: np.ndarray  # what the last step subtracted from the variable
+    snr: np.ndarray  # m_hat / sqrt(v_hat), the signal-to-noise ratio of Section 2.1
 
 
 # Below it the root of a float32 underflows together with epsilon.
@@ -193,6 +205,45 @@ class Adam(MomentOptimizer):
 
         betas = (self.beta_1, self.beta_2)
         fused.apply_adam(variable, moments, gradient, c.alpha, betas, c.epsilon)
+
+    def diagnostics(self, variable: Any) -> AdamDiagnostics:
+        """Moments, step and signal-to-noise ratio of `variable` at the last step.
+
+        Args:
+            variable: one of the variables that the optimizer was built with.
+
+        Raises:
+            ValueError: when the variable is not known or no step was taken yet.
+
+        Example:
+            >>> import keras
+            >>> from adam_tf import Adam
+            >>> theta = keras.Variable([1.0, 1.0])
+            >>> optimizer = Adam(learning_rate=0.1)
+            >>> for gradient in ([2.0, 2.0], [2.0, -2.0]):
+            ...     optimizer.apply([keras.ops.array(gradient)], [theta])
+            >>> optimizer.diagnostics(theta).snr.round(3).tolist()  # one direction, and none
+            [1.0, -0.053]
+        """
+        t, rate, moments, kernel = self._last_step(variable)
+        betas = (self.beta_1, self.beta_2)
+        if kernel:
+            from adam_tf import fused
+
+            betas = (
+                fused.rounded(self.beta_1, moment_dtype(variable)),
+                fused.rounded(self.beta_2, moment_dtype(variable)),
+            )
+        first, second = (1 - beta**t if self.bias_correction else 1.0 for beta in betas)
+        m, v = moments[0], moments[-1]
+        m_hat, v_hat = m / first, v / second
+        root = np.sqrt(v_hat)
+        epsilon = self.epsilon / (1 if self.epsilon_form == "algorithm1" else np.sqrt(second))
+        moving = m != 0  # elsewhere 0/0 is no step
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = np.divide(rate * m_hat, root + epsilon, out=np.zeros_like(m), where=moving)
+            snr = np.divide(m_hat, root, out=np.zeros_like(m), where=moving)
+        return AdamDiagnostics(m, v, m_hat, v_hat, step, snr)
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""

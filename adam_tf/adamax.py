@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import MomentOptimizer, decayed_average, one_minus_power
+from adam_tf.base import MomentOptimizer, decayed_average, moment_dtype, one_minus_power
 from adam_tf.validation import check_number
 
 
@@ -15,6 +15,16 @@ class AdaMaxCoefficients(NamedTuple):
     """The scalars of one step."""
 
     alpha: Any  # alpha / (1 - beta_1^t)
+
+
+class AdaMaxDiagnostics(NamedTuple):
+    """The state of one variable after the last step, as float64 arrays of its shape."""
+
+    m: np.ndarray  # first moment
+    u: np.ndarray  # infinity norm
+    m_hat: np.ndarray  # m, corrected for its bias
+    step: np.ndarray  # what the last step subtracted from the variable
+    snr: np.ndarray  # m_hat / u, the step in units of alpha
 
 
 @keras.saving.register_keras_serializable(package="adam_tf")
@@ -117,6 +127,35 @@ class AdaMax(MomentOptimizer):
 
         betas = (self.beta_1, self.beta_2)
         fused.apply_adamax(variable, moments, gradient, c.alpha, betas, tiny(variable.dtype))
+
+    def diagnostics(self, variable: Any) -> AdaMaxDiagnostics:
+        """Moments, step and signal-to-noise ratio of `variable` at the last step.
+
+        Args:
+            variable: one of the variables that the optimizer was built with.
+
+        Raises:
+            ValueError: when the variable is not known or no step was taken yet.
+
+        Example:
+            >>> import keras
+            >>> from adam_tf import AdaMax
+            >>> theta = keras.Variable([1.0, 1.0])
+            >>> optimizer = AdaMax(learning_rate=0.1)
+            >>> optimizer.apply([keras.ops.array([0.0, -3.0])], [theta])
+            >>> optimizer.diagnostics(theta).u.tolist()
+            [0.0, 3.0]
+        """
+        t, rate, (m, u), kernel = self._last_step(variable)
+        beta_1 = self.beta_1
+        if kernel:
+            from adam_tf import fused
+
+            beta_1 = fused.rounded(beta_1, moment_dtype(variable))
+        m_hat = m / (1 - beta_1**t)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            snr = np.divide(m_hat, u, out=np.zeros_like(m), where=m != 0)
+        return AdaMaxDiagnostics(m, u, m_hat, rate * snr, snr)
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""

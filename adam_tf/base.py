@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from adam_tf import sparse as rows
@@ -29,6 +30,11 @@ def scalar_dtype() -> str:
 def moment_dtype(variable: Any) -> str:
     """Dtype of a variable's moments: float32 or wider, so that small gradients survive squaring."""
     return keras.backend.result_type(variable.dtype, "float32")
+
+
+def is_narrow(variable: Any) -> bool:
+    """Whether a variable has fewer digits than its moments."""
+    return keras.backend.standardize_dtype(variable.dtype) != moment_dtype(variable)
 
 
 def one_minus_power(beta: float, t: Any) -> Any:
@@ -123,12 +129,18 @@ class MomentOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         names = self.moment_names()
         # The same order as in keras.optimizers.Adam, so that its saved state can be loaded.
-        first = [self._new_moments(variable, names[:2]) for variable in variables]
-        rest = [self._new_moments(variable, names[2:]) for variable in variables]
+        first = [self._new_state(variable, names[:2]) for variable in variables]
+        rest = [self._new_state(variable, names[2:]) for variable in variables]
         self._moments = [a + b for a, b in zip(first, rest, strict=True)]
+        # Next to 1, bfloat16 has nothing closer than 0.004: what rounding takes from a step of
+        # 0.001 is kept and added to the next.
+        self._remainders = [
+            self._new_state(variable, ["remainder"] if is_narrow(variable) else [])
+            for variable in variables
+        ]
         self._on_kernel = [self._takes_kernel(variable) for variable in variables]
 
-    def _new_moments(self, variable: Any, names: Sequence[str]) -> list[Any]:
+    def _new_state(self, variable: Any, names: Sequence[str]) -> list[Any]:
         if self._overwrite_variable_with_gradient(variable):  # float8 scales have no moments
             return []
         # As Keras' add_variable_from_reference, but for the dtype.
@@ -211,28 +223,48 @@ class MomentOptimizer(keras.optimizers.Optimizer):
         # A bare learning rate comes from who calls update_step by hand.
         scalars = learning_rate if isinstance(learning_rate, dict) else None
         c = (scalars or self._scalars([path], learning_rate))[path]
-        moments = self._moments[self._get_variable_index(variable)]
+        i = self._get_variable_index(variable)
         if rows.is_sparse(gradient):
-            self._update_rows(gradient, variable, moments, c)
-            return
-        gradient = ops.cast(gradient, moment_dtype(variable))
+            gradient = rows.without_duplicates(gradient)  # replicas may hold the same row
+            value, where = gradient.values, gradient.indices
+        else:
+            value, where = gradient, None
+        value = ops.cast(value, moment_dtype(variable))
         if path.endswith("kernel"):
             native = variable.value if isinstance(variable, keras.Variable) else variable
-            self.kernel(gradient, native, moments, c)
+            self.kernel(value, native, self._moments[i], c)
             return
-        new, step = self.rule(gradient, [ops.convert_to_tensor(m) for m in moments], c)
-        for moment, value in zip(moments, new, strict=True):
-            self.assign(moment, value)
-        self.assign_sub(variable, step)
+        before = [rows.read(moment, where) for moment in self._moments[i]]
+        after, step = self.rule(value, before, c)
+        for moment, new in zip(self._moments[i], after, strict=True):
+            self.assign(moment, rows.at(new, where))
+        if not self._remainders[i]:
+            self.assign_sub(variable, rows.at(step, where))
+            return
+        (remainder,) = self._remainders[i]
+        wide = ops.cast(rows.read(variable, where), step.dtype) + rows.read(remainder, where) - step
+        rounded = ops.cast(wide, variable.dtype)
+        self.assign(variable, rows.at(rounded, where))
+        self.assign(remainder, rows.at(wide - ops.cast(rounded, wide.dtype), where))
 
-    def _update_rows(self, gradient: Any, variable: Any, moments: Sequence[Any], c: Any) -> None:
-        gradient = rows.without_duplicates(gradient)  # replicas may hold the same row
-        where = gradient.indices
-        before = [rows.rows_of(moment, where) for moment in moments]
-        new, step = self.rule(ops.cast(gradient.values, moment_dtype(variable)), before, c)
-        for moment, value in zip(moments, new, strict=True):
-            self.assign(moment, rows.as_rows(value, where))
-        self.assign_sub(variable, rows.as_rows(step, where))
+    def _last_step(self, variable: Any) -> tuple[int, float, list[np.ndarray], bool]:
+        """Number and learning rate of the last step, the moments after it, whether by a kernel."""
+        if not self.built or self._var_key(variable) not in self._trainable_variables_indices:
+            name = getattr(variable, "path", getattr(variable, "name", variable))
+            raise ValueError(
+                f"variable must be one that the optimizer was built with, got {name!r}"
+            )
+        t = int(self.iterations)
+        if t == 0:
+            raise ValueError("diagnostics are of the last step, and there was none yet")
+        rate = self._learning_rate
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            rate = rate(t * (self.gradient_accumulation_steps or 1) - 1)
+        elif not isinstance(rate, keras.Variable) and callable(rate):
+            rate = rate()
+        i = self._get_variable_index(variable)
+        moments = [moment.numpy().astype("float64") for moment in self._moments[i]]
+        return t, float(rate), moments, self._on_kernel[i]
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""

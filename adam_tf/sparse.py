@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def is_sparse(gradient: Any) -> bool:
@@ -30,15 +31,19 @@ def without_duplicates(gradient: Any) -> Any:
     return tf.IndexedSlices(values, indices, gradient.dense_shape)
 
 
-def rows_of(variable: Any, indices: Any) -> Any:
-    """The rows of `variable` at `indices`."""
+def read(variable: Any, indices: Any) -> Any:
+    """The rows of `variable` at `indices`, or all of it for None, read once."""
+    if indices is None:
+        return ops.cast(variable, variable.dtype)
     import tensorflow as tf
 
-    return tf.gather(variable.value, indices)
+    return tf.gather(variable.value if isinstance(variable, keras.Variable) else variable, indices)
 
 
-def as_rows(values: Any, indices: Any) -> Any:
-    """What assigns `values` to the rows at `indices` alone."""
+def at(values: Any, indices: Any) -> Any:
+    """What assigns `values` to the rows at `indices` alone, or to everything for None."""
+    if indices is None:
+        return values
     import tensorflow as tf
 
     return tf.IndexedSlices(values, indices)

@@ -10,7 +10,7 @@ with contextlib.suppress(RuntimeError):  # TensorFlow has started: the fixture b
     tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")  # a second strategy would reuse the first one's collective keys
 def two_replicas():
     if len(tf.config.list_logical_devices("CPU")) < 2:
         pytest.skip("TensorFlow had started before two logical CPUs could be made")

@@ -27,13 +27,11 @@ def uses_kernel(optimizer, variable):
 
 
 @pytest.mark.parametrize(("make", "settings"), SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_kernel_equals_plain_operations(make, settings, dtype):
-    gradients = GRADIENTS.astype(dtype)
-    plain = iterates(make(0.1, fused=False, **settings), gradients, ZERO, dtype)
-    automatic = iterates(make(0.1, **settings), gradients, ZERO, dtype)
-    rtol = 8 * ULP if dtype == "float32" else 1e-13
-    assert_steps_close(automatic, plain.astype("float64"), rtol, dtype, ZERO)
+def test_kernel_equals_plain_operations(make, settings):
+    gradients = GRADIENTS.astype("float32")
+    plain = iterates(make(0.1, fused=False, **settings), gradients, ZERO, "float32")
+    automatic = iterates(make(0.1, **settings), gradients, ZERO, "float32")
+    assert_steps_close(automatic, plain.astype("float64"), 8 * ULP, "float32", ZERO)
 
 
 @pytest.mark.parametrize("make", [Adam, AdaMax])

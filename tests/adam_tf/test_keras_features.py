@@ -1,0 +1,239 @@
+"""What every Keras optimizer offers works, and means the same as around the paper's algorithm."""
+
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+from trajectories import GRADIENTS, START, assert_steps_close, iterates
+
+from adam_tf import Adam, AdaMax, InverseSqrtDecay
+
+BOTH = pytest.mark.parametrize(
+    ("make", "reference"), [(Adam, oracle.adam), (AdaMax, oracle.adamax)], ids=["adam", "adamax"]
+)
+PATHS = pytest.mark.parametrize("fused", [False, None], ids=["plain", "automatic"])
+G = np.random.default_rng(3).standard_normal((12, 10))
+
+
+def test_the_class_of_tensorflow():
+    for make in (Adam, AdaMax):
+        assert issubclass(make, tf.keras.optimizers.Optimizer)
+        assert issubclass(make, keras.optimizers.Optimizer)
+        assert issubclass(make, keras.Optimizer)
+
+
+@BOTH
+@PATHS
+def test_schedules_and_callables(make, reference, fused):
+    step = keras.optimizers.schedules.PiecewiseConstantDecay([3, 6], [0.5, 0.25, 0.125])
+    rates = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5, 5: 0.25, 6: 0.25, 7: 0.25}
+    expected = reference(START, G, lambda t: rates.get(t, 0.125))
+    assert_steps_close(iterates(make(step, fused=fused), G), expected, 1e-13)
+    # A callable's Python float is not rounded either.
+    expected = reference(START, G, 0.3)
+    assert_steps_close(iterates(make(lambda: 0.3, fused=fused), G), expected, 1e-13)
+
+
+@BOTH
+@PATHS
+def test_learning_rate_set_between_steps(make, reference, fused):
+    optimizer, variable = make(0.1, fused=fused), keras.Variable(START, dtype="float64")
+    optimizer.build([variable])
+    apply = tf.function(lambda g: optimizer.apply([g], [variable]))
+    for t, g in enumerate(G, start=1):
+        optimizer.learning_rate = 0.1 / t
+        apply(tf.constant(g))
+    expected = reference(START, G, lambda t: 0.1 / t)[-1]
+    np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-12)
+
+
+@BOTH
+@PATHS
+def test_weight_decay_is_decoupled_and_has_exclusions(make, reference, fused):
+    decayed, kept = (keras.Variable(START, dtype="float64", name=n) for n in ("kernel", "bias"))
+    optimizer = make(0.1, weight_decay=0.5, fused=fused)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    for g in G:
+        optimizer.apply([tf.constant(g)] * 2, [decayed, kept])
+    np.testing.assert_allclose(kept.numpy(), reference(START, G, 0.1)[-1], rtol=1e-12)
+    theta = START
+    moves = np.diff(reference(START, G, 0.1), axis=0, prepend=START[None])
+    for move in moves:
+        theta = theta * (1 - 0.1 * 0.5) + move
+    np.testing.assert_allclose(decayed.numpy(), theta, rtol=1e-7)  # Keras rounds 0.5 * 0.1
+
+
+CLIPS = {
+    "clipnorm": lambda g: g * min(1.0, 0.5 / np.linalg.norm(g)),
+    "global_clipnorm": lambda g: g * min(1.0, 0.5 / np.linalg.norm(g)),
+    "clipvalue": lambda g: np.clip(g, -0.5, 0.5),
+}
+
+
+@BOTH
+@PATHS
+@pytest.mark.parametrize("clip", CLIPS)
+def test_clipping(make, reference, fused, clip):
+    optimizer = make(0.1, fused=fused, **{clip: 0.5})
+    expected = reference(START, [CLIPS[clip](g) for g in G], 0.1)
+    np.testing.assert_allclose(iterates(optimizer, G), expected, rtol=1e-6)
+
+
+@BOTH
+@PATHS
+def test_use_ema(make, reference, fused):
+    variable = keras.Variable(START, dtype="float64")
+    optimizer = make(0.1, use_ema=True, ema_momentum=0.75, fused=fused)
+    for g in G:
+        optimizer.apply([tf.constant(g)], [variable])
+    points = reference(START, G, 0.1)
+    np.testing.assert_allclose(variable.numpy(), points[-1], rtol=1e-12)
+    average = points[0]
+    for point in points[1:]:
+        average = 0.75 * average + 0.25 * point
+    optimizer.finalize_variable_values([variable])
+    np.testing.assert_allclose(variable.numpy(), average, rtol=1e-12)
+
+
+@BOTH
+@PATHS
+@pytest.mark.parametrize("compile_with", [lambda step: step, tf.function], ids=["eager", "graph"])
+def test_gradient_accumulation(make, reference, fused, compile_with):
+    variable = keras.Variable(START, dtype="float64")
+    optimizer = make(0.1, gradient_accumulation_steps=3, fused=fused)
+    optimizer.build([variable])
+    apply = compile_with(lambda g: optimizer.apply([g], [variable]))
+    for g in G:
+        apply(tf.constant(g))
+    means = G.reshape(4, 3, 10).mean(axis=1)
+    expected = reference(START, means, 0.1)[-1]
+    np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-12)
+
+
+@BOTH
+@PATHS
+def test_loss_scaling(make, reference, fused):
+    variable = keras.Variable(START)
+    inner = make(0.1, fused=fused)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=1024.0)
+    optimizer.build([variable])
+    apply = tf.function(lambda g: optimizer.apply([optimizer.scale_loss(g)], [variable]))
+    apply(tf.constant(np.full(10, np.inf), tf.float32))  # is skipped
+    assert int(inner.iterations) == 0
+    for g in G:
+        apply(tf.constant(g, tf.float32))
+    assert int(inner.iterations) == len(G)
+    np.testing.assert_allclose(variable.numpy(), reference(START, G, 0.1)[-1], rtol=1e-4, atol=1e-6)
+    static = make(0.1, loss_scale_factor=1024.0, fused=fused)
+    scaled = iterates(static, G * 1024.0)
+    np.testing.assert_allclose(scaled, reference(START, G, 0.1), rtol=1e-12)
+
+
+@BOTH
+@PATHS
+def test_constraint(make, reference, fused):
+    variable = keras.Variable(np.ones(3))
+    variable.constraint = keras.constraints.NonNeg()
+    optimizer = make(0.6, fused=fused)
+    for _ in range(3):
+        optimizer.apply([tf.ones(3)], [variable])
+    np.testing.assert_array_equal(variable.numpy(), np.zeros(3))
+
+
+@BOTH
+@PATHS
+def test_missing_gradients(make, reference, fused):
+    used, unused = (keras.Variable(START, dtype="float64") for _ in range(2))
+    optimizer = make(0.1, fused=fused)
+    for g in G:
+        with pytest.warns(UserWarning, match="Gradients do not exist"):
+            optimizer.apply([tf.constant(g), None], [used, unused])
+    np.testing.assert_allclose(used.numpy(), reference(START, G, 0.1)[-1], rtol=1e-12)
+    np.testing.assert_array_equal(unused.numpy(), START)
+    with pytest.raises(ValueError, match="No gradients"):
+        optimizer.apply([None, None], [used, unused])
+    with pytest.raises(ValueError, match="Unknown variable"):
+        optimizer.apply([tf.ones(1)], [keras.Variable([1.0])])
+
+
+@BOTH
+@PATHS
+def test_mixed_dtypes_in_one_model(make, reference, fused):
+    dtypes = ["float64", "float32", "bfloat16", "float16"]
+    variables = [keras.Variable(START, dtype=dtype) for dtype in dtypes]
+    optimizer = make(0.1, fused=fused)
+    optimizer.build(variables)
+    apply = tf.function(lambda gs: optimizer.apply(gs, variables))
+    for g in G:
+        apply([tf.cast(g, dtype) for dtype in dtypes])
+    expected = reference(START, G, 0.1)[-1]
+    for variable, tolerance in zip(variables, (1e-12, 1e-5, 0.1, 0.01), strict=True):
+        found = tf.cast(variable.value, tf.float64).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+def test_dtype_policies_under_fit(make, policy):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).standard_normal((64, 4))
+    layers = [keras.layers.Dense(8, "relu", dtype=policy), keras.layers.Dense(1, dtype=policy)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(make(0.02), "mse", jit_compile=False)
+    losses = model.fit(x, x[:, :1], batch_size=16, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] / 5
+
+
+# Keras' callback reads the learning rate through an __array__ without `copy`.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+@pytest.mark.parametrize("jit", [False, True])
+def test_callbacks_that_set_the_learning_rate(make, jit):
+    x = np.ones((8, 1))
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(make(0.1), "mse", jit_compile=jit)
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.1 / (epoch + 1))
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=100)
+    history = model.fit(x, x, epochs=3, verbose=0, callbacks=[scheduler, plateau]).history
+    np.testing.assert_allclose(history["learning_rate"], [0.1, 0.05, 0.1 / 3], rtol=1e-6)
+    assert float(model.optimizer.learning_rate) == 0.1 / 3
+
+
+def test_inverse_sqrt_decay_per_epoch_under_fit():
+    x = np.random.default_rng(0).standard_normal((12, 1))
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(Adam(InverseSqrtDecay(0.1, steps_per_epoch=3)), "mse")
+    rates = []
+    log = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: rates.append(float(model.optimizer.learning_rate))
+    )
+    model.fit(x, x, batch_size=4, epochs=4, verbose=0, callbacks=[log])
+    np.testing.assert_allclose(rates, 0.1 / np.sqrt([1, 2, 3, 4]))
+
+
+@BOTH
+def test_converges_on_rosenbrock(make, reference):
+    # Not a test of correctness (see test_mutations), but of doing the job at all.
+    variable = keras.Variable([-1.0, 1.0], dtype="float64")
+    optimizer = make(0.02)
+    optimizer.build([variable])
+
+    @tf.function(jit_compile=True)
+    def run():
+        for _ in tf.range(5000):
+            with tf.GradientTape() as tape:
+                a, b = variable.value[0], variable.value[1]
+                loss = (1 - a) ** 2 + 100 * (b - a**2) ** 2
+            optimizer.apply([tape.gradient(loss, variable.value)], [variable])
+
+    run()
+    np.testing.assert_allclose(variable.numpy(), [1.0, 1.0], atol=0.01)
+
+
+def test_gradient_scales_of_the_oracle_are_those_promised():
+    scales = np.abs(GRADIENTS[0])
+    assert scales[2:].min() < 1e-4
+    assert scales.max() > 10
+    assert not GRADIENTS[7].any()

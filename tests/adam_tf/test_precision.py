@@ -1,0 +1,112 @@
+"""Narrow variables train, and extreme gradients do what the documentation says."""
+
+import math
+
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+
+from adam_tf import Adam, AdaMax
+
+DTYPES = ["float64", "float32", "bfloat16", "float16"]
+BOTH = pytest.mark.parametrize(
+    ("make", "reference"), [(Adam, oracle.adam), (AdaMax, oracle.adamax)], ids=["adam", "adamax"]
+)
+COMPILED = pytest.mark.parametrize("jit", [None, False, True], ids=["eager", "graph", "xla"])
+
+
+def last(optimizer, gradients, dtype, start=1.0, jit=False):
+    variable = keras.Variable(np.full(np.shape(gradients[0]), start), dtype=dtype)
+    optimizer.build([variable])
+
+    def step(gradient):
+        optimizer.apply([gradient], [variable])
+
+    compiled = step if jit is None else tf.function(step, jit_compile=jit)
+    for gradient in gradients:
+        compiled(tf.cast(tf.constant(gradient, tf.float64), dtype))
+    return tf.cast(variable.value, tf.float64).numpy()
+
+
+@BOTH
+@COMPILED
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_steps_are_not_rounded_away(make, reference, dtype, jit):
+    # 200 steps of 0.001 near 1, where bfloat16 numbers are 0.004 apart.
+    gradients = np.full((200, 3), [1.0, -0.01, 100.0])
+    expected = reference(np.ones(3), gradients, 0.001)[-1]
+    spacing = {
+        "bfloat16": 2.0**-8,
+        "float16": 2.0**-11,
+        "float32": 200 * 2.0**-24,
+        "float64": 1e-12,
+    }
+    found = last(make(0.001), gradients, dtype, jit=jit)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=spacing[dtype])
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 1e3])
+def test_first_step_is_alpha_in_every_dtype(make, reference, dtype, scale):
+    found = last(make(0.25), [np.array([scale, -scale])], dtype)
+    np.testing.assert_allclose(found, [0.75, 1.25], rtol=1e-3)
+
+
+@BOTH
+@COMPILED
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zero_gradients_do_not_move(make, reference, dtype, jit):
+    np.testing.assert_array_equal(last(make(0.1), np.zeros((3, 2)), dtype, jit=jit), [1.0, 1.0])
+    # Without epsilon too.
+    if make is Adam:
+        found = last(Adam(0.1, epsilon=0.0), np.zeros((3, 2)), dtype, jit=jit)
+        np.testing.assert_array_equal(found, [1.0, 1.0])
+
+
+@COMPILED
+@pytest.mark.parametrize("fused", [False, None])
+def test_tiny_gradients(jit, fused):
+    # Far below epsilon Algorithm 1 moves by alpha 1e-30 / (1e-30 + 1e-8), AdaMax by alpha.
+    tiny = np.full((2, 2), 1e-30)
+    found = last(Adam(0.1, fused=fused), tiny, "float32", 0.0, jit)
+    np.testing.assert_allclose(found, -2e-23, rtol=1e-3)
+    found = last(AdaMax(0.1, fused=fused), tiny, "float32", 0.0, jit)
+    np.testing.assert_allclose(found, -0.2, rtol=1e-6)
+
+
+@COMPILED
+@pytest.mark.parametrize("fused", [False, None])
+def test_huge_gradients(jit, fused):
+    huge = np.full((2, 2), 1e30)
+    # The square of 1e30 is infinite in float32: Adam says so by NaN instead of standing still.
+    assert np.isnan(last(Adam(0.1, fused=fused), huge, "float32", 0.0, jit)).all()
+    # float64 holds it, and AdaMax has no square.
+    found = last(Adam(0.1, fused=fused), huge, "float64", 0.0, jit)
+    np.testing.assert_allclose(found, -0.2, rtol=1e-7)
+    found = last(AdaMax(0.1, fused=fused), huge, "float32", 0.0, jit)
+    np.testing.assert_allclose(found, -0.2, rtol=1e-6)
+
+
+@BOTH
+@COMPILED
+@pytest.mark.parametrize("fused", [False, None])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_gradients_that_are_not_finite_show(make, reference, value, jit, fused):
+    gradients = np.ones((4, 3))
+    gradients[1, 1] = value
+    found = last(make(0.1, fused=fused), gradients, "float32", jit=jit)
+    assert np.isnan(found[1])
+
+
+@pytest.mark.parametrize(("make", "dtype"), [(Adam, "bfloat16"), (AdaMax, "float16")])
+def test_narrow_model_trains_under_fit(make, dtype):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).standard_normal((64, 4))
+    layers = [keras.layers.Dense(8, "tanh", dtype=dtype), keras.layers.Dense(1, dtype=dtype)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(make(0.004), "mse", jit_compile=False)
+    losses = model.fit(x, x[:, :1], batch_size=16, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] / 4
