@@ -2,6 +2,7 @@
 
 from adam_tf.adam import Adam
 from adam_tf.adamax import AdaMax
+from adam_tf.averaging import WeightAveraging
 from adam_tf.schedules import InverseSqrtDecay
 
-__all__ = ["AdaMax", "Adam", "InverseSqrtDecay"]
+__all__ = ["AdaMax", "Adam", "InverseSqrtDecay", "WeightAveraging"]

@@ -1,0 +1,177 @@
+"""Temporal averaging of the weights, Section 7.2 of the paper."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from os import PathLike
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from adam_tf.base import moment_dtype
+from adam_tf.validation import check_choice, check_number
+
+
+class WeightAveraging(keras.callbacks.Callback):
+    r"""A callback that averages the weights over the steps of `fit`, with any optimizer.
+
+    After step $t$ the average is
+
+    $$
+    \hat\theta_t = \frac{1 - \beta}{1 - \beta^t} \sum_{k=1}^t \beta^{t-k}\, \theta_k
+    \quad\text{or}\quad
+    \bar\theta_t = \frac{1}{t} \sum_{k=1}^t \theta_k
+    $$
+
+    where $\beta$ is `decay`; the second form, Polyak-Ruppert averaging, is `decay=None`. The first
+    is the paper's exponential average that starts at 0, corrected for its bias: unlike Keras'
+    `use_ema` it gives the initial weights no weight.
+
+    Training itself is not affected. The model has the averaged weights inside
+    `with averaging.applied():`, to evaluate or save it, and its own weights again afterwards.
+    The average goes on over further calls of `fit`, and over processes through `save` and `load`.
+
+    Args:
+        decay: $\beta$ in [0, 1), or `None` for the mean of all steps.
+        validate: whether `fit` validates with the averaged weights.
+
+    Raises:
+        TypeError: when an argument has the wrong type.
+        ValueError: when `decay` lies outside [0, 1), and in `fit` when the model is compiled with
+            `steps_per_execution` above 1, which hides steps from callbacks.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from adam_tf import Adam, WeightAveraging
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        >>> model.set_weights([np.ones((1, 1))])
+        >>> model.compile(Adam(learning_rate=0.5), "mse")
+        >>> averaging = WeightAveraging(decay=None)
+        >>> x = np.ones((2, 1))
+        >>> _ = model.fit(x, 100 * x, batch_size=1, verbose=0, callbacks=[averaging])
+        >>> with averaging.applied():  # the mean of 1.5 and 2.0
+        ...     print(model.get_weights()[0].round(2))
+        [[1.75]]
+        >>> print(model.get_weights()[0].round(2))
+        [[2.]]
+
+    References:
+        Kingma and Ba, [Adam: A Method for Stochastic
+        Optimization](https://arxiv.org/abs/1412.6980), ICLR 2015, Section 7.2.
+    """
+
+    def __init__(self, decay: float | None = 0.999, validate: bool = False) -> None:
+        """See the class."""
+        super().__init__()
+        self.decay = None if decay is None else check_number("decay", decay, 0, 1, high_open=True)
+        self.validate = check_choice("validate", validate, (True, False))
+        self.steps = 0
+        self._averages: list[Any] = []
+        self._raw: list[Any] | None = None
+        self._iterations = 0
+
+    def _variables(self) -> list[Any]:
+        if self.model is None:
+            raise ValueError("WeightAveraging has no model yet: pass it to fit, or call set_model")
+        return self.model.trainable_variables
+
+    def _build(self) -> None:
+        if not self._averages:
+            self._averages = [
+                keras.Variable(
+                    ops.zeros(v.shape, moment_dtype(v)), dtype=moment_dtype(v), trainable=False
+                )
+                for v in self._variables()
+            ]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Check that every step will be seen."""
+        if self.model.steps_per_execution > 1:
+            raise ValueError(
+                "WeightAveraging must see every step: steps_per_execution must be 1, "
+                f"got {self.model.steps_per_execution}"
+            )
+        self._build()
+        self._iterations = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Take the weights after one step into the average."""
+        iterations = int(self.model.optimizer.iterations)
+        if iterations == self._iterations:  # gradients were accumulated or skipped: no step
+            return
+        self._iterations = iterations
+        self.steps += 1
+        weight = 1 / self.steps
+        if self.decay:
+            weight = (1 - self.decay) / -math.expm1(self.steps * math.log(self.decay))
+        elif self.decay == 0:
+            weight = 1.0
+        for variable, average in zip(self._variables(), self._averages, strict=True):
+            change = ops.cast(variable, average.dtype) - average
+            average.assign_add(weight * change)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Validate with the average, if asked to."""
+        if self.validate and self.steps:
+            self._swap_in()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Go back to the model's own weights."""
+        if self._raw is not None and self.validate:
+            self._swap_out()
+
+    def _swap_in(self) -> None:
+        self._raw = [ops.convert_to_numpy(ops.copy(v.value)) for v in self._variables()]
+        for variable, average in zip(self._variables(), self._averages, strict=True):
+            variable.assign(ops.cast(average, variable.dtype))
+
+    def _swap_out(self) -> None:
+        for variable, raw in zip(self._variables(), self._raw or [], strict=True):
+            variable.assign(raw)
+        self._raw = None
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the model its averaged weights for the length of a `with` block.
+
+        Raises:
+            ValueError: when there is no average yet, or it is applied already.
+        """
+        if not self.steps:
+            raise ValueError("there is no average yet: no step was seen")
+        if self._raw is not None:
+            raise ValueError("the average is applied already")
+        self._swap_in()
+        try:
+            yield
+        finally:
+            self._swap_out()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the average to `path` (.npz), to be kept next to the model's own file."""
+        averages = {f"average_{i}": average.numpy() for i, average in enumerate(self._averages)}
+        decay = math.nan if self.decay is None else self.decay
+        np.savez(path, steps=self.steps, decay=decay, **averages)
+
+    def load(self, path: str | PathLike[str], model: Any) -> None:
+        """Take up the average that `save` wrote, for `model`.
+
+        Raises:
+            ValueError: when the file was written with another `decay` or for other shapes.
+        """
+        self.set_model(model)
+        self._build()
+        with np.load(path, allow_pickle=False) as file:
+            decay = float(file["decay"])
+            mine = math.nan if self.decay is None else self.decay
+            if not np.array_equal(decay, mine, equal_nan=True):
+                raise ValueError(f"decay must be that of {path}, {decay}, got {self.decay}")
+            averages = [file[f"average_{i}"] for i in range(len(file.files) - 2)]
+            shapes, wanted = [a.shape for a in averages], [tuple(a.shape) for a in self._averages]
+            if shapes != wanted:
+                raise ValueError(f"{path} must hold averages of shapes {wanted}, got {shapes}")
+            self.steps = int(file["steps"])
+        for average, value in zip(self._averages, averages, strict=True):
+            average.assign(value)

@@ -1,0 +1,139 @@
+"""Section 7.2: averages of the iterates, beside training and without touching it."""
+
+import keras
+import numpy as np
+import pytest
+
+from adam_tf import Adam, WeightAveraging
+
+X = np.random.default_rng(0).standard_normal((24, 3)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+# Keras reads its variables through an __array__ without `copy` when it saves.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+class Trace(keras.callbacks.Callback):
+    """The weights after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.points = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.points.append([w.copy() for w in self.model.get_weights()])
+
+
+def make_model(**kwargs):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+    model.compile(kwargs.pop("optimizer", None) or Adam(0.05), "mse", **kwargs)
+    return model
+
+
+def fit(model, *callbacks, epochs=2, **kwargs):
+    arguments = {"batch_size": 4, "epochs": epochs, "shuffle": False, "verbose": 0} | kwargs
+    return model.fit(X, Y, callbacks=list(callbacks), **arguments).history
+
+
+def expected(points, decay):
+    """The formulas of Section 7.2 as they stand there."""
+    result = []
+    for weights in zip(*points, strict=True):
+        weights = np.array(weights, "float64")
+        if decay is None:
+            result.append(weights.mean(axis=0))
+            continue
+        average = 0.0
+        for theta in weights:
+            average = decay * average + (1 - decay) * theta
+        result.append(average / (1 - decay ** len(weights)))
+    return result
+
+
+@pytest.mark.parametrize("decay", [None, 0.0, 0.5, 0.999])
+def test_average(decay):
+    model, trace, averaging = make_model(), Trace(), WeightAveraging(decay)
+    fit(model, trace, averaging)
+    fit(model, trace, averaging)  # goes on
+    assert averaging.steps == len(trace.points) == 24
+    raw = model.get_weights()
+    with averaging.applied():
+        for found, wanted in zip(model.get_weights(), expected(trace.points, decay), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    for a, b in zip(model.get_weights(), raw, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_is_not_affected():
+    plain, averaged = make_model(), make_model()
+    fit(plain)
+    fit(averaged, WeightAveraging(validate=True), validation_data=(X, Y))
+    for a, b in zip(plain.get_weights(), averaged.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_validation_with_the_average():
+    model, averaging = make_model(), WeightAveraging(None, validate=True)
+    history = fit(model, averaging, validation_data=(X, Y), epochs=3)
+    raw = model.evaluate(X, Y, verbose=0)
+    with averaging.applied():
+        averaged = model.evaluate(X, Y, verbose=0)
+    np.testing.assert_allclose(history["val_loss"][-1], averaged, rtol=1e-6)
+    assert abs(raw - averaged) > 1e-3
+
+
+def test_another_optimizer_and_steps_that_do_not_step():
+    model = make_model(optimizer=keras.optimizers.SGD(0.01, gradient_accumulation_steps=3))
+    trace, averaging = Trace(), WeightAveraging(None)
+    fit(model, trace, averaging)
+    assert averaging.steps == 4
+    with averaging.applied():
+        for found, wanted in zip(
+            model.get_weights(), expected(trace.points[2::3], None), strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_saved_with_the_model_and_taken_up_again(tmp_path):
+    whole, averaging = make_model(), WeightAveraging(0.9)
+    fit(whole, averaging, epochs=4)
+
+    first, half = make_model(), WeightAveraging(0.9)
+    fit(first, half, epochs=2)
+    first.save(tmp_path / "model.keras")
+    half.save(tmp_path / "average.npz")
+    second, resumed = keras.models.load_model(tmp_path / "model.keras"), WeightAveraging(0.9)
+    resumed.load(tmp_path / "average.npz", second)
+    fit(second, resumed, epochs=2)
+
+    with averaging.applied(), resumed.applied():
+        for a, b in zip(whole.get_weights(), second.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        second.save(tmp_path / "averaged.keras")
+    averaged = keras.models.load_model(tmp_path / "averaged.keras")
+    with resumed.applied():
+        np.testing.assert_array_equal(averaged.get_weights()[0], second.get_weights()[0])
+
+
+def test_refused(tmp_path):
+    for decay in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"decay must be a finite number in \[0, 1\)"):
+            WeightAveraging(decay)
+    with pytest.raises(TypeError, match="decay must be"):
+        WeightAveraging("mean")
+    with pytest.raises(ValueError, match="must be 1, got 3"):
+        fit(make_model(steps_per_execution=3), WeightAveraging())
+    model, averaging = make_model(), WeightAveraging(0.9)
+    averaging.set_model(model)
+    with pytest.raises(ValueError, match="no average yet"), averaging.applied():
+        pass
+    fit(model, averaging)
+    with averaging.applied(), pytest.raises(ValueError, match="applied already"):
+        averaging.applied().__enter__()
+    averaging.save(tmp_path / "average.npz")
+    with pytest.raises(ValueError, match=r"0\.9, got 0\.5"):
+        WeightAveraging(0.5).load(tmp_path / "average.npz", model)
+    small = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="averages of shapes"):
+        WeightAveraging(0.9).load(tmp_path / "average.npz", small)
