@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,27 +34,60 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (interrupted)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments and not arguments[0].startswith("-"):
-            known("command", arguments[0], COMMANDS)
-        options = _parser().parse_args(arguments)
-        return options.function(options) or 0
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        code = options.function(options) or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("interrupted; finished runs are kept, the same command goes on", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our output has gone, for example `head`
+        _drop_output()
         return 1
-    except (ValueError, KeyError) as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"adam-study: {text}", file=sys.stderr)
+    except ValueError as error:
+        print(f"adam-study: {error}", file=sys.stderr)
         from experiments.notebooks import NotebookFailed
 
         return 1 if isinstance(error, NotebookFailed) else 2
     except OSError as error:
-        print(f"adam-study: {error.strerror or error}", file=sys.stderr)
+        file = f"{error.filename}: " if error.filename else ""
+        print(f"adam-study: {file}{error.strerror or error}", file=sys.stderr)
+        _drop_output()
         return 1
+
+
+def _drop_output() -> None:
+    """Forget output that can't be written, or Python complains about it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """The command and its options; names may stand before, between and after the options.
+
+    Raises:
+        ValueError: an unknown command or option, with the nearest ones.
+    """
+    if arguments and arguments[0].startswith("-"):
+        known("option", arguments[0], ("-h", "--help"))
+    elif arguments:
+        known("command", arguments[0], COMMANDS)
+    options, rest = _parser().parse_known_args(arguments)
+    accepted = COMMANDS[options.command][2]
+    flags = [ARGUMENTS[name][0][0] for name in accepted if ARGUMENTS[name][0][0].startswith("-")]
+    for text in rest:
+        if text.startswith("-"):
+            known(f"option of {options.command}", text.partition("=")[0], (*flags, "--help"))
+    for names in ("studies", "names"):
+        if names in accepted:
+            getattr(options, names).extend(rest)
+            return options
+    if rest:
+        raise ValueError(f"{options.command} takes no {rest[0]!r}; leave it out")
+    return options
 
 
 def _parser() -> Parser:
@@ -74,8 +108,15 @@ def _parser() -> Parser:
     return parser
 
 
+def _count(text: str) -> int:
+    """A number of processes."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a whole number, 1 or more")
+    return int(text)
+
+
 def _studies(options: argparse.Namespace) -> list[Study]:
-    return [studies.get(name) for name in options.studies or studies.STUDIES]
+    return [studies.get(name) for name in dict.fromkeys(options.studies or studies.STUDIES)]
 
 
 def _console() -> Any:
@@ -120,13 +161,12 @@ def plan_command(options: argparse.Namespace) -> None:
     from experiments.store import local_store
 
     store, report = local_store(), []
+    protocols = _protocols(options)
     workers = options.workers or execution.default_workers()
     for study in _studies(options):
         study.profile(options.profile)
         choice = files.choose(study.data_set, options.data, download=False)
-        plan = execution.studies.plan(
-            study, options.profile, choice.kind, store, _protocols(options)
-        )
+        plan = execution.studies.plan(study, options.profile, choice.kind, store, protocols)
         report.append(_planned(study, plan, store, workers, choice))
     if options.json:
         print(json.dumps(report, indent=1))
@@ -194,6 +234,8 @@ def run_command(options: argparse.Namespace) -> int:
     chosen = _studies(options)
     for study in chosen:
         study.profile(options.profile)
+    known("engine", options.engine, execution.ENGINES)
+    protocols = _protocols(options)
     store = local_store()
     for study in chosen:
         choice = files.choose(study.data_set, options.data)
@@ -203,7 +245,7 @@ def run_command(options: argparse.Namespace) -> int:
             options.profile,
             choice.kind,
             store,
-            protocols=_protocols(options),
+            protocols=protocols,
             engine=options.engine,
             workers=options.workers,
         )
@@ -225,6 +267,7 @@ def try_command(options: argparse.Namespace) -> int:
         raise ValueError("--arm and --set try settings: give one study, one --arm and --set K=V")
     study = studies.get(options.studies[0])
     profile, arm = study.profile(options.profile), study.arm(options.arm)
+    known("engine", options.engine, execution.ENGINES)
     settings = {**arm.matched, **dict(_setting(text) for text in options.set)}
     choice = files.choose(study.data_set, options.data)
     runs = [
@@ -234,13 +277,13 @@ def try_command(options: argparse.Namespace) -> int:
     _announce(choice)
     store = local_store()
     store.check_writable()
-    known("engine", options.engine, execution.ENGINES)
     workers = options.workers or min(execution.default_workers(), len(runs))
     with execution.ENGINES[options.engine](store.path, workers) as train_all:
         for result in train_all(runs):
-            end = "diverged" if result.final_cost is None else f"{result.final_cost:.4f}"
-            print(f"{arm.name} seed {result.run.seed}: training cost of the last pass {end}")
+            print(f"{arm.name} seed {result.run.seed}: {result.end}")
+            store.damaged += result.damaged
     print(f"{arm.name} with {execution.studies.describe(settings)}; records in {store.path}")
+    _report_damage(store)
     return 0
 
 
@@ -271,20 +314,23 @@ def _announce(choice: Any) -> None:
         print("No claim is tested on stand-in data.", file=sys.stderr)
 
 
-def _report_damage(store: Store) -> None:
-    for line in store.damaged:
+def _report_damage(*stores: Store) -> None:
+    lines = [line for store in stores for line in (*store.damaged, *store.strangers())]
+    for line in dict.fromkeys(lines):
         print(f"adam-study: {line}", file=sys.stderr)
 
 
 def claims_command(options: argparse.Namespace) -> None:
     """Print the verdicts from the records that exist."""
     from experiments import claims, pages
+    from experiments.store import Store
 
     results = [pages.existing(study, options.profile, options.data) for study in _studies(options)]
     if options.json:
         print(json.dumps(claims.rows(results), indent=1, ensure_ascii=False))
     else:
         print_verdicts(results)
+    _report_damage(*(found.records for found in results if isinstance(found.records, Store)))
 
 
 def print_verdicts(results: Sequence[Results]) -> None:
@@ -422,7 +468,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "workers": (
         ("--workers",),
-        {"type": int, "metavar": "N", "help": "processes to use (default: one per core)"},
+        {"type": _count, "metavar": "N", "help": "processes to use (default: one per core)"},
     ),
     "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
     "set": (

@@ -40,12 +40,14 @@ def report() -> int:
     store = local_store()
     try:
         store.check_writable()
-        print(f"records: {len(store.ids())} in {store.path}")
+        whole = sum(store.get(run_id) is not None for run_id in store.ids())
+        print(f"records: {whole} in {store.path}")
+        wrong += (*store.damaged, *store.strangers())
     except OSError as error:
         wrong.append(str(error.strerror))
     for line in wrong:
         print(f"PROBLEM: {line}")
-    print("nothing is wrong" if not wrong else f"{len(wrong)} problems")
+    print(f"problems: {len(wrong)}" if wrong else "nothing is wrong")
     return 1 if wrong else 0
 
 

@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments import study as studies
 from experiments.check import known
@@ -27,12 +28,19 @@ from experiments.study import Plan, Run, Study
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: where it ended and how long it took here (0 if another process did it)."""
+    """A finished run.
+
+    Attributes:
+        run: the run.
+        end: how it ended, in words.
+        seconds: how long it took here; 0 if another process trained it.
+        damaged: what was wrong with files of the run that were ignored, one line each.
+    """
 
     run: Run
-    status: str
-    final_cost: float | None
+    end: str
     seconds: float
+    damaged: tuple[str, ...]
 
 
 Engine = Callable[[Path, int], AbstractContextManager[Callable[[Sequence[Run]], Iterator[Result]]]]
@@ -53,8 +61,13 @@ def train_and_store(run: Run, folder: Path, wait: bool) -> Result | None:
             store.put(record)
             store.drop_checkpoint(run.id)
             seconds = record["manifest"]["wall_seconds"]
-    final = record["metrics"]["training_cost"][-1:] or [None]
-    return Result(run, record["status"], final[0], seconds)
+    return Result(run, _end(record), seconds, tuple(store.damaged))
+
+
+def _end(record: Mapping[str, Any]) -> str:
+    if record["status"] == "diverged":
+        return f"diverged in pass {record['diverged_at']}"
+    return f"cost {record['metrics']['training_cost'][-1]:.4f}"
 
 
 @contextlib.contextmanager
@@ -83,16 +96,11 @@ def processes(folder: Path, workers: int) -> Iterator[Callable[[Sequence[Run]], 
 
     def train_all(runs: Sequence[Run]) -> Iterator[Result]:
         for wait in (False, True):
-            futures = {pool.submit(train_and_store, run, folder, wait): run for run in runs}
+            with _without_interrupts():
+                futures = {pool.submit(train_and_store, run, folder, wait): run for run in runs}
             busy = []
             for future in as_completed(futures):
-                try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    raise ChildProcessError(
-                        "a training process was killed (out of memory?); finished runs are kept, "
-                        "the same command goes on, --workers 1 needs the least memory"
-                    ) from None
+                result = future.result()
                 if result is None:
                     busy.append(futures[future])
                 else:
@@ -101,13 +109,31 @@ def processes(folder: Path, workers: int) -> Iterator[Callable[[Sequence[Run]], 
 
     try:
         yield train_all
-    except BaseException:
+    except BaseException as error:
         # Records are written atomically, so a worker may be stopped anywhere.
         for process in list((pool._processes or {}).values()):
             process.terminate()
         pool.shutdown(wait=False, cancel_futures=True)
+        if isinstance(error, BrokenProcessPool):
+            raise ChildProcessError(
+                "a training process was killed (out of memory?); finished runs are kept, "
+                "the same command goes on, --workers 1 needs the least memory"
+            ) from None
         raise
     pool.shutdown()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; processes that start in it never see one, the parent does."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:
@@ -155,6 +181,7 @@ def complete(
     workers = default_workers() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers={workers} is not valid: use 1 or more")
+    protocols = tuple(protocols)
     for protocol in protocols:
         known("protocol", protocol, studies.PROTOCOLS)
 
@@ -171,6 +198,7 @@ def complete(
             while missing := plan.missing(store):
                 for result in train_all(missing):
                     bar.finished(result)
+                    store.damaged += result.damaged
                 plan = current()
                 bar.extend(plan)
     return plan
@@ -193,7 +221,7 @@ class Progress:
             unit="run",
             disable=not self.live,
             smoothing=0.1,
-            bar_format="{desc} {bar} {n_fmt}/{total_fmt} runs, {elapsed} elapsed, "
+            bar_format="{desc} {bar:20} {n_fmt}/{total_fmt} runs, {elapsed} elapsed, "
             "{remaining} left{postfix}",
         )
         self.total = len(plan.runs()) + plan.later
@@ -202,10 +230,9 @@ class Progress:
         """Count a finished run."""
         self.done += 1
         run = result.run
-        end = "diverged" if result.status == "diverged" else f"cost {result.final_cost:.4f}"
-        text = f"{run.optimizer} {studies.describe(run.settings)} seed {run.seed}: {end}"
+        text = f"{run.optimizer} {studies.describe(run.settings)} seed {run.seed}: {result.end}"
         if self.live:
-            self.bar.set_postfix_str(f"  last: {text}", refresh=False)
+            self.bar.set_postfix_str(f"last: {text}", refresh=False)
             self.bar.update()
         elif self.show:
             took = f"{result.seconds:.1f} s" if result.seconds else "by another process"

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from experiments.runtime import build_folder
 from experiments.study import config_id
 
 FORMAT = 1
+ROOM = 1 << 20  # bytes that must be free before training starts
+_ID = re.compile("[0-9a-f]{16}")
 PARTS = ("config", "status", "diverged_at", "metrics", "manifest")
 
 
@@ -50,7 +53,9 @@ class Store:
                 self._cache[run_id] = decode(path.read_bytes(), run_id)
             except FileNotFoundError:
                 return None
-            except DamagedRecord as error:
+            except (DamagedRecord, IsADirectoryError) as error:
+                if isinstance(error, IsADirectoryError):
+                    error = DamagedRecord("it is a folder")
                 line = f"{path} is ignored: {error}; its run will be trained again"
                 if line not in self.damaged:
                     self.damaged.append(line)
@@ -68,8 +73,9 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise an OSError now, before any training, if records can't be written."""
-        write_atomically(self.path / ".writable", b"")
-        (self.path / ".writable").unlink()
+        path = self.path / f".writable-{os.getpid()}"
+        write_atomically(path, bytes(ROOM))
+        path.unlink()
 
     @contextlib.contextmanager
     def claim(self, run_id: str, wait: bool = False) -> Iterator[bool]:
@@ -120,7 +126,12 @@ class Store:
 
     def ids(self) -> list[str]:
         """The ids of all record files, good or damaged."""
-        return sorted(path.stem for path in self.path.glob("*.json"))
+        return sorted(path.stem for path in self.path.glob("*.json") if _ID.fullmatch(path.stem))
+
+    def strangers(self) -> list[str]:
+        """A line for each file that looks like a record but bears no run's name."""
+        files = (path for path in self.path.glob("*.json") if not _ID.fullmatch(path.stem))
+        return [f"{path} is ignored: it bears no run's name" for path in sorted(files)]
 
     def _file(self, run_id: str) -> Path:
         return self.path / f"{run_id}.json"
@@ -180,10 +191,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+        raise
 
 
 def local_store() -> Store:
@@ -215,21 +228,24 @@ def write_parquet(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     import pyarrow
     import pyarrow.parquet
 
+    records = sorted(records, key=lambda record: config_id(record["config"]))
+    metrics = dict.fromkeys(name for record in records for name in record["metrics"])
     rows: list[dict[str, Any]] = []
-    for record in sorted(records, key=lambda record: config_id(record["config"])):
+    for record in records:
+        names = list(record["metrics"])
         fixed = {
             "run_id": config_id(record["config"]),
             "config": json.dumps(record["config"], sort_keys=True),
             "manifest": json.dumps(record["manifest"], sort_keys=True),
             "status": record["status"],
             "diverged_at": record["diverged_at"],
+            **metrics,
         }
-        names = list(record["metrics"])
         epochs = list(zip(*record["metrics"].values(), strict=True))
         for epoch, values in enumerate(epochs):
             rows.append({**fixed, "epoch": epoch, **dict(zip(names, values, strict=True))})
         if not epochs:
-            rows.append({**fixed, "epoch": None, **dict.fromkeys(names)})
+            rows.append({**fixed, "epoch": None})
     buffer = io.BytesIO()
     table = pyarrow.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, buffer, compression="zstd")
@@ -243,8 +259,15 @@ def read_parquet(path: Path) -> dict[str, dict[str, Any]]:
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
+        return _from_rows(rows)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({error}); restore it") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a whole Parquet file ({reason}); restore it") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold records ({error}); restore it") from None
+
+
+def _from_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     fixed = ("run_id", "config", "manifest", "status", "diverged_at", "epoch")
     records: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -259,10 +282,13 @@ def read_parquet(path: Path) -> dict[str, dict[str, Any]]:
                 "metrics": {name: [] for name in row if name not in fixed},
             },
         )
-        if row["epoch"] is not None:
-            for name, values in record["metrics"].items():
-                values.append(row[name])
+        if row["epoch"] is None:
+            continue
+        if row["epoch"] == 0:  # the columns of other records' metrics are empty here
+            record["metrics"] = {n: v for n, v in record["metrics"].items() if row[n] is not None}
+        for name, values in record["metrics"].items():
+            values.append(row[name])
     for run_id, record in records.items():
         if config_id(record["config"]) != run_id:
-            raise ValueError(f"{path}: run {run_id} does not fit its configuration; restore it")
+            raise ValueError(f"run {run_id} does not fit its configuration")
     return records
