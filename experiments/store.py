@@ -239,13 +239,14 @@ def write_parquet(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
             "manifest": json.dumps(record["manifest"], sort_keys=True),
             "status": record["status"],
             "diverged_at": record["diverged_at"],
+            "epoch": None,
             **metrics,
         }
         epochs = list(zip(*record["metrics"].values(), strict=True))
         for epoch, values in enumerate(epochs):
             rows.append({**fixed, "epoch": epoch, **dict(zip(names, values, strict=True))})
         if not epochs:
-            rows.append({**fixed, "epoch": None})
+            rows.append(fixed)
     buffer = io.BytesIO()
     table = pyarrow.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, buffer, compression="zstd")
