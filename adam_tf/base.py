@@ -29,7 +29,8 @@ def scalar_dtype() -> str:
 
 def moment_dtype(variable: Any) -> str:
     """Dtype of a variable's moments: float32 or wider, so that small gradients survive squaring."""
-    return keras.backend.result_type(variable.dtype, "float32")
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return dtype if dtype == "float64" else "float32"
 
 
 def is_narrow(variable: Any) -> bool:
