@@ -353,11 +353,11 @@ def print_verdicts(results: Sequence[Results]) -> None:
 
 def report_command(options: argparse.Namespace) -> None:
     """Run the notebooks and build the HTML report."""
-    from experiments import pages, report
-
     chosen = _studies(options)
     for study in chosen:
         known("profile", options.profile, (*study.profiles, "published"))
+    from experiments import pages, report
+
     index = report.build(chosen, options.profile, options.data)
     print_verdicts([pages.existing(study, options.profile, options.data) for study in chosen])
     print(f"report: {index}")
