@@ -64,8 +64,8 @@ STUDY = Study(
     departures=(
         Departure(
             "Training on all 60,000 training images.",
-            "The paper names no split. With 60,000, Adam's curve is met by the paper's default step "
-            "size; with 50,000, only its first pass fits better.",
+            "The paper names no split. With 60,000, the paper's default step size meets Adam's "
+            "curve; with 50,000, only its first pass fits better.",
             (Alternative("the first 50,000 images", "Adam", options={"train_examples": 50_000}),),
         ),
         Departure(
