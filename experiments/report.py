@@ -141,8 +141,8 @@ def publish_pages() -> list[Path]:
     found = [pages.published(study) for study in studies]
     for results in found:
         path = pages.RESULTS / f"{results.study.name}.png"
-        source = pages.origin(results)["records"]
-        write_atomically(path, figures.png(figures.curves(results), source))
+        made_from = pages.origin(results)["records"]
+        write_atomically(path, figures.png(figures.curves(results), made_from))
         written.append(path)
     write_atomically(README, readme(README.read_text(), found).encode())
     return [*written, README]

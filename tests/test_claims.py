@@ -251,7 +251,10 @@ def test_tables_hold_every_run_and_pass():
     assert fit.groupby("arm")["rms"].apply(lambda r: r.is_monotonic_increasing).all()
     departures = found.departures()
     assert len(departures) == len(FIG1.departures)
-    assert not departures["measured alternatives"].str.contains("not measured").any()
+    alternatives = found.alternatives()
+    declared = sum(len(departure.alternatives) for departure in FIG1.departures)
+    assert len(alternatives) == declared + alternatives["arm"].nunique()
+    assert (alternatives[alternatives["with"] == "as chosen"]["distance"] < 0.01).all()
     assert not analysis.results(FIG1, "paper", "mnist", Synthetic(noisy())).plan.selected
 
 
@@ -262,3 +265,4 @@ def test_an_empty_store_gives_empty_tables():
     assert found.curves("tuned").empty
     assert found.trials().empty
     assert found.fit().empty
+    assert found.alternatives().empty
