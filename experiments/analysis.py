@@ -172,8 +172,10 @@ class Results:
             ours = self.matrix("matched", arm.name).to_numpy()[: others["seeds"].max()]
             curve = ours.mean(axis=0)
             rms, _ = distance(self.study.panel, arm.name, curve)
-            chosen = {"trial": "as chosen", "first_cost": curve[0], "final_cost": curve[-1]}
-            for row in ({**chosen, "rms": rms}, *others.to_dict("records")):
+            measured: list[dict[Any, Any]] = [
+                {"trial": "as chosen", "first_cost": curve[0], "final_cost": curve[-1], "rms": rms}
+            ]
+            for row in measured + others.to_dict("records"):
                 rows.append(
                     {
                         "arm": arm.name,

@@ -172,11 +172,10 @@ def show(what: Figure | pd.DataFrame, alt: str = "") -> Any:
         what: a Matplotlib figure or a table.
         alt: what a figure shows, for who cannot see it.
     """
+    import pandas as pd
     from IPython.display import HTML, Image
 
-    if hasattr(what, "to_html"):
-        import pandas as pd
-
+    if isinstance(what, pd.DataFrame):
         if what.empty:
             return HTML("<p>Not part of this profile.</p>")
         with pd.option_context("display.max_colwidth", None):
