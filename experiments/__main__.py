@@ -178,6 +178,9 @@ def plan_command(options: argparse.Namespace) -> None:
         ]
         title = f"{entry['study']}, profile {options.profile}, {entry['data']}"
         _table(title, ("for", "runs", "done", "missing"), rows)
+        if not entry["missing"] + entry["later"]:
+            print("nothing is missing")
+            continue
         if entry["later"]:
             print(f"and {entry['later']} runs of the tuned settings once tuning is done;")
             print("a grid whose best rate is at its end grows, which adds trials")

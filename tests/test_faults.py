@@ -620,6 +620,9 @@ def test_off_a_terminal_progress_is_a_line_per_run(command):
     assert ": cost " in lines[2]
     assert lines[2].endswith(", 0.5 s")
     assert "\r" not in err
+    code, out, _ = command("plan", *RUN[1:], "--protocol", "matched")
+    assert code == 0
+    assert out.endswith("nothing is missing\n")
 
 
 def test_on_a_terminal_progress_is_a_live_bar(command):
