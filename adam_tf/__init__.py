@@ -1,4 +1,9 @@
-"""The optimizers of "Adam: A Method for Stochastic Optimization" (arXiv 1412.6980) for Keras 3."""
+"""The optimizers of "Adam: A Method for Stochastic Optimization" (arXiv 1412.6980) for Keras 3.
+
+`Adam` is Algorithm 1, `AdaMax` Algorithm 2, `InverseSqrtDecay` the step size of Section 4,
+`WeightAveraging` Section 7.2. The README beside this file says how they differ from the Adam of
+Keras, PyTorch and optax, and which settings reproduce those.
+"""
 
 from adam_tf.adam import Adam
 from adam_tf.adamax import AdaMax

@@ -145,16 +145,21 @@ class Adam(MomentOptimizer):
             first_gain=1 - self.beta_1 * ops.exp((t - 1) * math.log(self.beta_1_decay)),
             first_correction=first,
             second_correction=second,
-            epsilon=self.epsilon / (ops.sqrt(second) if self.epsilon_form == "hat" else 1),
+            epsilon=self._epsilon(t),
         )
+
+    def _epsilon(self, t: Any) -> Any:
+        """What is added to the root of v_hat."""
+        if self.epsilon_form == "hat" and self.bias_correction:
+            return self.epsilon / ops.sqrt(one_minus_power(self.beta_2, t))
+        return self.epsilon
 
     def rule(
         self, gradient: Any, moments: Sequence[Any], c: AdamCoefficients
     ) -> tuple[tuple[Any, ...], Any]:
         """Algorithm 1: the new moments and what to subtract from the variable."""
-        squared = gradient * gradient
         m = decayed_average(moments[0], c.first_gain, gradient)
-        v = decayed_average(moments[1], 1 - self.beta_2, squared)
+        v = decayed_average(moments[1], 1 - self.beta_2, gradient * gradient)
         new: tuple[Any, ...] = (m, v)
         if self.amsgrad:
             v = ops.maximum(moments[2], v)
@@ -165,9 +170,9 @@ class Adam(MomentOptimizer):
         step = c.learning_rate * m_hat / (ops.sqrt(v_hat) + c.epsilon)
         if self.epsilon < SMALLEST_EPSILON:
             step = ops.where(m == 0, 0.0, step)  # 0/0 is no step
-        # The square of a gradient beyond 1.8e19 is infinite in float32 and would stop the
+        # The square of a gradient beyond 1.8e19 is infinite in float32 and would stop its
         # coordinate for good; as NaN it is seen.
-        return new, ops.where(ops.isfinite(ops.sum(squared)), step, math.nan)
+        return new, ops.where(v < math.inf, step, math.nan)
 
     def kernel_obstacle(self, variable: Any) -> str | None:
         """Why `variable` cannot be updated by a kernel, or None."""
@@ -194,7 +199,7 @@ class Adam(MomentOptimizer):
             root = math.sqrt((1 - beta_2) / (1 - self.beta_2))
         return AdamKernelCoefficients(
             alpha=learning_rate * root / first,
-            epsilon=self.coefficients(t, learning_rate).epsilon * root,
+            epsilon=self._epsilon(t) * root,
         )
 
     def kernel(

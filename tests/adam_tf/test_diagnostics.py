@@ -13,9 +13,8 @@ SETTINGS |= {f"adamax {name}": (AdaMax, case) for name, case in ADAMAX_CASES.ite
 
 
 @pytest.mark.parametrize(("make", "settings"), SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("fused", [False, None])
-def test_step_is_the_movement(make, settings, fused):
-    optimizer = make(InverseSqrtDecay(0.1), fused=fused, **settings)
+def test_step_is_the_movement(make, settings):
+    optimizer = make(InverseSqrtDecay(0.1), **settings)
     variable = keras.Variable(START, dtype="float64")
     for gradient in GRADIENTS[:9]:
         before = variable.numpy()

@@ -14,7 +14,7 @@ DTYPES = ["float64", "float32", "bfloat16", "float16"]
 BOTH = pytest.mark.parametrize(
     ("make", "reference"), [(Adam, oracle.adam), (AdaMax, oracle.adamax)], ids=["adam", "adamax"]
 )
-COMPILED = pytest.mark.parametrize("jit", [None, False, True], ids=["eager", "graph", "xla"])
+COMPILED = pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
 
 
 def last(optimizer, gradients, dtype, start=1.0, jit=False):
@@ -24,7 +24,7 @@ def last(optimizer, gradients, dtype, start=1.0, jit=False):
     def step(gradient):
         optimizer.apply([gradient], [variable])
 
-    compiled = step if jit is None else tf.function(step, jit_compile=jit)
+    compiled = tf.function(step, jit_compile=jit)
     for gradient in gradients:
         compiled(tf.cast(tf.constant(gradient, tf.float64), dtype))
     return tf.cast(variable.value, tf.float64).numpy()
@@ -49,7 +49,7 @@ def test_small_steps_are_not_rounded_away(make, reference, dtype, jit):
 
 @BOTH
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 1e3])
+@pytest.mark.parametrize("scale", [1e-4, 1e3])
 def test_first_step_is_alpha_in_every_dtype(make, reference, dtype, scale):
     found = last(make(0.25), [np.array([scale, -scale])], dtype)
     np.testing.assert_allclose(found, [0.75, 1.25], rtol=1e-3)

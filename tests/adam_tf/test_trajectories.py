@@ -9,6 +9,7 @@ from trajectories import (
     ADAM_CASES,
     ADAMAX_CASES,
     GRADIENTS,
+    KERNEL_CASES,
     START,
     assert_steps_close,
     iterates,
@@ -16,9 +17,17 @@ from trajectories import (
 
 from adam_tf import Adam, AdaMax, InverseSqrtDecay
 
+ADAM_PATHS = pytest.mark.parametrize(
+    ("settings", "fused"),
+    [
+        pytest.param(settings, fused, id=f"{name}, {'plain' if fused is False else 'automatic'}")
+        for name, settings in ADAM_CASES.items()
+        for fused in ((False, None) if name in KERNEL_CASES else (None,))
+    ],
+)
 
-@pytest.mark.parametrize("fused", [False, None])
-@pytest.mark.parametrize("settings", ADAM_CASES.values(), ids=ADAM_CASES)
+
+@ADAM_PATHS
 def test_adam_is_algorithm_1_in_float64(settings, fused):
     optimizer = Adam(0.1, fused=fused, **settings)
     expected = oracle.adam(START, GRADIENTS, 0.1, **settings)
@@ -33,8 +42,7 @@ def test_adamax_is_algorithm_2_in_float64(settings, fused):
     assert_steps_close(iterates(optimizer), expected, 1e-13)
 
 
-@pytest.mark.parametrize("fused", [False, None])
-@pytest.mark.parametrize("settings", ADAM_CASES.values(), ids=ADAM_CASES)
+@ADAM_PATHS
 def test_adam_in_float32_is_within_a_few_ulp(settings, fused):
     gradients = GRADIENTS.astype("float32")
     start = np.zeros(10)  # so that every bit of a step shows

@@ -24,6 +24,8 @@ ADAM_CASES = {
     "decaying beta_1": {"beta_1_decay": 0.9},
     "decaying beta_1, hat": {"beta_1_decay": 0.99, "epsilon_form": "hat"},
 }
+# The settings whose plain and automatic paths differ.
+KERNEL_CASES = ["defaults", "betas", "large epsilon", "hat", "no correction", "no correction, hat"]
 ADAMAX_CASES = {
     "defaults": {},
     "betas": {"beta_1": 0.5, "beta_2": 0.9},
