@@ -77,12 +77,15 @@ class Results:
 
     def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:
         """One metric of one arm: a row per seed, a column per pass; infinite once diverged."""
-        table = self.table(role)
-        if table.empty or arm not in set(table["arm"]):
-            return pd.DataFrame()
-        wide = table[table["arm"] == arm].pivot(index="seed", columns="pass", values=metric)
-        passes = range(self.study.profile(self.profile).epochs)
-        return wide.reindex(columns=passes).fillna(math.inf)
+        epochs = self.study.profile(self.profile).epochs
+        rows: dict[int, list[float]] = {}
+        for entry in self.plan.entries:
+            if (entry.role, entry.arm) == (role, arm) and (
+                record := self.records.get(entry.run.id)
+            ):
+                values = record["metrics"][metric]
+                rows[entry.run.seed] = values + [math.inf] * (epochs - len(values))
+        return pd.DataFrame.from_dict(rows, orient="index", columns=range(epochs))
 
     def curves(self, role: str, metric: str = "training_cost") -> pd.DataFrame:
         """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n."""

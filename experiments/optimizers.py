@@ -119,7 +119,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 def _check_value(name: str, key: str, value: Any) -> None:
     bad = f"{key}={value!r} is not valid for {name}: "
     if key in CHOICES:
-        if value not in CHOICES[key]:
+        if not any(type(value) is type(each) and value == each for each in CHOICES[key]):
             raise ValueError(bad + f"use one of {', '.join(map(str, CHOICES[key]))}")
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)

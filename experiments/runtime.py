@@ -38,6 +38,8 @@ def configure(threads: int = 1) -> None:
             tf.config.experimental.set_memory_growth(device, True)
     except RuntimeError:  # TensorFlow already runs, for example in a notebook that used it before
         pass
+    # Every run compiles its own graphs, which TensorFlow takes for a mistake and warns of.
+    tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_tensor_float_32_execution(False)
     tf.config.experimental.enable_op_determinism()
 

@@ -104,8 +104,10 @@ class Store:
         content = buffer.getvalue()
         write_atomically(self._checkpoint(run_id), hashlib.sha256(content).digest() + content)
 
-    def load_checkpoint(self, run_id: str) -> tuple[list[Any], dict[str, list[float]]] | None:
-        """The state that `save_checkpoint` kept, or None if there is none to trust."""
+    def load_checkpoint(
+        self, run_id: str, shapes: list[tuple[int, ...]]
+    ) -> tuple[list[Any], dict[str, list[float]]] | None:
+        """The state that `save_checkpoint` kept, or None if there is none of these shapes."""
         import numpy as np
 
         path = self._checkpoint(run_id)
@@ -113,12 +115,15 @@ class Store:
             content = path.read_bytes()
         except FileNotFoundError:
             return None
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
-            self.damaged.append(f"{path} is ignored: damaged; its run starts from the beginning")
-            return None
-        with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
-            values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
-            return values, json.loads(str(arrays["metrics"]))
+        problem = "it is damaged"
+        if hashlib.sha256(content[32:]).digest() == content[:32]:
+            with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
+                values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
+                if [value.shape for value in values] == shapes:
+                    return values, json.loads(str(arrays["metrics"]))
+            problem = "it is of another version of the optimizer or the model"
+        self.damaged.append(f"{path} is ignored: {problem}; its run starts from the beginning")
+        return None
 
     def drop_checkpoint(self, run_id: str) -> None:
         """Remove a run's checkpoint, once its record is written."""

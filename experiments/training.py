@@ -66,7 +66,7 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
 
     state = [*problem.model.variables, *optimizer.variables]
     metrics: dict[str, list[float]] = {name: [] for name in METRICS}
-    resumed = store.load_checkpoint(run.id)
+    resumed = store.load_checkpoint(run.id, [tuple(variable.shape) for variable in state])
     if resumed is not None:
         arrays, metrics = resumed
         for variable, array in zip(state, arrays, strict=True):
@@ -111,11 +111,13 @@ def compile_epoch(problem: problems.Problem, optimizer: Any) -> tuple[Callable, 
     import tensorflow as tf
 
     model, variables = problem.model, problem.model.trainable_variables
+    # The examples are arguments: a graph would keep what it captures for as long as TensorFlow
+    # keeps the graph, which is longer than the run.
     train = [tf.constant(array) for array in problem.train]
     held_out = [tf.constant(array) for array in problem.held_out]
 
     @tf.function(reduce_retracing=True)
-    def train_epoch(order: Any) -> Any:
+    def train_epoch(order: Any, train: Any) -> Any:
         """Mean training cost over the pass, and mean objective: the cost plus the penalty."""
         total_cost = total_objective = tf.zeros((), tf.float64)
         for indices in order:
@@ -131,7 +133,7 @@ def compile_epoch(problem: problems.Problem, optimizer: Any) -> tuple[Callable, 
         return total_cost / steps, total_objective / steps
 
     @tf.function
-    def evaluate() -> Any:
+    def evaluate(held_out: Any) -> Any:
         """Mean cost and accuracy on the held-out examples, at the current parameters."""
         total_cost = total_correct = tf.zeros((), tf.float64)
         for start in range(0, len(problem.held_out[0]), EVALUATION_BATCH):
@@ -142,4 +144,4 @@ def compile_epoch(problem: problems.Problem, optimizer: Any) -> tuple[Callable, 
         examples = len(problem.held_out[0])
         return total_cost / examples, total_correct / examples
 
-    return lambda order: train_epoch(tf.constant(order)), evaluate
+    return lambda order: train_epoch(tf.constant(order), train), lambda: evaluate(held_out)

@@ -258,6 +258,18 @@ def test_tables_hold_every_run_and_pass():
     assert not analysis.results(FIG1, "paper", "mnist", Synthetic(noisy())).plan.selected
 
 
+def test_a_seed_that_diverges_at_once_counts_as_diverged():
+    found = results(noisy())
+    first = next(e.run.id for e in found.plan.entries if (e.role, e.arm) == ("matched", "Adam"))
+    record = found.records.get(first)
+    empty = {"status": "diverged", "metrics": {name: [] for name in record["metrics"]}}
+    get = found.records.get
+    found.records.get = lambda run_id: empty if run_id == first else get(run_id)
+    assert np.isinf(found.matrix("matched", "Adam").loc[0]).all()
+    assert len(found.matrix("matched", "Adam")) == 10
+    assert verdict(found, FASTER).verdict == NOT_REPRODUCED
+
+
 def test_an_empty_store_gives_empty_tables():
     records = Synthetic(noisy())
     found = Results(FIG1, "quick", "mnist", records, Plan((), 0, {}, {}, ()))

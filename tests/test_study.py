@@ -260,6 +260,7 @@ def test_final_cost(record, cost):
             {"learning_rate": 0.1, "decay": "sqrt"},
             "decay='sqrt' .* constant, sqrt_epoch, sqrt_step",
         ),
+        ({"learning_rate": 0.1, "bias_correction": 1}, "bias_correction=1 .* True, False"),
         ({"beta_1": 0.9}, "adam needs a learning_rate"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +159,17 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path, monkeypatch, stop):
     assert not whole["manifest"]["resumed"]
 
 
+def test_a_checkpoint_of_another_model_is_reported_and_ignored(tmp_path):
+    store = Store(tmp_path)
+    store.save_checkpoint(RUN.id, [np.zeros(3)], {"training_cost": [1.0]})
+    from experiments.training import train
+
+    record = train(RUN, store)
+    assert not record["manifest"]["resumed"]
+    assert len(record["metrics"]["training_cost"]) == RUN.epochs
+    assert "another version" in store.damaged[0]
+
+
 def test_a_diverging_run_is_recorded_at_its_epoch(tmp_path):
     settings = {"learning_rate": 1e38, "momentum": 0.9}
     record = train(dataclasses.replace(RUN, optimizer="sgd_nesterov", settings=settings), tmp_path)
@@ -216,6 +229,25 @@ def test_initial_weights_depend_on_the_seed_alone(tmp_path):
     ]
     assert costs[0] == pytest.approx(costs[1], rel=1e-6)
     assert abs(costs[0][0] - costs[2][0]) > 1e-3
+
+
+def test_runs_do_not_pile_up_in_memory(tmp_path):
+    """The examples of a run (47 MB here) must go with it."""
+    import gc
+
+    run = dataclasses.replace(RUN, options={"train_examples": 60_000}, batch_size=6_000, epochs=1)
+
+    def resident() -> float:
+        gc.collect()
+        pages_used = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages_used * resource.getpagesize() / 2**20
+
+    train(run, tmp_path)
+    train(run, tmp_path)
+    before = resident()
+    for seed in range(4):
+        train(dataclasses.replace(run, seed=seed), tmp_path)
+    assert resident() - before < 100
 
 
 def test_the_manifest_says_what_ran(tmp_path):
