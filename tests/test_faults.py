@@ -350,7 +350,7 @@ def test_a_damaged_checkpoint_is_named_and_ignored(command):
     code, out, err = command()
     assert code == 0
     assert "36 runs done" in out
-    line = f"{path} is ignored: damaged; its run starts from the beginning"
+    line = f"{path} is ignored: it is damaged; its run starts from the beginning"
     assert err.count(line) == 1
     assert not path.exists()
 
