@@ -19,7 +19,7 @@ gradient_lists = st.lists(
 ).map(np.array)
 betas = st.floats(0.01, 0.999)
 alphas = st.floats(1e-4, 1.0)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def steps(optimizer, gradients):
@@ -141,7 +141,7 @@ def test_momentum_is_on_the_gradient_and_not_on_the_rescaled_gradient():
     assert (np.abs(adam[1:] / rmsprop[1:] - 1) > 0.01).any()
 
 
-@settings(max_examples=10, deadline=None)
+@few
 @given(gradient_lists, st.floats(0.5, 0.999))
 def test_adamax_is_the_limit_of_the_p_norm(gradients, beta_2):
     # Section 7.1, in logarithms: v_t = (1 - beta_2^p) sum beta_2^(p(t-i)) |g_i|^p, u = v^(1/p).
@@ -152,7 +152,8 @@ def test_adamax_is_the_limit_of_the_p_norm(gradients, beta_2):
     log_v = np.logaddexp.reduce(terms, axis=0) + np.log1p(-np.exp(p * np.log(beta_2)))
     optimizer = AdaMax(0.1, 0.0, beta_2)
     last = steps(optimizer, gradients)[-1]
-    np.testing.assert_allclose(last, -0.1 * gradients[-1] / np.exp(log_v / p), rtol=1e-5)
+    expected = -0.1 * gradients[-1] / np.exp(log_v / p)
+    np.testing.assert_allclose(last, expected, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("t", [1, 2, 5, 30])
