@@ -54,6 +54,10 @@ def test_reproduce_on_stand_in_data(tmp_path):
     assert "not-tested" in html
     assert not re.search(r'class="badge (not-)?reproduced"', html)
 
+    judged = study(tmp_path, "claims", "--profile", "smoke")  # with --data auto
+    assert "STAND-IN DATA, 2 passes" in judged.stdout
+    assert "not finished" not in judged.stdout
+
     again = study(tmp_path, "run", *options)
     assert again.returncode == 0
     assert not re.search(r"^fig1-mnist \d+/", again.stderr, re.MULTILINE)
