@@ -19,7 +19,7 @@ def scalar_dtype() -> str:
     if backend == "jax":
         import jax
 
-        return "float64" if jax.config.jax_enable_x64 else "float32"
+        return "float64" if jax.config.jax_enable_x64 else "float32"  # type: ignore[attr-defined]
     if backend == "torch":
         import torch
 
