@@ -116,23 +116,28 @@ def compile_epoch(problem: problems.Problem, optimizer: Any) -> tuple[Callable, 
     train = [tf.constant(array) for array in problem.train]
     held_out = [tf.constant(array) for array in problem.held_out]
 
-    @tf.function(reduce_retracing=True)
+    # A loop in TensorFlow's own words: AutoGraph does not know every Python version.
+    @tf.function(autograph=False)
     def train_epoch(order: Any, train: Any) -> Any:
         """Mean training cost over the pass, and mean objective: the cost plus the penalty."""
-        total_cost = total_objective = tf.zeros((), tf.float64)
-        for indices in order:
-            batch = [tf.gather(array, indices) for array in train]
+
+        def step(i: Any, total_cost: Any, total_objective: Any) -> Any:
+            batch = [tf.gather(array, order[i]) for array in train]
             with tf.GradientTape() as tape:
                 costs, _ = problem.evaluate(model, *batch, training=True)
                 cost = tf.reduce_mean(costs)
                 objective = cost + problem.penalty(model)
             optimizer.apply(tape.gradient(objective, variables), variables)
-            total_cost += tf.cast(cost, tf.float64)
-            total_objective += tf.cast(objective, tf.float64)
-        steps = tf.cast(tf.shape(order)[0], tf.float64)
-        return total_cost / steps, total_objective / steps
+            cost, objective = (tf.cast(value, tf.float64) for value in (cost, objective))
+            return i + 1, total_cost + cost, total_objective + objective
 
-    @tf.function
+        steps, zero = tf.shape(order)[0], tf.zeros((), tf.float64)
+        _, total_cost, total_objective = tf.while_loop(
+            lambda i, *_: i < steps, step, (0, zero, zero), parallel_iterations=1
+        )
+        return total_cost / tf.cast(steps, tf.float64), total_objective / tf.cast(steps, tf.float64)
+
+    @tf.function(autograph=False)
     def evaluate(held_out: Any) -> Any:
         """Mean cost and accuracy on the held-out examples, at the current parameters."""
         total_cost = total_correct = tf.zeros((), tf.float64)
