@@ -220,13 +220,16 @@ def test_converges_on_rosenbrock(make, reference):
     optimizer = make(0.02)
     optimizer.build([variable])
 
-    @tf.function(jit_compile=True)
+    def step(i):
+        with tf.GradientTape() as tape:
+            a, b = variable.value[0], variable.value[1]
+            loss = (1 - a) ** 2 + 100 * (b - a**2) ** 2
+        optimizer.apply([tape.gradient(loss, variable.value)], [variable])
+        return (i + 1,)
+
+    @tf.function(jit_compile=True, autograph=False)
     def run():
-        for _ in tf.range(5000):
-            with tf.GradientTape() as tape:
-                a, b = variable.value[0], variable.value[1]
-                loss = (1 - a) ** 2 + 100 * (b - a**2) ** 2
-            optimizer.apply([tape.gradient(loss, variable.value)], [variable])
+        return tf.while_loop(lambda i: i < 5000, step, (0,))
 
     run()
     np.testing.assert_allclose(variable.numpy(), [1.0, 1.0], atol=0.01)
