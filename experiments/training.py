@@ -53,7 +53,7 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     runtime.configure()
     import keras
 
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # its garbage collection takes half a short run
     keras.utils.set_random_seed(int(stream(run.seed, "weights").integers(2**31)))
     started, clock = datetime.now(UTC), time.perf_counter()
     problem = problems.build(run.problem, run.data, run.options, run.seed)
