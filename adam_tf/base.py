@@ -73,7 +73,10 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
         if kwargs.get("gradient_accumulation_steps") is not None:
             check_integer("gradient_accumulation_steps", kwargs["gradient_accumulation_steps"], 2)
-        super().__init__(learning_rate=learning_rate, **kwargs)
+        # Keras would hold the learning rate in floatx, where 0.001 is 0.0010000000475. It is given
+        # a callable until then: to drop a variable again spoils the list for tf.train.Checkpoint.
+        wide = isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx()
+        super().__init__((lambda: learning_rate) if wide else learning_rate, **kwargs)
         self.fused = check_choice("fused", fused, (None, True, False))
         self.sparse = check_choice("sparse", sparse, ("dense", "lazy"))
         if fused and keras.backend.backend() != "tensorflow":
@@ -85,9 +88,7 @@ class MomentOptimizer(keras.optimizers.Optimizer):
                 "sparse='lazy' must go without gradient_accumulation_steps, which adds gradients "
                 f"up densely, got {self.gradient_accumulation_steps}"
             )
-        if isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx():
-            # Keras holds the learning rate in floatx, where 0.001 is 0.0010000000475.
-            self._untrack_variable(self._learning_rate)
+        if wide:
             with keras.name_scope(self.name, caller=self):
                 unrounded = keras.Variable(
                     learning_rate,
