@@ -53,8 +53,9 @@ class AdaMax(MomentOptimizer):
         sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
             not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
             included, until they occur again; faster, and another algorithm.
-        fused: `None` updates a variable by one TensorFlow kernel where that is possible and by
-            `keras.ops` elsewhere; `True` insists on the kernel, `False` on `keras.ops`.
+        fused: `None` updates a variable (many small ones together) by one TensorFlow kernel where
+            that is possible and by `keras.ops` elsewhere; `True` insists on the kernel, `False` on
+            `keras.ops`.
         **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
             `gradient_accumulation_steps`, `name`, ...).
 

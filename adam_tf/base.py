@@ -1,6 +1,7 @@
 """What Adam and AdaMax share: exact scalars computed once per step, wide moments, two paths."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -73,7 +74,11 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
         if kwargs.get("gradient_accumulation_steps") is not None:
             check_integer("gradient_accumulation_steps", kwargs["gradient_accumulation_steps"], 2)
-        super().__init__(learning_rate=learning_rate, **kwargs)
+        # Keras would hold the learning rate in floatx, where 0.001 is 0.0010000000475. It is given
+        # a callable until then: to drop a variable again spoils the list for tf.train.Checkpoint.
+        wide = isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx()
+        super().__init__((lambda: learning_rate) if wide else learning_rate, **kwargs)
+        self._joined: list[Any] = []  # by variable: the joined.Joined it belongs to, or None
         self.fused = check_choice("fused", fused, (None, True, False))
         self.sparse = check_choice("sparse", sparse, ("dense", "lazy"))
         if fused and keras.backend.backend() != "tensorflow":
@@ -85,9 +90,7 @@ class MomentOptimizer(keras.optimizers.Optimizer):
                 "sparse='lazy' must go without gradient_accumulation_steps, which adds gradients "
                 f"up densely, got {self.gradient_accumulation_steps}"
             )
-        if isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx():
-            # Keras holds the learning rate in floatx, where 0.001 is 0.0010000000475.
-            self._untrack_variable(self._learning_rate)
+        if wide:
             with keras.name_scope(self.name, caller=self):
                 unrounded = keras.Variable(
                     learning_rate,
@@ -129,9 +132,18 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             return
         super().build(variables)
         names = self.moment_names()
+        self._on_kernel = [self._takes_kernel(variable) for variable in variables]
+        self._joined = self._join(variables, names)
+        parts = [group.parts[i] if group else [] for i, group in enumerate(self._joined)]
         # The same order as in keras.optimizers.Adam, so that its saved state can be loaded.
-        first = [self._new_state(variable, names[:2]) for variable in variables]
-        rest = [self._new_state(variable, names[2:]) for variable in variables]
+        first = [
+            part[:2] or self._new_state(variable, names[:2])
+            for part, variable in zip(parts, variables, strict=True)
+        ]
+        rest = [
+            part[2:] if part else self._new_state(variable, names[2:])
+            for part, variable in zip(parts, variables, strict=True)
+        ]
         self._moments = [a + b for a, b in zip(first, rest, strict=True)]
         # Next to 1, bfloat16 has nothing closer than 0.004: what rounding takes from a step of
         # 0.001 is kept and added to the next.
@@ -139,7 +151,45 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             self._new_state(variable, ["remainder"] if is_narrow(variable) else [])
             for variable in variables
         ]
-        self._on_kernel = [self._takes_kernel(variable) for variable in variables]
+        self._moment_state = list(itertools.chain(*first, *rest, *self._remainders))
+
+    def _join(self, variables: Sequence[Any], names: Sequence[str]) -> list[Any]:
+        """What each variable is joined with: a `joined.Joined` of small variables, or None."""
+        groups: list[Any] = [None] * len(variables)
+        if not any(self._on_kernel):
+            return groups
+        from adam_tf import joined
+
+        for indices in joined.small_ones(variables, self._on_kernel):
+            members = {i: variables[i] for i in indices}
+            shape, dtype = (joined.size(members.values()),), moment_dtype(variables[indices[0]])
+            with self._colocated_with(variables[indices[0]]):
+                flat = [
+                    self.add_variable(shape=shape, dtype=dtype, name=f"joined_{name}")
+                    for name in names
+                ]
+                group = joined.Joined(members, flat)
+            for i in indices:
+                groups[i] = group
+        return groups
+
+    @property
+    def variables(self) -> list[Any]:
+        """The state in Keras' order; moments of joined variables are given as `joined.Part`."""
+        if not any(self._joined):
+            return super().variables
+        flat = [moment for group in self._joined if group for moment in group.moments]
+        state = list(self._moment_state)
+        moved = {id(variable) for variable in flat + state}
+        return [v for v in super().variables if id(v) not in moved] + state
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the state, in the order of `variables`."""
+        if not any(self._joined):
+            super().set_weights(weights)
+            return
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)
 
     def _new_state(self, variable: Any, names: Sequence[str]) -> list[Any]:
         if self._overwrite_variable_with_gradient(variable):  # float8 scales have no moments
@@ -198,7 +248,18 @@ class MomentOptimizer(keras.optimizers.Optimizer):
         # The scalars are worked out here, once, and travel in the place of the learning rate.
         keys = {self._path_of(g, v) for g, v in zip(grads, trainable_variables, strict=True)}
         scalars = self._scalars(sorted(keys), learning_rate)
-        super()._backend_update_step(grads, trainable_variables, scalars)
+        separate = []
+        together: dict[Any, dict[int, Any]] = {}
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            i = self._get_variable_index(variable)
+            if self._joined[i] is None or rows.is_sparse(gradient):
+                separate.append((gradient, variable))
+            else:
+                together.setdefault(self._joined[i], {})[i] = gradient
+        for group, gradients in together.items():
+            group.update(gradients, self.kernel, scalars[group.path])
+        if separate:
+            super()._backend_update_step(*zip(*separate, strict=True), scalars)
 
     def _path_of(self, gradient: Any, variable: Any) -> str:
         """The dtype of the variable's arithmetic, marked when a kernel does it."""
@@ -233,7 +294,10 @@ class MomentOptimizer(keras.optimizers.Optimizer):
         value = ops.cast(value, moment_dtype(variable))
         if path.endswith("kernel"):
             native = variable.value if isinstance(variable, keras.Variable) else variable
-            self.kernel(value, native, self._moments[i], c)
+            if self._joined[i]:
+                self._joined[i].update({i: value}, self.kernel, c)
+            else:
+                self.kernel(value, native, self._moments[i], c)
             return
         before = [rows.read(moment, where) for moment in self._moments[i]]
         after, step = self.rule(value, before, c)

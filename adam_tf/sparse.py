@@ -37,7 +37,8 @@ def read(variable: Any, indices: Any) -> Any:
         return ops.cast(variable, variable.dtype)
     import tensorflow as tf
 
-    return tf.gather(variable.value if isinstance(variable, keras.Variable) else variable, indices)
+    is_native = isinstance(variable, tf.Variable)
+    return tf.gather(variable if is_native else variable.value, indices)
 
 
 def at(values: Any, indices: Any) -> Any:

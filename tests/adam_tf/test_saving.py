@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from adam_tf import Adam, AdaMax, InverseSqrtDecay
 
@@ -97,3 +98,16 @@ def test_resumes_from_the_state_of_keras_adam(tmp_path):
         trained.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
     for a, b in zip(model.get_weights(), copy.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+@pytest.mark.parametrize("rate", [0.1, InverseSqrtDecay(0.1)], ids=["number", "schedule"])
+def test_tensorflow_checkpoint(make, rate, tmp_path):
+    variable, optimizers = keras.Variable([1.0, 2.0]), [make(rate), make(rate)]
+    for optimizer in optimizers:
+        optimizer.build([variable])
+    optimizers[0].apply([tf.constant([3.0, 4.0])], [variable])
+    path = tf.train.Checkpoint(optimizer=optimizers[0]).save(str(tmp_path / "state"))
+    tf.train.Checkpoint(optimizer=optimizers[1]).restore(path).assert_existing_objects_matched()
+    for a, b in zip(optimizers[0].variables, optimizers[1].variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())

@@ -1,0 +1,122 @@
+"""Many small variables on the TensorFlow backend, updated by one kernel.
+
+A kernel that shares a few thousand numbers among threads takes longer to start than to run. So the
+moments of small variables are parts of flat variables, and a step joins the gradients, runs one
+kernel over everything and hands each variable its change. The numbers are the same: a kernel works
+elementwise. Only the guard of `fused.apply_adam` against squares that overflow looks at the whole,
+so that an infinite one turns all that were joined into NaN.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Measured: from about 30000 numbers on, a kernel of its own is the faster way, and with fewer
+# than 8 variables there is little to gain.
+LARGEST = 16384
+FEWEST = 8
+
+
+def native(variable: Any) -> Any:
+    """The TensorFlow variable inside a Keras variable."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def size(variables: Iterable[Any]) -> int:
+    """How many numbers `variables` hold."""
+    return sum(math.prod(variable.shape) for variable in variables)
+
+
+def small_ones(variables: Sequence[Any], on_kernel: Sequence[bool]) -> list[list[int]]:
+    """Indices of the variables that are better updated together, by dtype and device."""
+    if tf.distribute.has_strategy():
+        return []
+    groups: dict[Any, list[int]] = {}
+    for i, variable in enumerate(variables):
+        v = native(variable)
+        apart = getattr(variable, "overwrite_with_gradient", False) or isinstance(
+            v, tf.distribute.DistributedValues
+        )
+        if on_kernel[i] and not apart and 0 < size([v]) <= LARGEST:
+            groups.setdefault((v.dtype, v.device), []).append(i)
+    return [indices for indices in groups.values() if len(indices) >= FEWEST]
+
+
+class Part:
+    """A moment of one variable, as a part of the flat variable that holds those of many."""
+
+    def __init__(self, flat: keras.Variable, start: int, variable: Any) -> None:
+        """The numbers of `flat` from `start` on, in the shape of `variable`."""
+        self.flat, self.dtype, self.shape = flat, flat.dtype, tuple(variable.shape)
+        self.name = f"{flat.name}_{getattr(variable, 'path', variable.name).replace('/', '_')}"
+        self.range = slice(start, start + size([variable]))
+
+    @property
+    def value(self) -> Any:
+        """What it holds, as a tensor."""
+        return tf.reshape(self.flat.value[self.range], self.shape)
+
+    def numpy(self) -> np.ndarray:
+        """What it holds, as an array."""
+        return np.asarray(self.value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """What NumPy takes it for."""
+        return np.asarray(self.value, dtype)
+
+    def assign(self, value: Any) -> None:
+        """Replace what it holds."""
+        value = keras.ops.convert_to_tensor(value, self.dtype)
+        if tuple(value.shape) != self.shape:
+            raise ValueError(f"value must have the shape {self.shape}, got {tuple(value.shape)}")
+        self.flat.value[self.range].assign(tf.reshape(value, [-1]))
+
+    def scatter_update(self, rows: tf.IndexedSlices) -> None:
+        """Replace some of its rows."""
+        self.assign(tf.tensor_scatter_nd_update(self.value, rows.indices[:, None], rows.values))
+
+
+class Joined:
+    """Small variables whose moments are kept in flat variables, for one kernel to do them all."""
+
+    def __init__(self, variables: Mapping[int, Any], moments: Sequence[keras.Variable]) -> None:
+        """Join `variables`, which are known by their indices; `moments` are flat."""
+        self.variables, self.moments = variables, moments
+        self.sizes = [size([variable]) for variable in variables.values()]
+        starts = itertools.accumulate(self.sizes, initial=0)
+        self.parts = {
+            i: [Part(moment, start, variable) for moment in moments]
+            for (i, variable), start in zip(variables.items(), starts, strict=False)
+        }
+        self.path = f"{moments[0].dtype} kernel"
+        # A kernel subtracts from a variable: from this one, which is 0 before each step.
+        self.change = keras.Variable(
+            shape=moments[0].shape, initializer="zeros", dtype=moments[0].dtype, trainable=False
+        )
+
+    def update(
+        self, gradients: Mapping[int, Any], kernel: Callable[..., None], scalars: Any
+    ) -> None:
+        """Update the variables that have a gradient, and the moments of those alone."""
+        dtype = self.change.dtype
+        everything = [
+            tf.reshape(tf.cast(gradients[i], dtype), [-1]) if i in gradients else tf.zeros(n, dtype)
+            for i, n in zip(self.variables, self.sizes, strict=True)
+        ]
+        whole = len(gradients) == len(self.variables)
+        before = [] if whole else [tf.split(moment.value, self.sizes) for moment in self.moments]
+        self.change.assign(tf.zeros(self.change.shape, dtype))
+        kernel(tf.concat(everything, 0), self.change.value, self.moments, scalars)
+        for moment, old in zip(self.moments, before, strict=not whole):
+            new = tf.split(moment.value, self.sizes)
+            chosen = zip(self.variables, new, old, strict=True)
+            moment.assign(tf.concat([n if i in gradients else o for i, n, o in chosen], 0))
+        changes = tf.split(self.change.value, self.sizes)
+        for (i, variable), change in zip(self.variables.items(), changes, strict=True):
+            if i in gradients:
+                native(variable).assign_add(tf.reshape(change, variable.shape))
