@@ -55,17 +55,22 @@ def apply_adam(
     betas: tuple[float, float],
     epsilon: Any,
 ) -> None:
-    """Update `variable` and its `moments` (m, v and, for AMSGrad, the maximum of v)."""
+    """Update `variable` and its `moments` (m, v and, for AMSGrad, the maximum of v).
+
+    A gradient beyond 1.8e19, whose square is infinite in float32, must not stop its coordinate for
+    good. It does not: the next step makes v infinity minus infinity, and NaN is seen. The maximum
+    of AMSGrad would stay infinite, so there the gradient is looked at.
+    """
     dtype = variable.dtype
+    if len(moments) == 3:
+        alpha = tf.where(tf.math.is_finite(tf.nn.l2_loss(gradient)), alpha, math.nan)
     arguments = {
         "var": variable.handle,
         "m": moments[0].value.handle,
         "v": moments[1].value.handle,
         "beta1_power": tf.zeros([], dtype),
         "beta2_power": tf.zeros([], dtype),
-        # The square of a gradient beyond 1.8e19 is infinite in float32 and would stop the
-        # coordinate for good; as NaN it is seen.
-        "lr": tf.where(tf.math.is_finite(tf.nn.l2_loss(gradient)), alpha, math.nan),
+        "lr": alpha,
         "beta1": tf.constant(betas[0], dtype),
         "beta2": tf.constant(betas[1], dtype),
         "epsilon": epsilon,

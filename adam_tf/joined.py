@@ -3,8 +3,7 @@
 A kernel that shares a few thousand numbers among threads takes longer to start than to run. So the
 moments of small variables are parts of flat variables, and a step joins the gradients, runs one
 kernel over everything and hands each variable its change. The numbers are the same: a kernel works
-elementwise. Only the guard of `fused.apply_adam` against squares that overflow looks at the whole,
-so that an infinite one turns all that were joined into NaN.
+elementwise.
 """
 
 import itertools
