@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import MomentOptimizer, decayed_average, moment_dtype, one_minus_power
+from adam_tf.base import MomentOptimizer, decayed_average, maximum, moment_dtype, one_minus_power
 from adam_tf.validation import check_choice, check_number
 
 
@@ -163,7 +163,7 @@ class Adam(MomentOptimizer):
         v = decayed_average(moments[1], 1 - self.beta_2, gradient * gradient)
         new: tuple[Any, ...] = (m, v)
         if self.amsgrad:
-            v = ops.maximum(moments[2], v)
+            v = maximum(moments[2], v)
             new = (*new, v)
 
         m_hat = m / c.first_correction

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import MomentOptimizer, decayed_average, moment_dtype, one_minus_power
+from adam_tf.base import MomentOptimizer, decayed_average, maximum, moment_dtype, one_minus_power
 from adam_tf.validation import check_number
 
 
@@ -104,7 +104,7 @@ class AdaMax(MomentOptimizer):
     ) -> tuple[tuple[Any, ...], Any]:
         """Algorithm 2: the new moments and what to subtract from the variable."""
         m = decayed_average(moments[0], 1 - self.beta_1, gradient)
-        u = ops.maximum(self.beta_2 * moments[1], ops.abs(gradient))
+        u = maximum(self.beta_2 * moments[1], ops.abs(gradient))
         return (m, u), c.alpha * (m / (u + tiny(u.dtype)))
 
     def kernel_obstacle(self, variable: Any) -> str | None:

@@ -53,6 +53,11 @@ def decayed_average(average: Any, gain: Any, value: Any) -> Any:
     return average - gain * average + gain * value
 
 
+def maximum(a: Any, b: Any) -> Any:
+    """The larger one, elementwise; `ops.maximum` takes float64 through float32 on PyTorch."""
+    return ops.where(a > b, a, b)
+
+
 class MomentOptimizer(keras.optimizers.Optimizer):
     """An optimizer that keeps moments of each variable's gradient.
 

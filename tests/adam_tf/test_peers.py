@@ -107,7 +107,7 @@ ON_ANOTHER_BACKEND = textwrap.dedent(
         (Adam, oracle.adam, {{"beta_1_decay": 0.9}}),
     ]
     for make, reference, settings in cases:
-        # Beyond 32 bits Keras does not go there, whatever the dtype of a variable.
+        # With float32 as its float type Keras computes in 32 bits there, whatever the dtype.
         for dtype, rtol in (("float32", 2e-5), ("bfloat16", 0.02)):
             variable = keras.Variable(start, dtype=dtype)
             optimizer = make(InverseSqrtDecay(0.1), **settings)
@@ -133,6 +133,30 @@ ON_ANOTHER_BACKEND = textwrap.dedent(
     print("agrees")
     """
 )
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_the_same_tests_pass_on_another_backend(backend):
+    """Trajectories to 1e-13, mutations and arguments, with float64 as Keras' float type."""
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    here = os.path.dirname(__file__)
+    files = ("test_trajectories.py", "test_mutations.py", "test_arguments.py")
+    settings = {"KERAS_BACKEND": backend, "KERAS_FLOATX": "float64", "JAX_ENABLE_X64": "1"}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--numprocesses=0", "-p", "no:cacheprovider"),
+            *("-W", "ignore:__array__ implementation:DeprecationWarning"),  # Keras' variables
+            *(os.path.join(here, file) for file in files),
+        ],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -39,13 +39,14 @@ def iterates(optimizer, gradients=GRADIENTS, start=START, dtype="float64"):
     variable = keras.Variable(start, dtype=dtype)
     optimizer.build([variable])
 
-    @tf.function
     def step(gradient):
         optimizer.apply([gradient], [variable])
-        return tf.identity(variable.value)
+        return keras.ops.copy(variable.value)
 
-    gradients = np.asarray(gradients, dtype)
-    return np.stack([step(tf.constant(gradient)).numpy() for gradient in gradients])
+    if keras.backend.backend() == "tensorflow":
+        step = tf.function(step)
+    gradients = (keras.ops.convert_to_tensor(g, dtype) for g in np.asarray(gradients, dtype))
+    return np.stack([keras.ops.convert_to_numpy(step(gradient)) for gradient in gradients])
 
 
 def assert_steps_close(actual, expected, rtol, dtype="float64", start=START):
