@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments import studies
 from experiments.check import known
-from experiments.study import PROTOCOLS, Plan, Study
+from experiments.study import PROTOCOLS, Plan, Study, describe
+from experiments.study import plan as make_plan
 
 if TYPE_CHECKING:
     from experiments.analysis import Results
@@ -166,7 +167,7 @@ def plan_command(options: argparse.Namespace) -> None:
     for study in _studies(options):
         study.profile(options.profile)
         choice = files.choose(study.data_set, options.data, download=False)
-        plan = execution.studies.plan(study, options.profile, choice.kind, store, protocols)
+        plan = make_plan(study, options.profile, choice.kind, store, protocols)
         report.append(_planned(study, plan, store, workers, choice))
     if options.json:
         print(json.dumps(report, indent=1))
@@ -285,7 +286,7 @@ def try_command(options: argparse.Namespace) -> int:
         for result in train_all(runs):
             print(f"{arm.name} seed {result.run.seed}: {result.end}")
             store.damaged += result.damaged
-    print(f"{arm.name} with {execution.studies.describe(settings)}; records in {store.path}")
+    print(f"{arm.name} with {describe(settings)}; records in {store.path}")
     _report_damage(store)
     return 0
 

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 
 from experiments.analysis import Results, interval, paper_curve
 from experiments.claims import Claim, of
-from experiments.study import PROTOCOLS
+from experiments.study import PROTOCOLS, describe
 
 # The colour-blind-safe palette of seaborn; for the methods of Figure 1, near the paper's colours.
 COLOURS = {
@@ -136,7 +136,6 @@ def _curves(axis: Axes, results: Results, protocol: str) -> None:
         axis.plot(paper.index, paper, color=colour, ls=(0, (4, 2)), lw=1.3, alpha=0.75)
         ours = table[table["arm"] == arm.name] if len(table) else table
         if not len(ours):
-            axis.plot([], [])
             continue
         ours = ours.replace([np.inf, -np.inf], np.nan)
         sns.lineplot(ours, x="pass", y="mean", color=colour, lw=2, errorbar=None, ax=axis)
@@ -147,14 +146,13 @@ def ratios(results: Results) -> Figure:
     """Training cost of one method over another, pass by pass: what the verdicts are about."""
     study = results.study
     claims = [claim for claim in of(study) if claim.metric == "cost_ratio"]
-    styles = ["-", (0, (6, 1.5)), (0, (1.5, 1))]
     with _style():
         figure, axes = _figure(2)
         for axis, protocol in zip(axes, PROTOCOLS, strict=True):
             axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
             axis.axhline(1, color="#999999", lw=0.8, zorder=1)
-            for claim, style in zip(claims, styles, strict=False):
-                _ratio(axis, results, protocol, claim, style)
+            for claim in claims:
+                _ratio(axis, results, protocol, claim)
             axis.set(title=TITLES[protocol], xlim=study.axes[0], yscale="log", ylim=(0.42, 1.3))
             axis.set_yticks([0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2], minor=False)
             axis.set_yticks([], minor=True)
@@ -179,7 +177,7 @@ def _pair_colour(claim: Claim) -> str:
     return COLOURS[others[0]] if len(others) == 1 else "#444444"
 
 
-def _ratio(axis: Axes, results: Results, protocol: str, claim: Claim, style: Any) -> None:
+def _ratio(axis: Axes, results: Results, protocol: str, claim: Claim) -> None:
     colour = _pair_colour(claim)
     a, b = (paper_curve(results.study.panel, arm) for arm in claim.arms)
     paper = (a / b).dropna()
@@ -220,7 +218,7 @@ def sensitivity(results: Results) -> Figure:
                 )
             chosen = results.plan.selected.get(arm.name)
             if chosen:
-                same = rows["trial"] == ", ".join(f"{k}={v}" for k, v in chosen.items())
+                same = rows["trial"] == describe(chosen)
                 axis.plot(
                     chosen["learning_rate"],
                     rows[same]["final_cost"].iloc[0],
