@@ -154,7 +154,8 @@ def test_every_data_set_is_described_completely(name):
     assert data.citation
     assert data.licence
     for file in (*data.files, *([data.archive] if data.archive else [])):
-        assert file.size > 0
+        assert (file.size is None) == (file.decode is not None)
+        assert file.size is None or file.size > 0
         assert len(file.sha256) == 64
         assert set(file.sha256) <= set("0123456789abcdef")
         assert not Path(file.path).is_absolute()

@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.problems.files import Arrays, DataError
+from experiments.problems.files import Arrays, DataError, Reviews
 
 # SHA-256 of scikit-learn's 1,797 digits and their labels as bytes.
 _SOURCE = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
@@ -99,3 +99,75 @@ def _jitter(
         noise = bits.random_raw(ink.size // 8).astype("<u8").view(np.uint8).reshape(ink.shape)
         images[part] = ink - (ink * noise >> 11)
     return images, labels[which[:, 0, 0]]
+
+
+# Words in a review at each sixteenth of all reviews, which gives about as many different ones as
+# in IMDB.
+_LENGTHS = (15, 58, 76, 91, 107, 113, 117, 129, 147, 161, 183, 209, 237, 283, 344, 455, 1100)
+_FINENESS = 20  # a draw has this many bits
+_TONE = 5  # eighths by which a tone makes a word more or less frequent, at most
+
+
+def reviews() -> Reviews:
+    """A stand-in for IMDB: words drawn by Zipf's law, some more often in positive reviews.
+
+    Each review is drawn from a mixture of a positive and a negative way to speak. The parts vary
+    from review to review, so that some mislead.
+    """
+    words = np.arange(10_000, dtype=np.int64)
+    weights = 2**50 // ((words + 3) * (words + 2500))
+    # Half of the words, without the most frequent ones, have a tone.
+    raw = np.random.PCG64(3).random_raw(len(words))
+    tone = (raw >> np.uint64(32)).astype(np.int64) % _TONE + 1
+    tone *= (raw >> np.uint64(62)).astype(np.int64) % 3 - 1
+    tone[:20] = 0
+    ways = np.stack([_quantiles(weights * (8 - tone)), _quantiles(weights * (8 + tone))])
+    x_train, counts_train, y_train = _speak(ways, seed=4)
+    x_test, counts_test, y_test = _speak(ways, seed=5)
+    arrays = Reviews(x_train, counts_train, y_train, x_test, counts_test, y_test)
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
+
+
+def _quantiles(weights: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Which word each of 2**_FINENESS equal shares of the weights belongs to."""
+    total = np.cumsum(weights)
+    ends = [int(end) * 2**_FINENESS // int(total[-1]) for end in total]
+    return np.repeat(np.arange(len(weights), dtype=np.uint16), np.diff(ends, prepend=0))
+
+
+def _speak(
+    ways: NDArray[np.uint16], seed: int
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw 12,500 positive and as many negative reviews, as `imdb.load` describes them."""
+    from experiments.problems import imdb
+
+    bits = np.random.PCG64(seed)
+    count = 25_000
+    y = (np.arange(count) < count // 2).astype(np.uint8)
+    raw = bits.random_raw(count)
+    table = np.array(_LENGTHS, np.int64)
+    place, between = (raw >> np.uint64(60)).astype(np.int64), raw.astype(np.int64) >> 32 & 0xFFFF
+    sizes = table[place] + ((table[place + 1] - table[place]) * between >> 16)
+    own = 144 + (raw.astype(np.int64) & 0xFFFF) % 97  # of 256 words, those in the review's own way
+
+    lengths, words, counts = [], [], []
+    step = 500  # small enough for the processor's caches
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        row = np.repeat(np.arange(step, dtype=np.uint32), sizes[part])
+        drawn = bits.random_raw(len(row))
+        share = (drawn >> np.uint64(64 - _FINENESS)).astype(np.int64)
+        strange = (drawn & np.uint64(255)).astype(np.int64) >= own[part][row]
+        way = y[part][row] ^ strange
+        keys = np.sort(
+            row << np.uint32(14) | ways.ravel()[way.astype(np.int64) * 2**_FINENESS + share]
+        )
+        first = np.flatnonzero(np.diff(keys, prepend=np.uint32(2**31)))
+        lengths.append(np.bincount(keys[first] >> np.uint32(14), minlength=step))
+        words.append((keys[first] & np.uint32(2**14 - 1)).astype(np.uint16))
+        counts.append(np.diff(first, append=len(keys)))
+    parts = (np.concatenate(part) for part in (lengths, words, counts))
+    x, counts_x = imdb.pad(imdb.Bags(y, *parts))
+    return x, counts_x, y
