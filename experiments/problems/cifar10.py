@@ -209,8 +209,8 @@ def zca(x_train: NDArray[np.uint8], x_test: NDArray[np.uint8], floor: float) -> 
     x = np.empty((n + len(x_test), features), np.float32)
     for images, place in ((flat, x[:n]), (x_test.reshape(-1, features), x[n:])):
         for start in range(0, len(images), _STEP):
-            part = slice(start, start + _STEP)
-            np.matmul(images[part] - mean, matrix, out=place[part])
+            rows = slice(start, start + _STEP)
+            np.matmul(images[rows] - mean, matrix, out=place[rows])
     return x.reshape(-1, *_SHAPE)
 
 
@@ -234,7 +234,7 @@ def _kept(
             with tempfile.TemporaryDirectory(prefix=".whitening-", dir=folder) as place:
                 part = Path(place) / "part"
                 with part.open("wb") as file:
-                    file.write(memoryview(array).cast("B"))
+                    file.write(array.reshape(-1).data)
                     file.write(_digest(key, array))
                 part.chmod(folder.stat().st_mode & 0o666)
                 os.replace(part, path)
@@ -259,7 +259,7 @@ def _mapped(path: Path, key: str, shape: tuple[int, ...]) -> NDArray[np.float32]
 
 def _digest(key: str, array: NDArray[np.float32]) -> bytes:
     digest = hashlib.sha256(key.encode())
-    digest.update(memoryview(array).cast("B"))
+    digest.update(array.reshape(-1).data)
     return digest.digest()
 
 

@@ -188,8 +188,8 @@ def _draw(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     bits = np.random.PCG64(seed)
 
     def draw(low: int, high: int, *shape: int) -> NDArray[np.int16]:
-        values = bits.random_raw(count * int(np.prod(shape))) >> np.uint64(32)
-        values = (values % np.uint64(high - low + 1)).astype(np.int64) + low
+        raw = bits.random_raw(count * int(np.prod(shape))) >> np.uint64(32)
+        values = (raw % np.uint64(high - low + 1)).astype(np.int64) + low
         return values.astype(np.int16).reshape(count, *shape)
 
     labels = np.empty(count, np.uint8)
