@@ -1,4 +1,4 @@
-"""The data layer: files, downloads, MNIST, its stand-in."""
+"""The data layer: files, downloads, archives; MNIST and its stand-in."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from experiments.problems.files import (
     Choice,
     DataError,
     DataSet,
+    Decoded,
     DownloadError,
     File,
 )
@@ -174,6 +175,10 @@ def test_fingerprints_are_stable():
     # They are part of the run ids: a change here sets all records aside.
     assert files.fingerprint("mnist") == DATASETS["mnist"].fingerprint == "e9200ba420443779"
     assert files.fingerprint("mnist-stand-in") == "stand-in-digits-1"
+    assert files.fingerprint("imdb") == "7def6082e482855d"
+    assert files.fingerprint("imdb-stand-in") == "stand-in-reviews-1"
+    assert files.fingerprint("cifar10") == "2e2ad08bbdbba01d"
+    assert files.fingerprint("cifar10-stand-in") == "stand-in-shapes-1"
 
 
 def test_fingerprint_follows_the_content():
@@ -203,8 +208,9 @@ def test_import_and_planning_load_no_heavy_module(tmp_path):
     code = (
         "import sys\n"
         "from experiments.problems import files\n"
-        "assert files.choose('mnist', 'auto', download=False).reason.startswith('missing')\n"
-        "files.fingerprint('mnist'), files.status('mnist')\n"
+        "for name in files.DATASETS:\n"
+        "    assert files.choose(name, 'auto', download=False).reason.startswith('missing')\n"
+        "    files.fingerprint(name), files.status(name)\n"
         "print({'numpy', 'pooch', 'requests', 'sklearn', 'tqdm', 'keras'} & set(sys.modules))\n"
     )
     result = subprocess.run(
@@ -697,7 +703,16 @@ def test_fetch_from_an_archive(server, folder, monkeypatch, by_hand):
     assert len(server.asked) == (not by_hand)
 
 
-@pytest.mark.parametrize("content", [tar(b=B), tar(b=B[:-1], **{"a.gz": A}), b"no archive"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        tar(b=B),
+        tar(b=B[:-1], **{"a.gz": A}),
+        tar(b=B, **{"a.gz": A})[:-20],
+        b"no archive",
+        b"",
+    ],
+)
 def test_a_wrong_archive(server, folder, monkeypatch, content):
     archive = described("toy.tar.gz", content, server.serve("/toy.tar.gz", content))
     use(monkeypatch, *TOY, archive=archive)
@@ -715,6 +730,123 @@ def test_a_damaged_archive_is_refused(server, folder, monkeypatch):
         files.fetch("toy", progress=False)
     assert contents(folder) == {"toy.tar.gz": packed[:-1]}
     assert server.asked == []
+
+
+# --- Files that say the same in several forms ---------------------------------------------------
+
+
+def numbers(data: bytes, source: str) -> Decoded:
+    """A set of numbers, of which only those below 100 count."""
+    try:
+        found = sorted(int(word) for word in data.split() if int(word) < 100)
+    except ValueError as error:
+        raise DataError(f"{source} holds no numbers") from error
+    return Decoded(found, hashlib.sha256(str(found).encode()).hexdigest())
+
+
+PINNED = File("toy/n", None, numbers(b"1 2 3", "").sha256, decode=numbers)
+ORIGINAL = b"1 2 4 105\n"  # the publisher's, which differs from what is pinned
+
+
+@pytest.mark.parametrize("form", [b"1 2 3", b"3\n2\n1\n", b"2 3 105 1"])
+def test_any_form_of_the_same_content(folder, monkeypatch, form):
+    use(monkeypatch, PINNED)
+    assert [f.state for f in files.status("toy")] == ["missing"]
+    put(folder, "toy/n", form)
+    (found,) = files.status("toy")
+    assert (found.state, found.size, found.expected_size) == ("present", len(form), None)
+    files.verify("toy")
+    assert files.fetch("toy") == [folder / "toy/n"]
+    assert files.decoded(PINNED) == [1, 2, 3]
+    assert files.read(PINNED) == form
+    assert files.choose("toy", "real").kind == "toy"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"1 2", "damaged: the SHA-256 of its values is [0-9a-f]{64}, not " + PINNED.sha256),
+        (ORIGINAL, "damaged: the SHA-256 of its values is [0-9a-f]{64}, not [0-9a-f]{64}"),
+        (b"1 2 x", "damaged: toy/n holds no numbers"),
+        (b"", "empty"),
+    ],
+)
+def test_another_content_is_refused(folder, monkeypatch, content, problem):
+    archive = File("toy.tar.gz", 1, "0" * 64)
+    use(monkeypatch, PINNED, archive=archive)
+    put(folder, "toy/n", content)
+    advice = f"the publisher's toy.tar.gz in {folder}"
+    for call in (files.verify, files.fetch, lambda _: files.decoded(PINNED)):
+        with pytest.raises(DataError, match=rf"toy/n is {problem}: delete.*{advice}") as error:
+            call("toy")
+        one_line(error)
+    assert contents(folder) == {"toy/n": content}
+
+
+def test_an_empty_file_is_not_there(folder, monkeypatch):
+    use(monkeypatch, PINNED)
+    put(folder, "toy/n", b"")
+    assert [f.state for f in files.status("toy")] == ["wrong size"]
+    with pytest.raises(DataError, match="toy/n is empty: delete"):
+        files.choose("toy", "auto")
+
+
+def test_a_missing_file_of_an_archive(folder, monkeypatch):
+    use(monkeypatch, PINNED, archive=File("toy.tar.gz", 1, "0" * 64))
+    with pytest.raises(DataError) as error:
+        files.verify("toy")
+    assert one_line(error) == (
+        f"{folder}/toy/n is missing: run `python -m experiments data fetch`, with the publisher's "
+        f"toy.tar.gz in {folder} where there is no network"
+    )
+
+
+def test_the_archive_tells_the_publishers_original(server, folder, monkeypatch):
+    packed = tar(n=ORIGINAL)
+    archive = described("toy.tar.gz", packed, server.serve("/toy.tar.gz", packed))
+    use(monkeypatch, PINNED, archive=archive)
+    (folder / "toy").mkdir(parents=True)
+    (folder / "toy").chmod(0o755)
+    files.fetch("toy", progress=False)
+    seal = f"{hashlib.sha256(ORIGINAL).hexdigest()}  n\n".encode()
+    assert contents(folder) == {"toy/n": ORIGINAL, "toy/n.sha256": seal}
+    assert {path.stat().st_mode & 0o777 for path in (folder / "toy").iterdir()} == {0o644}
+    files.verify("toy")
+    files.fetch("toy")
+    assert files.decoded(PINNED) == [1, 2, 4]
+
+    put(folder, "toy/n", ORIGINAL[:-2])
+    with pytest.raises(DataError, match="toy/n is damaged"):
+        files.verify("toy")
+    put(folder, "toy/n", ORIGINAL)
+    put(folder, "toy/n.sha256", seal[:-9])
+    with pytest.raises(DataError, match="toy/n is damaged"):
+        files.verify("toy")
+
+
+def test_pinned_content_from_an_archive_needs_no_seal(server, folder, monkeypatch):
+    packed = tar(n=b"3 2 1 200")
+    use(
+        monkeypatch,
+        PINNED,
+        archive=described("toy.tar.gz", packed, server.serve("/toy.tar.gz", packed)),
+    )
+    files.fetch("toy", progress=False)
+    assert contents(folder) == {"toy/n": b"3 2 1 200"}
+    files.verify("toy")
+
+
+def test_an_archive_of_something_else(server, folder, monkeypatch):
+    packed = tar(n=b"one two three")
+    use(
+        monkeypatch,
+        PINNED,
+        archive=described("toy.tar.gz", packed, server.serve("/toy.tar.gz", packed)),
+    )
+    with pytest.raises(DataError, match="toy/n was not written: toy/n holds no numbers") as error:
+        files.fetch("toy", progress=False)
+    one_line(error)
+    assert contents(folder) == {}
 
 
 # --- Real data or the stand-in -----------------------------------------------------------------

@@ -563,7 +563,7 @@ def _fetch_archive(archive: File, files: list[File], folder: Path, progress: boo
                 _finish(parts[file.path], file, folder)
     except _BadFileError as error:
         raise _refusal([error]) from error
-    except (EOFError, tarfile.TarError, zlib.error) as error:
+    except (EOFError, KeyError, tarfile.TarError, zlib.error) as error:
         raise DataError(f"{archive.path} does not hold what it should: {error}") from error
     except OSError as error:
         raise _unwritable(path, error) from error
