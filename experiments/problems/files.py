@@ -90,7 +90,10 @@ class DataSet:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that stand for the exact content of all files."""
+        """Sixteen hexadecimal digits that stand for the content of all files, as it is pinned here.
+
+        It is exact, but for originals that are known by their archive alone (see `File`).
+        """
         return _sha256("".join(f"{f.sha256}  {f.path}\n" for f in self.files).encode())[:16]
 
 
