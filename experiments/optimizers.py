@@ -82,11 +82,41 @@ def adagrad(steps_per_epoch: int, *, learning_rate: float, decay: str = "constan
     return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.0, epsilon=1e-16)
 
 
+def rmsprop(
+    steps_per_epoch: int, *, learning_rate: float, decay: str = "constant", rho: float = 0.9
+) -> Any:
+    """RMSProp (Tieleman & Hinton, 2012): no momentum, not centred.
+
+    Keras adds epsilon inside the square root; 1e-16 there is 1e-8 outside.
+    """
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.RMSprop(rate, rho=rho, epsilon=1e-16)
+
+
+def adadelta(
+    steps_per_epoch: int,
+    *,
+    learning_rate: float = 1.0,
+    decay: str = "constant",
+    rho: float = 0.95,
+    epsilon: float = 1e-6,
+) -> Any:
+    """AdaDelta (Zeiler, 2012), whose own step size is 1; rho and epsilon as in its paper."""
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.Adadelta(rate, rho=rho, epsilon=epsilon)
+
+
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adam": adam,
     "adamax": adamax,
     "sgd_nesterov": sgd_nesterov,
     "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adadelta": adadelta,
 }
 
 
@@ -125,7 +155,7 @@ def _check_value(name: str, key: str, value: Any) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value):
         raise ValueError(bad + "use a finite number")
-    if key in ("beta_1", "beta_2", "momentum"):
+    if key in ("beta_1", "beta_2", "momentum", "rho"):
         if not 0 <= value < 1:
             raise ValueError(bad + "use a number in [0, 1)")
     elif value < 0 or (key == "learning_rate" and value == 0):

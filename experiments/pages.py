@@ -138,6 +138,7 @@ def origin(results: Results) -> dict[str, str]:
         ("commit", "commit of the runs"),
         ("python", "Python"),
         ("tensorflow", "TensorFlow"),
+        ("jax", "JAX"),
         ("keras", "Keras"),
         ("numpy", "NumPy"),
         ("backend", "backend"),
@@ -146,7 +147,9 @@ def origin(results: Results) -> dict[str, str]:
         ("threads", "threads per run"),
         ("precision", "precision"),
     ):
-        rows[name] = _distinct(manifest[key] for manifest in manifests)
+        values = [manifest[key] for manifest in manifests if key in manifest]
+        if values or key not in ("tensorflow", "jax"):
+            rows[name] = _distinct(values)
     if manifests:
         seconds = [manifest["wall_seconds"] for manifest in manifests]
         rows["trained"] = _span(manifest["started"][:10] for manifest in manifests)

@@ -85,22 +85,40 @@ def config_id(config: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Arm:
-    """One compared method.
+    """One compared method, in one variant of the problem; one line of the figure.
 
     Attributes:
-        name: the method's name as in the paper's legend; also the name of its digitised curve.
+        name: the method's name as in the paper's legend, with "+VARIANT" where there are variants:
+            "Adam", "Adam+dropout". Also the name of its digitised curve.
         optimizer: a key of `experiments.optimizers.OPTIMIZERS`.
         matched: settings fitted to the paper's curve (the `matched` protocol).
-        fit: values tried for that fit, by setting; every combination is trained once.
+        fit: values tried for that fit, by setting; every combination is trained.
         tune: what the `tuned` protocol tries: `learning_rate` is the centre of its log grid, any
             other setting lists its values. Settings named in neither are the optimizer's defaults.
+        grid: where the paper's figure is itself a grid: the values of each setting. Every
+            combination is trained with every reported seed, under no protocol but the paper's.
+        options: problem options of this arm's variant, for example a dropout rate.
+        plotted: whether the paper's figure shows this arm.
     """
 
     name: str
     optimizer: str
-    matched: Settings
-    fit: Mapping[str, Sequence[Any]]
-    tune: Mapping[str, Any]
+    matched: Settings = field(default_factory=dict)
+    fit: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    tune: Mapping[str, Any] = field(default_factory=dict)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    options: Settings = field(default_factory=dict)
+    plotted: bool = True
+
+    @property
+    def method(self) -> str:
+        """The method without its variant: "Adam" for "Adam+dropout"."""
+        return self.name.partition("+")[0]
+
+    @property
+    def variant(self) -> str:
+        """The variant alone: "dropout" for "Adam+dropout", "" for "Adam"."""
+        return self.name.partition("+")[2]
 
 
 @dataclass(frozen=True)
@@ -148,6 +166,10 @@ class Profile:
         fit_seeds: seeds for the fit to the paper's curve and for measured departures; 0 leaves
             both out.
         options: problem options that shorten the study, for example fewer training examples.
+        stages: shorter lengths that every reported run is also trained to, before the full one:
+            the figure's first passes are then complete long before its last.
+        tuning_epochs: passes of a tuning trial, whose last pass decides; None: all of them.
+        fit_epochs: passes of a fitting run and of a measured alternative; None: all of them.
     """
 
     epochs: int
@@ -157,6 +179,28 @@ class Profile:
     window: int
     fit_seeds: int = 0
     options: Settings = field(default_factory=dict)
+    stages: tuple[int, ...] = ()
+    tuning_epochs: int | None = None
+    fit_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of the paper's figure.
+
+    Attributes:
+        name: the panel in `paper/curves.csv`.
+        x: limits of its axis of passes.
+        y: limits of its axis of costs.
+        log: whether the cost is on a logarithmic scale.
+        title: what the panel shows, where a figure has several.
+    """
+
+    name: str
+    x: tuple[float, float]
+    y: tuple[float, float]
+    log: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,8 +217,7 @@ class Study:
         batch_size: examples per step.
         arms: the compared methods.
         profiles: by name: smoke, quick, paper.
-        panel: the figure's panel in `paper/curves.csv`.
-        axes: limits of the paper's figure: ((x0, x1), (y0, y1)).
+        panels: the panels of the paper's figure; the last one shows the most passes.
         departures: the table of choices.
         notebook: the page that shows it, a file of `notebooks/` without its ending.
         step_ms: milliseconds per step on the reference machine (2 cores), for time estimates
@@ -190,11 +233,15 @@ class Study:
     batch_size: int
     arms: tuple[Arm, ...]
     profiles: Mapping[str, Profile]
-    panel: str
-    axes: tuple[tuple[float, float], tuple[float, float]]
+    panels: tuple[Panel, ...]
     departures: tuple[Departure, ...]
     notebook: str
     step_ms: float
+
+    @property
+    def panel(self) -> Panel:
+        """The panel that claims and distances to the paper are computed on: the last."""
+        return self.panels[-1]
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -214,9 +261,10 @@ class Study:
         data: str,
         seed: int,
         options: Settings | None = None,
+        epochs: int | None = None,
     ) -> Run:
-        """The run of one arm at one setting and seed."""
-        merged = {**self.options, **(options or {}), **profile.options}
+        """The run of one arm at one setting and seed, over all passes or the first `epochs`."""
+        merged = {**self.options, **arm.options, **(options or {}), **profile.options}
         problems.check_options(self.problem, merged)
         return Run(
             problem=self.problem,
@@ -225,7 +273,7 @@ class Study:
             optimizer=arm.optimizer,
             settings=optimizers.check_settings(arm.optimizer, settings),
             batch_size=self.batch_size,
-            epochs=profile.epochs,
+            epochs=min(epochs or profile.epochs, profile.epochs),
             seed=seed,
         )
 
@@ -242,7 +290,7 @@ class Entry:
     """A planned run and what it is for.
 
     Attributes:
-        role: "matched", "tuned", "tuning", "fit" or "departure".
+        role: "matched", "tuned", "grid", "tuning", "fit" or "departure".
         arm: name of the arm.
         trial: groups the seeds of one setting: its text, or the alternative's name.
         run: the run.
@@ -297,12 +345,12 @@ def plan(
     Tuning: every arm starts with a grid of `window` learning rates centred on its declared value,
     times the values of its other tuned settings. While any arm's best trial is at an end of its
     grid, every arm's grid grows by one learning rate on the side nearer to its own best; so all
-    arms always have the same number of trials. A trial's score is the training cost of the last
+    arms always have the same number of trials. A trial's score is the training cost of its last
     pass, averaged over the tuning seeds; a diverged trial counts as infinite.
     """
     profile = study.profile(profile_name)
     protocols = set(protocols)
-    entries: list[Entry] = []
+    entries = list(_grid(study, profile, data))
     if "matched" in protocols:
         entries += _matched(study, profile, data)
     grid: dict[str, tuple[float, ...]] = {}
@@ -312,34 +360,56 @@ def plan(
     if "tuned" in protocols:
         trials, grid, selected, on_edge = _tuning(study, profile, data, records)
         entries += trials
-        for arm in study.arms if selected else ():
-            entries += _seeds(study, arm, selected[arm.name], profile, data, "tuned")
-        later = 0 if selected else len(study.arms) * profile.seeds
+        for name, settings in selected.items():
+            entries += _seeds(study, study.arm(name), settings, profile, data, "tuned")
+        tuned = sum(bool(arm.tune) for arm in study.arms)
+        later = 0 if selected else tuned * profile.seeds * (1 + len(profile.stages))
     return Plan(tuple(entries), later, grid, selected, on_edge)
 
 
 def _seeds(
     study: Study, arm: Arm, settings: Settings, profile: Profile, data: str, role: str
 ) -> Iterator[Entry]:
-    for seed in range(profile.seeds):
-        run = study.run(arm, settings, profile=profile, data=data, seed=seed)
-        yield Entry(role, arm.name, describe(settings), run)
+    for epochs in (*profile.stages, profile.epochs):
+        for seed in range(profile.seeds):
+            run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=epochs)
+            yield Entry(role, arm.name, describe(settings), run)
+
+
+def _grid(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
+    """The paper's own grid, a seed at a time: every setting has its first seed early."""
+    for epochs in (*profile.stages, profile.epochs):
+        for seed in range(profile.seeds):
+            for arm in study.arms:
+                for settings in combinations(arm.grid) if arm.grid else ():
+                    run = study.run(
+                        arm, settings, profile=profile, data=data, seed=seed, epochs=epochs
+                    )
+                    yield Entry("grid", arm.name, describe(settings), run)
 
 
 def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
     for arm in study.arms:
-        yield from _seeds(study, arm, arm.matched, profile, data, "matched")
+        if arm.matched:
+            yield from _seeds(study, arm, arm.matched, profile, data, "matched")
+    short = profile.fit_epochs
     for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.fit_seeds):
         for arm in study.arms:
-            for settings in combinations(arm.fit):
-                run = study.run(arm, settings, profile=profile, data=data, seed=seed)
+            for settings in combinations(arm.fit) if arm.fit else ():
+                run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=short)
                 yield Entry("fit", arm.name, describe(settings), run)
     for alternative in (a for departure in study.departures for a in departure.alternatives):
         arm = study.arm(alternative.arm)
         settings = {**arm.matched, **alternative.settings}
         for seed in range(profile.fit_seeds):
             run = study.run(
-                arm, settings, profile=profile, data=data, seed=seed, options=alternative.options
+                arm,
+                settings,
+                profile=profile,
+                data=data,
+                seed=seed,
+                options=alternative.options,
+                epochs=short,
             )
             yield Entry("departure", arm.name, alternative.name, run)
 
@@ -350,21 +420,29 @@ def _tuning(
     """The trials, the grid, and, once all trials have records, the selection and its edges."""
     density, half = profile.points_per_decade, profile.window // 2
     window = {}
-    for arm in study.arms:
+    arms = [arm for arm in study.arms if arm.tune]
+    for arm in arms:
         low = round(density * math.log10(arm.tune["learning_rate"])) - half
         window[arm.name] = (low, low + profile.window - 1)
     for round_number in range(MAX_ROUNDS + 1):
         entries: list[Entry] = []
         best: dict[str, tuple[float, int, Settings]] = {}
         complete = True
-        for arm in study.arms:
+        for arm in arms:
             low, high = window[arm.name]
             others = combinations({k: v for k, v in arm.tune.items() if k != "learning_rate"})
             for k, other in itertools.product(range(low, high + 1), others):
                 settings = {"learning_rate": lattice(k, density), **other}
                 costs = []
                 for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.tuning_seeds):
-                    run = study.run(arm, settings, profile=profile, data=data, seed=seed)
+                    run = study.run(
+                        arm,
+                        settings,
+                        profile=profile,
+                        data=data,
+                        seed=seed,
+                        epochs=profile.tuning_epochs,
+                    )
                     entries.append(Entry("tuning", arm.name, describe(settings), run))
                     costs.append(final_cost(records.get(run.id)))
                 done = [cost for cost in costs if cost is not None]

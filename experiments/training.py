@@ -1,10 +1,9 @@
 """Train one run and return its record.
 
 A run is a pure function of its configuration: initial weights, batch order and every other random
-number come from (seed, stream, epoch), never from what ran before. An epoch is one compiled call:
-the examples stay in memory, a loop inside the graph gathers each batch by its indices. That is ten
-times faster than `Model.fit` on arrays for a model as small as a logistic regression
-(`benchmarks/training_step.py`), and lets the resumed run repeat the interrupted one bit by bit.
+number come from (seed, stream, epoch), never from what ran before. So a resumed run repeats the
+interrupted one bit by bit, and at equal seed every method sees the same weights, batches and noise.
+An epoch is one compiled call (`experiments.loops`).
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments import optimizers, problems, runtime
+from experiments import diagnostics, loops, optimizers, problems, runtime
 from experiments.store import Store
 from experiments.study import Run
 
+# Recorded after each pass; problems that classify nothing have no accuracy, others add diagnostics.
 METRICS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 STREAMS = {"order": 0, "weights": 1, "noise": 2}
 CHECKPOINT_SECONDS = 10.0
-EVALUATION_BATCH = 2000
 
 
 def stream(seed: int, name: str, epoch: int = 0) -> np.random.Generator:
@@ -40,6 +39,14 @@ def batch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.nda
     steps = examples // batch_size
     order = stream(seed, "order", epoch).permutation(examples)[: steps * batch_size]
     return order.reshape(steps, batch_size).astype(np.int32)
+
+
+def _reset_noise(model: Any, seed: int, epoch: int) -> None:
+    """Start the epoch's dropout masks and latent draws from (seed, epoch)."""
+    noise = stream(seed, "noise", epoch)
+    for variable in model.non_trainable_variables:
+        if variable.path.endswith("seed_generator_state"):
+            variable.assign(noise.integers(2**31, size=2))
 
 
 def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None) -> dict[str, Any]:
@@ -62,10 +69,11 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
         raise ValueError(f"batch_size={run.batch_size} exceeds {len(problem.train[0])} examples")
     optimizer = optimizers.build(run.optimizer, run.settings, steps)
     optimizer.build(problem.model.trainable_variables)
-    train_epoch, evaluate = compile_epoch(problem, optimizer)
+    train_epoch, evaluate, gradients = loops.compile_loops(problem, optimizer)
+    first_batch = np.arange(run.batch_size, dtype=np.int32)
 
     state = [*problem.model.variables, *optimizer.variables]
-    metrics: dict[str, list[float]] = {name: [] for name in METRICS}
+    metrics: dict[str, list[float]] = {}
     resumed = store.load_checkpoint(run.id, [tuple(variable.shape) for variable in state])
     if resumed is not None:
         arrays, metrics = resumed
@@ -73,23 +81,31 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
             variable.assign(array)
     saved = time.perf_counter()
     diverged_at = None
-    for epoch in range(len(metrics["training_cost"]), run.epochs):
+    for epoch in range(len(metrics.get("training_cost", ())), run.epochs):
         lap = time.perf_counter()
+        _reset_noise(problem.model, run.seed, epoch)
         order = batch_order(run.seed, epoch, len(problem.train[0]), run.batch_size)
-        cost, objective = (float(value) for value in train_epoch(order))
+        cost, objective = train_epoch(order)
         seconds = time.perf_counter() - lap
-        held_out_cost, held_out_accuracy = (float(value) for value in evaluate())
-        row = (cost, objective, held_out_cost, held_out_accuracy, seconds)
-        if not all(map(math.isfinite, row)):
+        row: dict[str, float | None] = {"training_cost": cost, "objective": objective}
+        row["held_out_cost"], row["held_out_accuracy"] = evaluate()
+        row["seconds"] = seconds
+        if problem.diagnostics:
+            found = gradients(first_batch)
+            row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)
+        numbers = {name: value for name, value in row.items() if value is not None}
+        if not all(map(math.isfinite, numbers.values())):
             diverged_at = epoch
             break
-        for name, value in zip(METRICS, row, strict=True):
-            metrics[name].append(value)
+        for name, value in numbers.items():
+            metrics.setdefault(name, []).append(value)
         if on_epoch:
             on_epoch(epoch + 1)
         if time.perf_counter() - saved > CHECKPOINT_SECONDS and epoch + 1 < run.epochs:
             store.save_checkpoint(run.id, [np.asarray(variable) for variable in state], metrics)
             saved = time.perf_counter()
+    if not metrics:
+        metrics = {name: [] for name in METRICS}
     return {
         "config": run.config(),
         "status": "finished" if diverged_at is None else "diverged",
@@ -104,49 +120,3 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
             "resumed": resumed is not None,
         },
     }
-
-
-def compile_epoch(problem: problems.Problem, optimizer: Any) -> tuple[Callable, Callable]:
-    """The compiled epoch and the compiled evaluation on held-out examples."""
-    import tensorflow as tf
-
-    model, variables = problem.model, problem.model.trainable_variables
-    # The examples are arguments: a graph would keep what it captures for as long as TensorFlow
-    # keeps the graph, which is longer than the run.
-    train = [tf.constant(array) for array in problem.train]
-    held_out = [tf.constant(array) for array in problem.held_out]
-
-    # A loop in TensorFlow's own words: AutoGraph does not know every Python version.
-    @tf.function(autograph=False)
-    def train_epoch(order: Any, train: Any) -> Any:
-        """Mean training cost over the pass, and mean objective: the cost plus the penalty."""
-
-        def step(i: Any, total_cost: Any, total_objective: Any) -> Any:
-            batch = [tf.gather(array, order[i]) for array in train]
-            with tf.GradientTape() as tape:
-                costs, _ = problem.evaluate(model, *batch, training=True)
-                cost = tf.reduce_mean(costs)
-                objective = cost + problem.penalty(model)
-            optimizer.apply(tape.gradient(objective, variables), variables)
-            cost, objective = (tf.cast(value, tf.float64) for value in (cost, objective))
-            return i + 1, total_cost + cost, total_objective + objective
-
-        steps, zero = tf.shape(order)[0], tf.zeros((), tf.float64)
-        _, total_cost, total_objective = tf.while_loop(
-            lambda i, *_: i < steps, step, (0, zero, zero), parallel_iterations=1
-        )
-        return total_cost / tf.cast(steps, tf.float64), total_objective / tf.cast(steps, tf.float64)
-
-    @tf.function(autograph=False)
-    def evaluate(held_out: Any) -> Any:
-        """Mean cost and accuracy on the held-out examples, at the current parameters."""
-        total_cost = total_correct = tf.zeros((), tf.float64)
-        for start in range(0, len(problem.held_out[0]), EVALUATION_BATCH):
-            batch = [array[start : start + EVALUATION_BATCH] for array in held_out]
-            cost, correct = problem.evaluate(model, *batch, training=False)
-            total_cost += tf.reduce_sum(tf.cast(cost, tf.float64))
-            total_correct += tf.reduce_sum(tf.cast(correct, tf.float64))
-        examples = len(problem.held_out[0])
-        return total_cost / examples, total_correct / examples
-
-    return lambda order: train_epoch(tf.constant(order), train), lambda: evaluate(held_out)

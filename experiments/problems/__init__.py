@@ -1,12 +1,12 @@
 """Data sets and models: what there is to minimise.
 
-Each entry of `PROBLEMS` is a function from a data set and keyword options to a `Problem`. To add
-one, write the function and its entry. Models import Keras only when they are built.
+Each entry of `PROBLEMS` names a function from a data set, a seed and options to a `Problem`. To add
+one, write the function and its entry. Keras is imported only when a problem is built.
 """
 
 from __future__ import annotations
 
-import inspect
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,10 +23,12 @@ class Problem:
         model: a built Keras model holding the initial parameters.
         train: arrays of equal length, one row per training example: inputs, then targets.
         held_out: the same for examples that training never sees.
-        evaluate: `(model, *batch, training)` to the cost (nats) and the correctness (0 or 1) of
-            each example.
+        evaluate: `(model, *batch, training)` to the cost (nats) and the correctness (0 or 1; None
+            where nothing is classified) of each example.
         penalty: `(model)` to the scalar that the objective adds to the mean cost, for example
             the L2 term.
+        diagnostics: what else is recorded after each pass: keys of
+            `experiments.diagnostics.DIAGNOSTICS`.
     """
 
     model: Any
@@ -34,38 +36,102 @@ class Problem:
     held_out: tuple[Any, ...]
     evaluate: Callable[..., tuple[Any, Any]]
     penalty: Callable[[Any], Any]
+    diagnostics: tuple[str, ...] = ()
 
 
-def mnist_logistic_regression(
-    data: str,
-    seed: int,
-    *,
-    l2: float = 0.0,
-    train_examples: int = 60_000,
-    initial_stddev: float = 0.0,
-) -> Problem:
-    """L2-regularised multinomial logistic regression on the 784 pixels (Section 6.1)."""
-    from experiments.problems.logistic_regression import mnist
-
-    return mnist(data, seed, l2=l2, train_examples=train_examples, initial_stddev=initial_stddev)
+# The options that are not numbers, with their values.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "weights": ("glorot_normal", "glorot_uniform", "he_normal", "lecun_normal", "normal_0.01"),
+    "padding": ("same", "valid"),
+    "whitening": ("zca", "channel", "none"),
+    "pixels": ("real", "resampled"),
+}
 
 
-PROBLEMS: dict[str, Callable[..., Problem]] = {
-    "mnist_logistic_regression": mnist_logistic_regression,
+@dataclass(frozen=True)
+class Entry:
+    """Where a problem is built, and its options with their defaults.
+
+    Attributes:
+        module: a module of this package; it is imported when the problem is built.
+        function: its function from a data set, a seed and the options to a `Problem`.
+        options: the options' defaults.
+    """
+
+    module: str
+    function: str
+    options: Mapping[str, Any]
+
+
+PROBLEMS: dict[str, Entry] = {
+    "mnist_logistic_regression": Entry(
+        "classifiers",
+        "logistic_regression",
+        {"l2": 0.0, "train_examples": 60_000, "initial_stddev": 0.0},
+    ),
+    "imdb_logistic_regression": Entry(
+        "classifiers", "bag_of_words", {"dropout": 0.0, "l2": 0.0, "train_examples": 25_000}
+    ),
+    "mnist_multilayer": Entry(
+        "classifiers",
+        "multilayer",
+        {
+            "hidden": 1000,
+            "input_dropout": 0.0,
+            "hidden_dropout": 0.0,
+            "l2": 0.0,
+            "weights": "glorot_normal",
+            "train_examples": 60_000,
+        },
+    ),
+    "cifar10_convolutional": Entry(
+        "classifiers",
+        "convolutional",
+        {
+            "input_dropout": 0.0,
+            "hidden_dropout": 0.0,
+            "l2": 0.0,
+            "weights": "normal_0.01",
+            "padding": "same",
+            "whitening": "zca",
+            "floor": 0.01,
+            "train_examples": 50_000,
+        },
+    ),
+    "mnist_variational": Entry(
+        "autoencoder",
+        "variational",
+        {
+            "hidden": 500,
+            "latent": 50,
+            "weights": "normal_0.01",
+            "pixels": "real",
+            "prior": 0.0,
+            "train_examples": 50_000,
+        },
+    ),
 }
 
 
 def build(name: str, data: str, options: Mapping[str, Any], seed: int) -> Problem:
     """The problem `name` on a data set, with initial parameters decided by `seed`."""
-    return PROBLEMS[name](data, seed, **options)
+    entry = PROBLEMS[name]
+    module = importlib.import_module(f"{__name__}.{entry.module}")
+    return getattr(module, entry.function)(data, seed, **{**entry.options, **options})
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise a ValueError of one line if an option is unknown, negative or not finite."""
+    """Raise a ValueError of one line if an option is unknown or its value can't be right."""
     known("problem", name, PROBLEMS)
-    parameters = list(inspect.signature(PROBLEMS[name]).parameters)[2:]
     for key, value in options.items():
-        known(f"option of {name}", key, parameters)
+        known(f"option of {name}", key, PROBLEMS[name].options)
+        if key in CHOICES:
+            if value not in CHOICES[key]:
+                allowed = ", ".join(CHOICES[key])
+                raise ValueError(f"{key}={value!r} is not valid for {name}: use one of {allowed}")
+            continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value < 0:
             raise ValueError(f"{key}={value!r} is not valid for {name}: use a number >= 0")
+        if key.endswith("dropout") and value >= 1:
+            raise ValueError(f"{key}={value!r} is not valid for {name}: use a number in [0, 1)")

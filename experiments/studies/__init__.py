@@ -1,10 +1,10 @@
 """The studies, one file per figure or section, in the paper's order. Declarations only."""
 
 from experiments.check import known
-from experiments.studies import fig1_mnist
+from experiments.studies import fig1_imdb, fig1_mnist
 from experiments.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (fig1_mnist.STUDY,)}
+STUDIES: dict[str, Study] = {study.name: study for study in (fig1_mnist.STUDY, fig1_imdb.STUDY)}
 
 
 def get(name: str) -> Study:

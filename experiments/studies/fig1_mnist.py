@@ -1,6 +1,6 @@
 """Figure 1, left: logistic regression on MNIST (Section 6.1)."""
 
-from experiments.study import Alternative, Arm, Departure, Profile, Study
+from experiments.study import Alternative, Arm, Departure, Panel, Profile, Study
 
 DECAYS = ("constant", "sqrt_epoch")
 
@@ -59,8 +59,7 @@ STUDY = Study(
             epochs=46, seeds=10, tuning_seeds=3, points_per_decade=4, window=9, fit_seeds=3
         ),
     },
-    panel="fig1L",
-    axes=((0, 45), (0.2, 0.7)),
+    panels=(Panel("fig1L", x=(0, 45), y=(0.2, 0.7)),),
     departures=(
         Departure(
             "Training on all 60,000 training images.",

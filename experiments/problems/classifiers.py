@@ -1,0 +1,232 @@
+"""The classifiers of Sections 6.1 to 6.3: logistic regressions, a multilayer and a conv net.
+
+All give logits; the cost is the cross-entropy in nats. Dropout scales what it keeps by
+1/(1 - rate), so that evaluation needs no other weights than training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from experiments.problems import Problem
+from experiments.problems import cifar10 as cifar10_data
+from experiments.problems import imdb as imdb_data
+from experiments.problems import mnist as mnist_data
+
+CLASSES = 10
+
+
+def logistic_regression(
+    data: str, seed: int, *, l2: float, train_examples: int, initial_stddev: float
+) -> Problem:
+    """Ten classes from 784 pixels in [0, 1]; weights start at N(0, initial_stddev^2), biases at 0.
+
+    The penalty is l2/2 times the squared norm of the weights (not of the biases), so that its
+    gradient is `l2 * weights`.
+    """
+    weights = keras.initializers.RandomNormal(stddev=initial_stddev, seed=seed)
+    model = keras.Sequential(
+        [
+            keras.Input((784,), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.Dense(CLASSES, kernel_initializer=weights),
+        ]
+    )
+    return _mnist(data, model, train_examples, l2)
+
+
+def multilayer(
+    data: str,
+    seed: int,
+    *,
+    hidden: int,
+    input_dropout: float,
+    hidden_dropout: float,
+    l2: float,
+    weights: str,
+    train_examples: int,
+) -> Problem:
+    """Ten classes from 784 pixels in [0, 1] through two hidden layers of ReLUs (Section 6.2)."""
+    model = keras.Sequential([keras.Input((784,), dtype="uint8"), layers.Rescaling(1 / 255)])
+    _add(model, _dropout(input_dropout))
+    for _ in range(2):
+        model.add(layers.Dense(hidden, "relu", kernel_initializer=initializer(weights)))
+        _add(model, _dropout(hidden_dropout))
+    model.add(layers.Dense(CLASSES, kernel_initializer=initializer(weights)))
+    return _mnist(data, model, train_examples, l2)
+
+
+def _mnist(data: str, model: keras.Model, train_examples: int, l2: float) -> Problem:
+    arrays = mnist_data.load(data)
+    n = at_most(train_examples, len(arrays.x_train))
+    return Problem(
+        model=model,
+        train=(_flat(arrays.x_train[:n]), _labels(arrays.y_train[:n])),
+        held_out=(_flat(arrays.x_test), _labels(arrays.y_test)),
+        evaluate=classification,
+        penalty=weight_decay(model, l2),
+    )
+
+
+def bag_of_words(
+    data: str, seed: int, *, dropout: float, l2: float, train_examples: int
+) -> Problem:
+    """Two classes from the counts of 10,000 words: multinomial logistic regression, from zero.
+
+    A review is the list of its words and their counts; nothing is ever 10,000 columns wide.
+    """
+    reviews = imdb_data.load(data)
+    n = at_most(train_examples, len(reviews.x_train))
+    # The reviews are stored by class: take them evenly.
+    kept = np.linspace(0, len(reviews.x_train) - 1, n).astype(int)
+    words, counts = (keras.Input((None,), dtype=kind) for kind in ("uint16", "uint8"))
+    logits = SparseDense(imdb_data.VOCABULARY, 2, dropout, name="logits")(words, counts)
+    model = keras.Model([words, counts], logits)
+
+    def evaluate(model: Any, words: Any, counts: Any, labels: Any, training: bool) -> Any:
+        return classification(model, [words, counts], labels, training)
+
+    return Problem(
+        model=model,
+        train=(reviews.x_train[kept], reviews.counts_train[kept], _labels(reviews.y_train[kept])),
+        held_out=(reviews.x_test, reviews.counts_test, _labels(reviews.y_test)),
+        evaluate=evaluate,
+        penalty=weight_decay(model, l2),
+    )
+
+
+class SparseDense(layers.Layer):
+    """A dense layer, from zero, on padded lists of columns and their values, (batch, length) each.
+
+    What `Dense` gives for `Dropout(rate)` of the same rows written out; where they are 0, dropout
+    does nothing. A list ends with its first value that is 0; how its columns go on is all the same.
+    """
+
+    def __init__(self, features: int, units: int, dropout: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.kernel = self.add_weight(
+            shape=(features, units), initializer="zeros", name="kernel", dtype="float32"
+        )
+        self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
+        self.dropout = layers.Dropout(dropout)
+
+    def call(self, columns: Any, values: Any, training: bool = False) -> Any:
+        """The outputs, (batch, units)."""
+        if keras.backend.backend() == "tensorflow":
+            return self._sparse(columns, values, training) + self.bias
+        values = self.dropout(ops.cast(values, "float32"), training=training)
+        columns = ops.minimum(ops.cast(columns, "int32"), self.kernel.shape[0] - 1)
+        rows = ops.take(self.kernel, columns, axis=0)
+        return ops.einsum("bl,blu->bu", values, rows) + self.bias
+
+    def _sparse(self, columns: Any, values: Any, training: bool) -> Any:
+        """The same without the padding, which is most of the lists: three times faster."""
+        import tensorflow as tf
+
+        batch, length = tf.unstack(tf.shape(values))
+        starts = tf.range(batch) * length
+        lengths = tf.math.count_nonzero(values, axis=1, dtype=tf.int32)
+        kept = tf.raw_ops.RaggedRange(
+            starts=starts, limits=starts + lengths, deltas=tf.ones_like(starts), Tsplits=tf.int32
+        ).rt_dense_values
+        column = tf.cast(tf.gather(tf.reshape(columns, [-1]), kept), tf.int64)
+        value = tf.cast(tf.gather(tf.reshape(values, [-1]), kept), tf.float32)
+        places = tf.stack([tf.cast(kept // length, tf.int64), column], axis=1)
+        shape = (tf.cast(batch, tf.int64), self.kernel.shape[0])
+        matrix = tf.SparseTensor(places, self.dropout(value, training=training), shape)
+        return tf.sparse.sparse_dense_matmul(matrix, self.kernel.value)
+
+
+def convolutional(
+    data: str,
+    seed: int,
+    *,
+    input_dropout: float,
+    hidden_dropout: float,
+    l2: float,
+    weights: str,
+    padding: str,
+    whitening: str,
+    floor: float,
+    train_examples: int,
+) -> Problem:
+    """The paper's c64-c64-c128-1000 on whitened 32x32 colour images (Section 6.3).
+
+    Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs.
+    """
+    arrays = cifar10_data.load(data)
+    x_train, x_test = cifar10_data.whitened(data, whitening, floor)
+    n = at_most(train_examples, len(x_train))
+    model = keras.Sequential([keras.Input(x_train.shape[1:])])
+    _add(model, _dropout(input_dropout))
+    for i, filters in enumerate((64, 64, 128), 1):
+        kernel = initializer(weights)
+        conv = layers.Conv2D(
+            filters, 5, padding=padding, activation="relu", kernel_initializer=kernel
+        )
+        conv.name = f"conv{i}"
+        model.add(conv)
+        model.add(layers.MaxPooling2D(3, 2, padding=padding))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(1000, "relu", kernel_initializer=initializer(weights), name="full"))
+    _add(model, _dropout(hidden_dropout))
+    model.add(layers.Dense(CLASSES, kernel_initializer=initializer(weights), name="logits"))
+    return Problem(
+        model=model,
+        train=(x_train[:n], _labels(arrays.y_train[:n])),
+        held_out=(x_test, _labels(arrays.y_test)),
+        evaluate=classification,
+        penalty=weight_decay(model, l2),
+        diagnostics=("second_moment",),
+    )
+
+
+def classification(model: Any, inputs: Any, labels: Any, training: bool) -> tuple[Any, Any]:
+    """Cross-entropy in nats and correctness of each example, for a model that gives logits."""
+    logits = model(inputs, training=training)
+    cost = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    correct = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
+    return cost, ops.cast(correct, "float32")
+
+
+def weight_decay(model: keras.Model, l2: float) -> Any:
+    """The penalty l2/2 times the squared norm of all weights, biases excluded."""
+    if not l2:
+        return lambda model: 0.0
+    kernels = [variable for variable in model.trainable_variables if len(variable.shape) > 1]
+    return lambda model: l2 / 2 * sum(ops.sum(ops.square(kernel)) for kernel in kernels)
+
+
+def initializer(weights: str) -> keras.Initializer:
+    """A fresh initializer of one of `problems.CHOICES["weights"]`; biases start at 0."""
+    if weights.startswith("normal_"):
+        return keras.initializers.RandomNormal(stddev=float(weights.removeprefix("normal_")))
+    return keras.initializers.get(weights)
+
+
+def at_most(train_examples: int, available: int) -> int:
+    """The number of training examples to use, if there are as many."""
+    if not 1 <= train_examples <= available:
+        raise ValueError(f"train_examples={train_examples} is not valid: use 1 to {available}")
+    return train_examples
+
+
+def _dropout(rate: float) -> list[keras.Layer]:
+    return [layers.Dropout(rate)] if rate else []
+
+
+def _add(model: keras.Sequential, steps: list[keras.Layer]) -> None:
+    for step in steps:
+        model.add(step)
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
+
+
+def _labels(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(np.int32)
