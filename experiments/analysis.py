@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.study import Plan, Records, Study, describe, plan
+from experiments.study import Panel, Plan, Records, Study, describe, plan
 
 CURVES = Path(__file__).parent / "paper" / "curves.csv"
 CONFIDENCE = 0.95
+COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 FIRST_FITTED_PASS = 3  # the fit to the paper's curve leaves out the first, noisiest passes
 
 
@@ -76,28 +77,66 @@ class Results:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:
-        """One metric of one arm: a row per seed, a column per pass; infinite once diverged."""
+        """One metric of one arm: a row per seed, a column per pass.
+
+        Of a seed's runs the longest counts. Infinite once diverged, NaN where no run reached yet.
+        """
         epochs = self.study.profile(self.profile).epochs
         rows: dict[int, list[float]] = {}
         for entry in self.plan.entries:
-            if (entry.role, entry.arm) == (role, arm) and (
-                record := self.records.get(entry.run.id)
-            ):
-                values = record["metrics"][metric]
-                rows[entry.run.seed] = values + [math.inf] * (epochs - len(values))
-        return pd.DataFrame.from_dict(rows, orient="index", columns=range(epochs))
+            if (entry.role, entry.arm) != (role, arm):
+                continue
+            record = self.records.get(entry.run.id)
+            if record is None or metric not in record["metrics"]:
+                continue
+            values = list(record["metrics"][metric])
+            if not _finished(record):
+                values += [math.inf] * (epochs - len(values))
+            if len(values) > len(rows.get(entry.run.seed, ())):
+                rows[entry.run.seed] = values
+        padded = {seed: row + [math.nan] * (epochs - len(row)) for seed, row in rows.items()}
+        return pd.DataFrame.from_dict(padded, orient="index", columns=range(epochs))
 
     def curves(self, role: str, metric: str = "training_cost") -> pd.DataFrame:
-        """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n."""
+        """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n.
+
+        A pass that fewer seeds have reached is the mean of those.
+        """
         frames = []
         for arm in self.study.arms:
             values = self.matrix(role, arm.name, metric)
-            if values.empty:
-                continue
-            mean, low, high = interval(values.to_numpy())
-            columns = {"pass": values.columns, "mean": mean, "low": low, "high": high}
-            frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": len(values)}))
+            reached = values.notna().sum()
+            for n in sorted(set(reached[reached > 0]), reverse=True):
+                block = values.loc[:, reached == n].dropna()
+                mean, low, high = interval(block.to_numpy())
+                columns = {"pass": block.columns, "mean": mean, "low": low, "high": high}
+                frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": n}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def diagnostic(self, role: str, arm: str) -> list[str]:
+        """The names of what the runs of an arm recorded beside its costs."""
+        names: dict[str, None] = {}
+        for entry in self.plan.entries:
+            record = self.records.get(entry.run.id) if entry.role == role else None
+            if record is not None and entry.arm == arm:
+                names |= dict.fromkeys(set(record["metrics"]) - set(COSTS))
+        return sorted(names)
+
+    def grid(self, last: int, metric: str = "training_cost") -> pd.DataFrame:
+        """The paper's grid at pass `last`: arm, learning_rate, seed, loss (infinite: diverged)."""
+        rows: dict[tuple[str, float, int], float] = {}
+        for entry in self.plan.entries:
+            record = self.records.get(entry.run.id) if entry.role == "grid" else None
+            if record is None:
+                continue
+            values = record["metrics"].get(metric, ())
+            loss = (
+                values[last] if len(values) > last else math.nan if _finished(record) else math.inf
+            )
+            if not math.isnan(loss):
+                rows[entry.arm, entry.run.settings["learning_rate"], entry.run.seed] = loss
+        table = [(*key, loss) for key, loss in rows.items()]
+        return pd.DataFrame(table, columns=["arm", "learning_rate", "seed", "loss"])
 
     def trials(self, role: str = "tuning") -> pd.DataFrame:
         """One row per trial: arm, settings, final training cost (mean over seeds; inf: diverged),
@@ -118,8 +157,31 @@ class Results:
             row["seeds"] = len(costs)
             row["final_cost"] = math.inf if curve is None else curve[-1]
             row["first_cost"] = math.inf if curve is None else curve[0]
-            row["rms"], row["largest"] = distance(self.study.panel, row["arm"], curve)
+            plotted = self.study.arm(row["arm"]).plotted
+            row["rms"], row["largest"] = (
+                distance(self.study.panel, row["arm"], curve) if plotted else (math.nan, math.nan)
+            )
         return pd.DataFrame(rows.values())
+
+    def best_of(self) -> pd.DataFrame:
+        """The best of k trials drawn at random from each arm's grid: arm, k, median, low, high.
+
+        Exact: of n trials in order of their final cost, the i-th is the best of k with probability
+        C(n - i, k - 1) / C(n, k). `low` and `high` are the quartiles.
+        """
+        trials = self.trials("tuning")
+        rows = []
+        for arm in self.study.arms:
+            mine = trials[trials["arm"] == arm.name] if len(trials) else trials
+            costs = np.sort(mine["final_cost"].to_numpy(float)) if len(mine) else np.array([])
+            n = len(costs)
+            for k in range(1, n + 1):
+                chance = [math.comb(n - i, k - 1) / math.comb(n, k) for i in range(1, n + 1)]
+                reached = np.cumsum(chance)
+                places = (int(np.searchsorted(reached, q - 1e-12)) for q in (0.25, 0.5, 0.75))
+                low, median, high = (costs[min(place, n - 1)] for place in places)
+                rows.append({"arm": arm.name, "k": k, "median": median, "low": low, "high": high})
+        return pd.DataFrame(rows)
 
     def fit(self, best: int | None = None) -> pd.DataFrame:
         """The settings tried to match the paper's curves, nearest first; the `best` of each arm."""
@@ -173,7 +235,7 @@ class Results:
             if not len(others):
                 continue
             ours = self.matrix("matched", arm.name).to_numpy()[: others["seeds"].max()]
-            curve = ours.mean(axis=0)
+            curve = ours.mean(axis=0)[: self.study.profile(self.profile).fit_epochs]
             rms, _ = distance(self.study.panel, arm.name, curve)
             measured: list[dict[Any, Any]] = [
                 {"trial": "as chosen", "first_cost": curve[0], "final_cost": curve[-1], "rms": rms}
@@ -212,21 +274,30 @@ def paper_curve(panel: str, arm: str) -> pd.Series:
     return pd.Series([float(row["y"]) for row in rows], index=[float(row["x"]) for row in rows])
 
 
-def distance(
-    panel: str, arm: str, curve: np.ndarray | None, first: int = FIRST_FITTED_PASS
-) -> tuple[float, float]:
-    """Root mean square and largest distance (nats) between a curve and the paper's, from `first`.
+def gaps(panel: Panel, arm: str, curve: np.ndarray, first: int, last: int) -> np.ndarray:
+    """|curve - the paper's| at the passes of both, in nats; of logarithms if the axis is such.
 
-    Passes that the paper's figure does not show are left out; infinite for a diverged run, NaN if
-    there is no pass in common.
+    The passes are along the last axis of `curve`.
+    """
+    paper = paper_curve(panel.name, arm)
+    curve = np.asarray(curve, float)
+    passes = [int(x) for x in paper.index if first <= x <= min(last, curve.shape[-1] - 1)]
+    ours, theirs = curve[..., passes], paper.loc[passes].to_numpy()
+    return np.abs(np.log(ours) - np.log(theirs)) if panel.log else np.abs(ours - theirs)
+
+
+def distance(
+    panel: Panel, arm: str, curve: np.ndarray | None, first: int = FIRST_FITTED_PASS
+) -> tuple[float, float]:
+    """Root mean square and largest of `gaps` between a curve and the paper's, from `first`.
+
+    Infinite for a diverged run, NaN if there is no pass in common.
     """
     if curve is None:
         return math.inf, math.inf
-    paper = paper_curve(panel, arm)
-    passes = [int(x) for x in paper.index if first <= x < len(curve)]
-    if not passes:
+    gap = gaps(panel, arm, curve, first, len(curve))
+    if not gap.size:
         return math.nan, math.nan
-    gap = np.abs(np.asarray(curve)[passes] - paper.loc[passes].to_numpy())
     return float(np.sqrt(np.mean(gap**2))), float(gap.max())
 
 

@@ -6,19 +6,36 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from experiments.analysis import Results, interval, paper_curve
-from experiments.study import PROTOCOLS, Study
+from experiments.analysis import Results, gaps, interval, paper_curve
+from experiments.study import PROTOCOLS, Panel, Study
 
 LEDGER = Path(__file__).parent / "paper" / "claims.yaml"
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
 FEWEST_SEEDS = 3
+WORSE = 5.0  # nats; the margin of `grid_worse`
+
+# Each metric in words; `after` counts passes from 1.
+_RATIO = "training cost {} / {}, geometric mean over passes {first}-{last}"
+_COUNTERPART = "loss after {after} passes with bias correction minus without, largest over all {}"
+WORDS = {
+    "cost_ratio": _RATIO,
+    "final_ratio": _RATIO,
+    "distance": "largest distance of {} to the paper's curve over passes {first}-{last}",
+    "below_epsilon": "share of coordinates of {} with sqrt(v_hat) < epsilon, passes {first}-{last}",
+    "sparser": "share of coordinates that carry 90% of a gradient, pass {last} over pass {first}",
+    "grid_worse": "share of step sizes at least 5 nats worse without correction, {after} passes",
+    "grid_best": "lowest loss of these settings minus lowest of the others, {after} passes, nats",
+    "grid_regret": _COUNTERPART.replace("{}", "settings, nats"),
+    "grid_best_regret": _COUNTERPART.replace("{}", "betas at their best step sizes, nats"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,17 +59,14 @@ class Claim:
     @property
     def criterion(self) -> str:
         """The decision rule in words."""
-        first, last = self.passes
         side = {
             "below": f"below {self.limit:g}",
+            "above": f"above {self.limit:g}",
             "within": f"within [{1 / self.limit:.3g}, {self.limit:g}]",
         }[self.rule]
-        what = {
-            "cost_ratio": "training cost {} / {}, geometric mean over passes {}-{}",
-            "final_ratio": "training cost {} / {}, geometric mean over passes {}-{}",
-            "distance": "largest distance of {} to the paper's curve over passes {}-{}, nats",
-        }[self.metric]
-        return f"{what.format(*self.arms, first, last)}: {side}"
+        first, last = self.passes
+        what = WORDS[self.metric].format(*self.arms, first=first, last=last, after=last + 1)
+        return f"{what}: {side}"
 
 
 @dataclass(frozen=True)
@@ -128,52 +142,151 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     if protocol not in claim.protocols:
         return Verdict(claim, protocol, "")
     profile = results.study.profile(results.profile)
-    curves = [results.matrix(protocol, arm) for arm in claim.arms]
-    if any(len(curve) < profile.seeds for curve in curves):
-        return Verdict(claim, protocol, NOT_TESTED, reason="its runs are not finished")
     last = claim.passes[1]
     if profile.epochs <= last:
         reason = f"needs {last + 1} passes, profile {results.profile} has {profile.epochs}"
         return Verdict(claim, protocol, NOT_TESTED, reason=reason)
-    values = metric(claim, [curve.to_numpy() for curve in curves], results.study.panel)
+    values = metric(claim, protocol, results)
+    if not len(values):
+        return Verdict(claim, protocol, NOT_TESTED, reason="its runs are not finished")
     mean, low, high = (float(number) for number in interval(values))
     verdict, reason = decide(claim, low, high), ""
     if results.stand_in:
         verdict, reason = NOT_TESTED, "stand-in data"
-    elif profile.seeds < FEWEST_SEEDS:
+    elif len(values) < FEWEST_SEEDS:
         verdict, reason = NOT_TESTED, f"fewer than {FEWEST_SEEDS} seeds"
     elif protocol == "tuned" and set(claim.arms) & set(results.plan.on_edge):
         verdict, reason = NOT_TESTED, "the best learning rate is an end of its grid"
     elif not np.isfinite(mean):
         verdict, reason = NOT_REPRODUCED, "diverged"
+    elif len(values) < profile.seeds:
+        reason = f"of {profile.seeds} seeds"
     return Verdict(claim, protocol, verdict, mean, low, high, len(values), reason)
 
 
-def metric(claim: Claim, curves: list[np.ndarray], panel: str) -> np.ndarray:
-    """A claim's metric, one value per seed, from its arms' training costs (seeds x passes)."""
+def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """A claim's metric, one value for each seed whose runs are all there."""
     first, last = claim.passes
-    window = [np.asarray(curve, float)[:, first : last + 1] for curve in curves]
+    if claim.metric.startswith("grid_"):
+        return _grid_metric(claim, results)
+    names = {"below_epsilon": "below_epsilon all", "sparser": "gradient_support"}
+    recorded = names.get(claim.metric, "training_cost")
+    role = "grid" if results.study.arm(claim.arms[0]).grid else protocol
+    if claim.metric == "sparser":
+        curves = [_at_default(results, claim.arms[0], recorded)]
+    else:
+        curves = [results.matrix(role, arm, recorded) for arm in claim.arms]
+    windows = [curve.loc[:, first:last].dropna() for curve in curves]
+    seeds = sorted(set.intersection(*(set(window.index) for window in windows)))
+    if not seeds:
+        return np.array([])
+    costs = [window.loc[seeds].to_numpy(float) for window in windows]
     if claim.metric == "distance":
-        paper = paper_curve(panel, claim.arms[0]).loc[first:last]
-        columns = [int(x) for x in paper.index]
-        return np.abs(curves[0][:, columns] - paper.to_numpy()).max(axis=1)
+        whole = curves[0].loc[seeds].to_numpy(float)
+        return gaps(results.study.panel, claim.arms[0], whole, first, last).max(axis=1)
+    if claim.metric == "below_epsilon":
+        return costs[0].mean(axis=1)
+    if claim.metric == "sparser":
+        return costs[0][:, -1] / costs[0][:, 0]
+    return _ratio(costs[0], costs[1])
+
+
+def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+    """Geometric mean over the last axis of the ratio of two costs."""
     with np.errstate(invalid="ignore"):  # two diverged arms have no ratio
-        return np.exp(np.mean(np.log(window[0]) - np.log(window[1]), axis=1))
+        return np.exp(np.mean(np.log(over) - np.log(under), axis=-1))
 
 
-def of_paper(claim: Claim, panel: str) -> float:
-    """The same metric on the paper's own digitised curves; NaN for a distance to them."""
-    if claim.metric == "distance":
-        return np.nan
+def _at_default(results: Results, arm: str, recorded: str) -> pd.DataFrame:
+    """A recorded metric of a grid's arm at the paper's default step size, by seed and pass."""
+    rows: dict[int, list[float]] = {}
+    for entry in results.plan.entries:
+        if (entry.role, entry.arm) == ("grid", arm) and entry.run.settings["learning_rate"] == 1e-3:
+            record = results.records.get(entry.run.id)
+            values = record["metrics"].get(recorded, []) if record else []
+            if len(values) > len(rows.get(entry.run.seed, ())):
+                rows[entry.run.seed] = values
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def counterpart(arm: str) -> str:
+    """The arm of a grid that differs in bias correction alone."""
+    pair = {"biascorr": "nocorr", "nocorr": "biascorr"}
+    name, _, kind = arm.rpartition("/")
+    return f"{name}/{pair[kind]}"
+
+
+def _grid_metric(claim: Claim, results: Results) -> np.ndarray:
+    """A metric over the grid, one value for each seed that has every setting it reads."""
+    table = results.grid(claim.passes[1])
+    arms = [arm.name for arm in results.study.arms]
+    others = arms if claim.metric == "grid_best" else [counterpart(arm) for arm in claim.arms]
+    needed = {
+        (arm, rate)
+        for arm in {*claim.arms, *others}
+        for rate in {
+            entry.run.settings["learning_rate"]
+            for entry in results.plan.entries
+            if (entry.role, entry.arm) == ("grid", arm)
+        }
+    }
+    values = []
+    for _, group in table.groupby("seed"):
+        keys = zip(group["arm"], group["learning_rate"], strict=True)
+        loss = dict(zip(keys, group["loss"], strict=True))
+        if needed <= set(loss):
+            kept = {key: loss[key] for key in sorted(needed)}
+            values.append(of_grid(claim, kept, results.study.panel.points))
+    return np.array(values)
+
+
+def of_grid(
+    claim: Claim, loss: Mapping[tuple[str, float], float], points: Collection[float]
+) -> float:
+    """A grid's metric from the loss of each arm and step size; `points` are the paper's."""
+    best: dict[str, float] = {}
+    for (arm, _), value in loss.items():
+        best[arm] = min(value, best.get(arm, np.inf))
+    if claim.metric == "grid_best":
+        return min(best[arm] for arm in claim.arms) - min(
+            value for arm, value in best.items() if arm not in claim.arms
+        )
+    if claim.metric == "grid_best_regret":
+        return max(_excess(best[arm], best[counterpart(arm)]) for arm in claim.arms)
+    excess = [
+        _excess(value, loss[counterpart(arm), rate])
+        for (arm, rate), value in loss.items()
+        if arm in claim.arms and rate in points and (counterpart(arm), rate) in loss
+    ]
+    if claim.metric == "grid_worse":
+        return float(np.mean(np.array(excess) >= WORSE))
+    return max(excess)
+
+
+def _excess(loss: float, other: float) -> float:
+    """Difference of two losses; two that diverged do not differ."""
+    return 0.0 if loss == other else loss - other
+
+
+def of_paper(claim: Claim, panel: Panel) -> float:
+    """The same metric on the paper's own digitised curves; NaN where they do not show it."""
     first, last = claim.passes
-    a, b = (paper_curve(panel, arm).loc[first:last] for arm in claim.arms)
-    return float(np.exp(np.mean(np.log(a) - np.log(b))))
+    if claim.metric not in ("cost_ratio", "final_ratio"):
+        return np.nan
+    try:
+        a, b = (paper_curve(panel.name, arm).loc[first:last] for arm in claim.arms)
+    except ValueError:  # not plotted
+        return np.nan
+    a, b = a.align(b, join="inner")
+    return float(_ratio(a.to_numpy(), b.to_numpy()))
 
 
 def decide(claim: Claim, low: float, high: float) -> str:
     """The verdict from the interval of the metric."""
     if claim.rule == "below":
         inside, outside = high < claim.limit, low >= claim.limit
+    elif claim.rule == "above":
+        inside, outside = low > claim.limit, high <= claim.limit
     else:
         smallest = 1 / claim.limit
         inside = smallest <= low and high <= claim.limit

@@ -7,7 +7,8 @@ over seeds and 95% interval), dashed lines are the paper's own curves, read off 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,8 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from experiments.analysis import Results, interval, paper_curve
-from experiments.claims import Claim, of
-from experiments.study import PROTOCOLS, describe
+from experiments.claims import counterpart, of
+from experiments.study import PROTOCOLS, Arm, Panel, Study, describe
 
 # The colour-blind-safe palette of seaborn; for the methods of Figure 1, near the paper's colours.
 COLOURS = {
@@ -34,13 +35,16 @@ COLOURS = {
     "AdaMax": "#56b4e9",
     "SFO": "#949494",
 }
+CORRECTED = {"biascorr": "#d55e00", "nocorr": "#029e73"}  # red and green, as in the paper
 DPI = 160
+DASHED = (0, (4, 2))
 MARKERS = {"constant": "o", "sqrt_epoch": "s", "sqrt_step": "D"}
 DECAYS = {"constant": "constant", "sqrt_epoch": "α/√pass", "sqrt_step": "α/√step"}
 TITLES = {
     "matched": "matched: settings fitted to the paper's curves",
     "tuned": "tuned: equal trials for every method",
 }
+PASSES = "passes over the training set"
 
 
 @contextmanager
@@ -62,33 +66,26 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _figure(columns: int, height: float = 4.2) -> tuple[Figure, list[Axes]]:
-    figure = Figure(
-        figsize=(4.9 * columns if columns > 2 else 5.4 * columns, height), layout="constrained"
-    )
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
+def _figure(columns: int, height: float = 4.2, rows: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns axes."""
+    width = 4.9 if columns > 2 else 5.4
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
         sns.despine(ax=axis)
-    return figure, list(axes)
+    return figure, axes
 
 
 def _footer(figure: Figure, results: Results, text: str) -> None:
     """State what was drawn; shout if the data are stand-ins."""
-    figure.supxlabel(
-        f"{text} {results.label[0].upper()}{results.label[1:]}.",
-        fontsize=8,
-        color="#555555",
-        x=0.01,
-        ha="left",
-    )
+    label = f"{results.label[0].upper()}{results.label[1:]}."
+    figure.supxlabel(f"{text} {label}", fontsize=8, color="#555555", x=0.01, ha="left")
     if results.stand_in:
         for axis in figure.axes:
             axis.text(
                 0.5,
                 0.5,
-                "STAND-IN DATA\nnot MNIST"
-                if results.study.data_set == "mnist"
-                else "STAND-IN DATA",
+                f"STAND-IN DATA\nnot {results.study.data_set.upper()}",
                 transform=axis.transAxes,
                 fontsize=24,
                 color="#b00020",
@@ -101,22 +98,83 @@ def _footer(figure: Figure, results: Results, text: str) -> None:
             )
 
 
-def curves(results: Results) -> Figure:
-    """Training cost by pass under both protocols, over the paper's own curves."""
+def _variants(study: Study) -> dict[str, list[Arm]]:
+    """The arms of each variant of the problem; those that the paper plots come first."""
+    variants: dict[str, list[Arm]] = {}
+    for arm in sorted(study.arms, key=lambda arm: not arm.plotted):
+        variants.setdefault(arm.variant, []).append(arm)
+    return variants
+
+
+def _named(study: Study, variant: str, title: str) -> str:
+    """A panel's title, with the variant where there are several."""
+    if len(_variants(study)) == 1:
+        return title
+    return f"{f'with {variant}' if variant else 'no dropout'}; {title.partition(':')[0]}"
+
+
+def _seeds(results: Results, *tables: pd.DataFrame) -> str:
+    """How many seeds were averaged, and whether runs are still missing."""
+    found = sorted({int(n) for table in tables if len(table) for n in table["n"]})
+    if not found:
+        return "No runs yet."
+    n = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
+    text = f"Mean of {n} seed{'s' * (n != '1')}"
+    return text + (" with 95% interval." if found[-1] > 1 else ".")
+
+
+def main(results: Results) -> Figure:
+    """The study's figure of the paper, made anew."""
+    if any(arm.grid for arm in results.study.arms):
+        return grid(results)
+    return curves(results)
+
+
+def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
+    """Training cost by pass over the paper's own curves, a row for each variant of the problem.
+
+    Args:
+        results: of a study with arms under the two protocols.
+        protocols: which of them; by default both, and the tuned one enlarged, where the paper's
+            figure has one panel, and `matched` where it has several.
+    """
     study = results.study
+    variants = _variants(study)
+    single = len(study.panels) == 1
+    shown = protocols or (PROTOCOLS if single else ("matched",))
+    places = [(panel, protocol, False) for protocol in shown for panel in study.panels]
+    if single and not protocols and not study.panel.log:
+        places.append((study.panel, "tuned", True))
     with _style():
-        figure, axes = _figure(3)
-        for axis, protocol in zip(axes, (*PROTOCOLS, "tuned"), strict=True):
-            _curves(axis, results, protocol)
-            axis.set(title=TITLES[protocol], xlim=study.axes[0], ylim=study.axes[1])
-            axis.set(xlabel="passes over the training set", ylabel="training cost (nats)")
-        axes[2].set(title="tuned, enlarged", ylim=_enlarged(results.curves("tuned")))
-        handles = [Line2D([], [], color=COLOURS[a.name], lw=2, label=a.name) for a in study.arms]
-        handles.append(Line2D([], [], color="#555555", ls=(0, (4, 2)), label="the paper's curve"))
-        axes[0].legend(handles=handles, loc="upper right")
-        n = study.profile(results.profile).seeds
-        _footer(figure, results, f"Mean of {n} seeds with 95% interval.")
+        figure, axes = _figure(len(places), rows=len(variants))
+        tables = {protocol: results.curves(protocol) for protocol in shown}
+        for row, (variant, arms) in zip(axes, variants.items(), strict=True):
+            for axis, (panel, protocol, enlarge) in zip(row, places, strict=True):
+                table = tables[protocol]
+                for arm in arms:
+                    _curve(axis, panel, arm, table)
+                title = panel.title or TITLES[protocol]
+                title = f"{protocol}: {title}" if panel.title else title
+                axis.set(title=_named(study, variant, title), xlim=panel.x, ylim=panel.y)
+                axis.set(xlabel=PASSES, ylabel="training cost (nats)")
+                if panel.log:
+                    axis.set_yscale("log")
+                names = [arm.name for arm in arms]
+                ours = table[table["arm"].isin(names)] if len(table) else table
+                if enlarge:
+                    axis.set(title=_named(study, variant, "tuned, enlarged"), ylim=_enlarged(ours))
+                elif not any(arm.plotted for arm in arms) and len(ours):
+                    axis.set(ylim=_around(ours["mean"]), yscale="log")
+            row[0].legend(handles=_legend(arms), loc="upper right")
+        _footer(figure, results, _seeds(results, *tables.values()))
         return figure
+
+
+def _legend(arms: Sequence[Arm]) -> list[Line2D]:
+    handles = [Line2D([], [], color=COLOURS[a.method], lw=2, label=a.method) for a in arms]
+    if any(arm.plotted for arm in arms):
+        handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
+    return handles
 
 
 def _enlarged(curves: pd.DataFrame) -> tuple[float, float]:
@@ -128,152 +186,443 @@ def _enlarged(curves: pd.DataFrame) -> tuple[float, float]:
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
-def _curves(axis: Axes, results: Results, protocol: str) -> None:
-    table = results.curves(protocol)
-    for arm in results.study.arms:
-        colour = COLOURS[arm.name]
-        paper = paper_curve(results.study.panel, arm.name)
-        axis.plot(paper.index, paper, color=colour, ls=(0, (4, 2)), lw=1.3, alpha=0.75)
-        ours = table[table["arm"] == arm.name] if len(table) else table
-        if not len(ours):
-            continue
-        ours = ours.replace([np.inf, -np.inf], np.nan)
-        sns.lineplot(ours, x="pass", y="mean", color=colour, lw=2, errorbar=None, ax=axis)
-        axis.fill_between(ours["pass"], ours["low"], ours["high"], color=colour, alpha=0.25, lw=0)
+def _around(values: pd.Series) -> tuple[float, float]:
+    """Limits of a logarithmic axis around the finite positive values."""
+    kept = values[np.isfinite(values) & (values > 0)]
+    return (0.8 * kept.min(), 1.25 * kept.max()) if len(kept) else (0.1, 1.0)
+
+
+def _curve(axis: Axes, panel: Panel, arm: Arm, table: pd.DataFrame) -> None:
+    colour = COLOURS[arm.method]
+    if arm.plotted:
+        paper = paper_curve(panel.name, arm.name)
+        axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
+    ours = table[table["arm"] == arm.name] if len(table) else table
+    if not len(ours):
+        return
+    ours = ours.replace([np.inf, -np.inf], np.nan)
+    axis.plot(ours["pass"], ours["mean"], color=colour, lw=2)
+    axis.fill_between(ours["pass"], ours["low"], ours["high"], color=colour, alpha=0.25, lw=0)
 
 
 def ratios(results: Results) -> Figure:
     """Training cost of one method over another, pass by pass: what the verdicts are about."""
     study = results.study
-    claims = [claim for claim in of(study) if claim.metric == "cost_ratio"]
+    kinds = ("cost_ratio", "final_ratio")
+    pairs = list(dict.fromkeys(claim.arms for claim in of(study) if claim.metric in kinds))
+    variants = [v for v in _variants(study) if any(study.arm(a).variant == v for a, _ in pairs)]
     with _style():
-        figure, axes = _figure(2)
-        for axis, protocol in zip(axes, PROTOCOLS, strict=True):
-            axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
-            axis.axhline(1, color="#999999", lw=0.8, zorder=1)
-            for claim in claims:
-                _ratio(axis, results, protocol, claim)
-            axis.set(title=TITLES[protocol], xlim=study.axes[0], yscale="log", ylim=(0.42, 1.3))
-            axis.set_yticks([0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2], minor=False)
-            axis.set_yticks([], minor=True)
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.set(xlabel="passes over the training set", ylabel="ratio of training costs")
-        handles: list[Any] = [
-            Line2D([], [], color=_pair_colour(claim), lw=2, label=" / ".join(claim.arms))
-            for claim in claims
-        ]
-        handles.append(Line2D([], [], color="#555555", ls=(0, (4, 2)), label="the paper's curves"))
-        handles.append(Patch(color="#e6e6e6", label="similar: within 5%"))
-        axes[1].legend(handles=handles, loc="center right", bbox_to_anchor=(1, 0.55))
+        figure, axes = _figure(2, rows=len(variants))
+        for row, variant in zip(axes, variants, strict=True):
+            here = [pair for pair in pairs if study.arm(pair[0]).variant == variant]
+            for axis, protocol in zip(row, PROTOCOLS, strict=True):
+                axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
+                axis.axhline(1, color="#999999", lw=0.8, zorder=1)
+                drawn = [
+                    values
+                    for pair in here
+                    for values in _ratio(axis, results, protocol, pair, _pair_colour(pair, pairs))
+                ]
+                axis.set(title=_named(study, variant, TITLES[protocol]), yscale="log")
+                axis.set(xlim=study.panel.x, ylim=_ratio_limits(drawn))
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter("{x:g}")
+                if axis.get_ylim()[0] < 0.1:
+                    axis.yaxis.set_minor_formatter("")
+                axis.set(xlabel=PASSES, ylabel="ratio of training costs")
+            handles: list[Any] = [
+                Line2D([], [], color=_pair_colour(pair, pairs), lw=2, label=" / ".join(pair))
+                for pair in here
+            ]
+            if any(study.arm(arm).plotted for pair in here for arm in pair):
+                handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's"))
+            handles.append(Patch(color="#e6e6e6", label="similar: within 5%"))
+            row[1].legend(handles=handles, loc="best", fontsize=8)
         _footer(
             figure, results, "Below 1, the first method is ahead. Ratio at equal seed, 95% band."
         )
         return figure
 
 
-def _pair_colour(claim: Claim) -> str:
-    """Adam's comparisons take the other method's colour; the third is neutral."""
-    others = [arm for arm in claim.arms if arm != "Adam"]
-    return COLOURS[others[0]] if len(others) == 1 else "#444444"
+def _ratio_limits(drawn: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Limits around the lines after their first tenth, and around the band of 5%."""
+    late = [values[len(values) // 10 :] for values in drawn]
+    kept = np.concatenate(late) if late else np.array([])
+    kept = kept[np.isfinite(kept) & (kept > 0)]
+    low, high = (kept.min(), kept.max()) if len(kept) else (0.9, 1.1)
+    return min(low, 0.93) * 0.96, max(high, 1.07) * 1.04
 
 
-def _ratio(axis: Axes, results: Results, protocol: str, claim: Claim) -> None:
-    colour = _pair_colour(claim)
-    a, b = (paper_curve(results.study.panel, arm) for arm in claim.arms)
-    paper = (a / b).dropna()
-    axis.plot(paper.index, paper, color=colour, ls=(0, (4, 2)), lw=1.2, alpha=0.75)
-    over, under = (results.matrix(protocol, arm) for arm in claim.arms)
-    if over.empty or under.empty:
-        return
+def _pair_colour(pair: tuple[str, ...], pairs: Sequence[tuple[str, ...]]) -> str:
+    """Adam's comparisons take the other method's colour; the others are neutral."""
+    methods = [arm.partition("+")[0] for arm in pair]
+    if "Adam" in methods:
+        return COLOURS[next(method for method in methods if method != "Adam")]
+    neutral = [p for p in pairs if all(arm.partition("+")[0] != "Adam" for arm in p)]
+    return ("#444444", "#8c613c")[neutral.index(pair) % 2]
+
+
+def _ratio(
+    axis: Axes, results: Results, protocol: str, pair: tuple[str, ...], colour: str
+) -> Iterator[np.ndarray]:
+    """Draw our ratio and the paper's; yields the values drawn."""
+    if all(results.study.arm(arm).plotted for arm in pair):
+        a, b = (paper_curve(results.study.panel.name, arm) for arm in pair)
+        paper = (a / b).dropna()
+        axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.2, alpha=0.75)
+        yield paper.to_numpy()
+    over, under = (results.matrix(protocol, arm) for arm in pair)
+    seeds = over.index.intersection(under.index)
     with np.errstate(invalid="ignore"):
-        values = np.log(over.to_numpy()) - np.log(under.to_numpy())
-    mean, low, high = (np.exp(x) for x in interval(values))
-    axis.plot(over.columns, mean, color=colour, lw=2)
-    axis.fill_between(over.columns, low, high, color=colour, alpha=0.25, lw=0)
+        logs = (over.loc[seeds].astype(float) / under.loc[seeds].astype(float)).map(np.log)
+    logs = logs.dropna(axis="columns")
+    if logs.empty:
+        return
+    mean, low, high = (np.exp(x) for x in interval(logs.to_numpy()))
+    axis.plot(logs.columns, mean, color=colour, lw=2)
+    axis.fill_between(logs.columns, low, high, color=colour, alpha=0.25, lw=0)
+    yield mean
 
 
 def sensitivity(results: Results) -> Figure:
     """Training cost of the last pass against the learning rate, for every trial of the grid."""
     study, trials = results.study, results.trials("tuning")
+    variants = _variants(study)
     with _style():
-        figure, axes = _figure(len(study.arms), 3.8)
-        finite = trials["final_cost"][np.isfinite(trials["final_cost"])] if len(trials) else None
-        floor = float(finite.min()) if finite is not None and len(finite) else 0.2
-        top = floor * 1.6
-        for axis, arm in zip(axes, study.arms, strict=True):
-            rows = trials[trials["arm"] == arm.name] if len(trials) else trials
-            for decay, line in rows.groupby("decay") if len(rows) else ():
-                decay = str(decay)
-                line = line.sort_values("learning_rate")
-                shown = line["final_cost"].clip(upper=top)
-                axis.plot(
-                    line["learning_rate"],
-                    shown,
-                    color=COLOURS[arm.name],
-                    marker=MARKERS[decay],
-                    ls="-" if decay == "constant" else (0, (4, 1.5)),
-                    lw=1.5,
-                    ms=5,
-                    label=DECAYS[decay],
-                )
-            chosen = results.plan.selected.get(arm.name)
-            if chosen:
-                same = rows["trial"] == describe(chosen)
-                axis.plot(
-                    chosen["learning_rate"],
-                    rows[same]["final_cost"].iloc[0],
-                    "*",
-                    color="black",
-                    ms=13,
-                    label="selected",
-                    zorder=5,
-                )
-            axis.axvline(
-                arm.matched["learning_rate"], color="#777777", ls=":", lw=1.5, label="matched"
-            )
-            axis.set(xscale="log", title=arm.name, ylim=(floor * 0.985, top * 1.01))
-            axis.set(xlabel="learning rate α", ylabel="")
-        axes[0].legend(loc="upper right", fontsize=8)
-        axes[0].set(ylabel="training cost, last pass (nats)")
-        seeds = study.profile(results.profile).tuning_seeds
+        figure, axes = _figure(
+            max(map(len, variants.values())), 3.6 if len(variants) > 1 else 3.8, len(variants)
+        )
+        for row, (variant, arms) in zip(axes, variants.items(), strict=True):
+            names = [arm.name for arm in arms]
+            here = trials[trials["arm"].isin(names)] if len(trials) else trials
+            low, top, log = _cost_range(here)
+            for axis, arm in zip(row, arms, strict=True):
+                rows = here[here["arm"] == arm.name] if len(here) else here
+                _sensitivity(axis, results, arm, rows, top)
+                axis.set(xscale="log", title=_named(study, variant, arm.method), xlabel="")
+                if len(variants) > 1:
+                    axis.set(title=f"{arm.method}, {'with' if variant else 'no'} dropout")
+                axis.set(yscale="log" if log else "linear", ylim=(low, top * 1.01))
+            row[0].legend(loc="best", fontsize=8)
+            row[0].set(ylabel="training cost, last pass (nats)")
+        for axis in axes[-1]:
+            axis.set(xlabel="learning rate α")
+        size = study.profile(results.profile)
+        seeds = size.tuning_seeds
         text = (
-            f"Mean of {seeds} tuning seed{'s' * (seeds > 1)}; costs above the axis are at its top."
+            f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {size.tuning_epochs or size.epochs} "
+            "passes; costs above the axis are at its top."
         )
         _footer(figure, results, text)
+        return figure
+
+
+def _cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:
+    """Limits for final costs, and whether they span so much that the axis is logarithmic."""
+    kept = trials["final_cost"] if len(trials) else pd.Series(dtype=float)
+    kept = kept[np.isfinite(kept)]
+    if not len(kept):
+        return 0.0, 1.0, False
+    low = float(kept.min())
+    if kept.median() < 1.6 * low:
+        return low * 0.985, low * 1.6, False
+    return low * 0.85, min(float(kept.max()), 100 * low) * 1.1, True
+
+
+def _sensitivity(axis: Axes, results: Results, arm: Arm, rows: pd.DataFrame, top: float) -> None:
+    if len(rows) and "decay" not in rows:
+        rows = rows.assign(decay="constant")
+    for decay, line in rows.groupby(rows["decay"].fillna("constant")) if len(rows) else ():
+        decay = str(decay)
+        line = line.sort_values("learning_rate")
+        axis.plot(
+            line["learning_rate"],
+            line["final_cost"].clip(upper=top),
+            color=COLOURS[arm.method],
+            marker=MARKERS[decay],
+            ls="-" if decay == "constant" else (0, (4, 1.5)),
+            lw=1.5,
+            ms=5,
+            label=DECAYS[decay],
+        )
+    chosen = results.plan.selected.get(arm.name)
+    if chosen:
+        same = rows["trial"] == describe(chosen)
+        axis.plot(
+            chosen["learning_rate"],
+            rows[same]["final_cost"].iloc[0],
+            "*",
+            color="black",
+            ms=13,
+            label="selected",
+            zorder=5,
+        )
+    axis.axvline(arm.matched["learning_rate"], color="#777777", ls=":", lw=1.5, label="matched")
+
+
+def best_of_trials(results: Results) -> Figure:
+    """How good the best of k trials drawn at random from the grid is: what a little tuning buys."""
+    study, table = results.study, results.best_of()
+    variants = _variants(study)
+    with _style():
+        figure, axes = _figure(len(variants), 3.8)
+        for axis, (variant, arms) in zip(axes[0], variants.items(), strict=True):
+            names = [arm.name for arm in arms]
+            here = table[table["arm"].isin(names)] if len(table) else table
+            low, top, log = _cost_range(here.rename(columns={"median": "final_cost"}))
+            for arm in arms:
+                line = here[here["arm"] == arm.name] if len(here) else here
+                if not len(line):
+                    continue
+                colour = COLOURS[arm.method]
+                axis.plot(
+                    line["k"], line["median"].clip(upper=top), color=colour, lw=2, label=arm.method
+                )
+                edges = (line[side].clip(upper=top) for side in ("low", "high"))
+                axis.fill_between(line["k"], *edges, color=colour, alpha=0.18, lw=0)
+            axis.set(title=_named(study, variant, "the best of k trials"), ylim=(low, top))
+            axis.set(xlabel="trials k, drawn from the grid", yscale="log" if log else "linear")
+            axis.set(ylabel="training cost, last pass (nats)")
+        axes[0][0].legend(loc="upper right")
+        _footer(figure, results, "Median of the best of k trials; band: its quartiles.")
         return figure
 
 
 def held_out(results: Results) -> Figure:
     """Held-out cost and error by pass under the tuned protocol: an addition to the paper."""
     study = results.study
+    variants = _variants(study)
+    metrics = (
+        ("held_out_cost", "held-out cost (nats)", "cost on held-out examples"),
+        ("held_out_accuracy", "held-out error (%)", "error on held-out examples"),
+    )
+    with _style():
+        figure, axes = _figure(2, rows=len(variants))
+        tables = []
+        for column, (metric, label, title) in enumerate(metrics):
+            table = results.curves("tuned", metric).replace([np.inf, -np.inf], np.nan)
+            tables.append(table)
+            for row, (variant, arms) in zip(axes, variants.items(), strict=True):
+                axis = row[column]
+                for arm in arms:
+                    ours = table[table["arm"] == arm.name] if len(table) else table
+                    if not len(ours):
+                        continue
+                    mean, low, high = (ours[name].to_numpy() for name in ("mean", "low", "high"))
+                    if metric == "held_out_accuracy":
+                        mean, low, high = (100 * (1 - x) for x in (mean, high, low))
+                    colour = COLOURS[arm.method]
+                    axis.plot(ours["pass"], mean, color=colour, lw=2, label=arm.method)
+                    axis.fill_between(ours["pass"], low, high, color=colour, alpha=0.25, lw=0)
+                axis.set(xlabel=PASSES, ylabel=label, xlim=study.panel.x)
+                what = title.partition(" ")[0]
+                named = _named(study, variant, f"tuned: {title}")
+                axis.set(title=f"{named}, {what}" if len(variants) > 1 else named)
+                if axis.lines:
+                    late = [np.asarray(line.get_ydata(), float)[1:] for line in axis.lines]
+                    low, high = np.nanmin(late), np.nanpercentile(np.concatenate(late), 98)
+                    axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
+        if axes[0][0].lines:
+            axes[0][0].legend(loc="upper right")
+        _footer(figure, results, f"Not in the paper. {_seeds(results, *tables)}")
+        return figure
+
+
+def second_moments(results: Results, role: str = "matched") -> Figure:
+    """The share of coordinates whose second moment epsilon outweighs, by layer and pass."""
+    study = results.study
+    arms = [arm for arm in study.arms if arm.method == "Adam"]
+    kinds = {"below_epsilon": "√v̂ < ε", "near_epsilon": "√v̂ < 10 ε"}
+    with _style():
+        figure, axes = _figure(len(arms))
+        tables = []
+        for axis, arm in zip(axes[0], arms, strict=True):
+            names = results.diagnostic(role, arm.name)
+            layers = sorted({name.partition(" ")[2] for name in names} - {"all", ""})
+            colours = dict(zip([*layers, "all"], sns.color_palette("colorblind"), strict=False))
+            colours["all"] = (0.0, 0.0, 0.0)
+            for layer, (kind, style) in itertools.product(
+                colours, zip(kinds, ("-", ":"), strict=True)
+            ):
+                table = results.curves(role, f"{kind} {layer}")
+                ours = table[table["arm"] == arm.name] if len(table) else table
+                if len(ours):
+                    tables.append(ours)
+                    label = layer if kind == "below_epsilon" else None
+                    width = 2.6 if layer == "all" else 1.6
+                    axis.plot(
+                        ours["pass"],
+                        ours["mean"],
+                        style,
+                        color=colours[layer],
+                        lw=width,
+                        label=label,
+                    )
+            axis.set(title=arm.name.replace("+", " with "), xlabel=PASSES, ylim=(-0.02, 1.02))
+            axis.set(ylabel="share of coordinates")
+            if axis.lines:
+                handles, _ = axis.get_legend_handles_labels()
+                handles += [
+                    Line2D([], [], color="#555555", ls=style, label=text)
+                    for style, text in zip(("-", ":"), kinds.values(), strict=True)
+                ]
+                axis.legend(handles=handles, loc="best", fontsize=8)
+        _footer(figure, results, _seeds(results, *tables))
+        return figure
+
+
+def grid(results: Results, passes: int | None = None) -> Figure:
+    """Loss against the step size with and without bias correction, for every pair of betas.
+
+    Args:
+        results: of a study whose figure is a grid.
+        passes: after how many passes the loss is read; by default the most that every setting of
+            a seed has reached, or else the fewest.
+    """
+    study = results.study
+    passes = passes or _complete_passes(results)
+    table = results.grid(passes - 1)
+    pairs = list(dict.fromkeys(arm.name.rpartition("/")[0] for arm in study.arms))
+    panel = study.panel
+    with _style():
+        figure, axes = _figure(3, 3.3, rows=len(pairs) // 3)
+        for axis, pair in zip(axes.flat, pairs, strict=True):
+            for kind, colour in CORRECTED.items():
+                _grid_line(axis, panel, table, f"{pair}/{kind}", passes, colour)
+            beta_1, beta_2 = (text.partition("=")[2] for text in pair.split("/"))
+            axis.set(title=f"β₁ = {beta_1}, β₂ = {beta_2}", xlim=panel.x, ylim=panel.y)
+            axis.set(xlabel="log₁₀ α", ylabel=f"loss after {passes} passes (nats)")
+        kinds = {"biascorr": "with bias correction", "nocorr": "without"}
+        handles = [
+            Line2D([], [], color=CORRECTED[kind], lw=2, marker="o", ms=4, label=text)
+            for kind, text in kinds.items()
+        ]
+        handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
+        handles.append(Line2D([], [], color="#555555", ls="", marker="^", label="above the axis"))
+        handles.append(Line2D([], [], color="#555555", ls="", marker="x", label="diverged"))
+        figure.legend(handles=handles, loc="outside upper center", ncols=5)
+        n = sorted(set(table.groupby(["arm", "learning_rate"])["seed"].count())) or [0]
+        seeds = f"{n[0]} to {n[-1]}" if len(n) > 1 else f"{n[0]}"
+        settings = len(table.groupby(["arm", "learning_rate"])) if len(table) else 0
+        text = f"{settings} settings, mean of {seeds} seed{'s' * (seeds != '1')}, bars: range."
+        _footer(figure, results, text)
+        return figure
+
+
+def _complete_passes(results: Results) -> int:
+    """The most passes for which the grid has every setting at least once; else the fewest."""
+    size = results.study.profile(results.profile)
+    lengths = sorted({*size.stages, size.epochs})
+    settings = {(entry.arm, entry.trial) for entry in results.plan.entries if entry.role == "grid"}
+    done = [
+        length
+        for length in lengths
+        if len(results.grid(length - 1).drop_duplicates(["arm", "learning_rate"])) == len(settings)
+    ]
+    return done[-1] if done else lengths[0]
+
+
+def _grid_line(
+    axis: Axes, panel: Panel, table: pd.DataFrame, arm: str, passes: int, colour: str
+) -> None:
+    if passes in (10, 100):
+        paper = paper_curve(panel.name, f"{passes}ep/{arm}")
+        axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
+    ours = table[table["arm"] == arm].groupby("learning_rate")["loss"].agg(["mean", "min", "max"])
+    if not len(ours):
+        return
+    x, top = np.log10(ours.index.to_numpy(float)), panel.y[1]
+    mean = ours["mean"].to_numpy()
+    inside = mean <= top
+    line = np.where(np.isfinite(mean), mean, np.nan)
+    axis.plot(x, line, color=colour, lw=1.8)
+    spread = np.abs(ours[["min", "max"]].to_numpy().T - mean)[:, inside]
+    axis.errorbar(x[inside], mean[inside], spread, color=colour, fmt="o", ms=4, elinewidth=1.2)
+    edge = top - 0.025 * (top - panel.y[0]) * (1 if arm.endswith("biascorr") else 2.4)
+    for marker, chosen in (("^", np.isfinite(mean) & ~inside), ("x", ~np.isfinite(mean))):
+        axis.plot(x[chosen], np.full(chosen.sum(), edge), marker, color=colour, ms=5)
+
+
+def grid_difference(results: Results, passes: int | None = None) -> Figure:
+    """Loss with bias correction minus loss without, for every setting of the grid."""
+    study = results.study
+    passes = passes or _complete_passes(results)
+    table = results.grid(passes - 1)
+    mean = table.groupby(["arm", "learning_rate"])["loss"].mean().unstack()
+    arms = [arm.name for arm in study.arms if arm.name.endswith("/biascorr")]
+    arms = [arm for arm in arms if arm in mean.index and counterpart(arm) in mean.index]
+    rows = {arm: mean.loc[arm] - mean.loc[counterpart(arm)] for arm in arms}
+    with _style():
+        figure, axes = _figure(1, 3.6)
+        figure.set_figwidth(9.5)
+        axis = axes[0][0]
+        if rows:
+            values = pd.DataFrame(rows).T
+            both = pd.DataFrame(
+                {a: np.isinf(mean.loc[a]) & np.isinf(mean.loc[counterpart(a)]) for a in arms}
+            ).T
+            text = values.map(lambda x: f"{x:+.1f}" if np.isfinite(x) else "only without")
+            text = text.where(~(values == np.inf), "only with").where(~both, "both diverged")
+            text = text.replace(
+                {"only without": "without\ndiverged", "only with": "with\ndiverged"}
+            )
+            labels = [
+                a.removesuffix("/biascorr").replace("b", "β").replace("/", ", ") for a in arms
+            ]
+            sns.heatmap(
+                values.clip(-20, 20).fillna(0),
+                annot=text,
+                fmt="",
+                cmap="vlag",
+                center=0,
+                vmin=-20,
+                vmax=20,
+                ax=axis,
+                annot_kws={"fontsize": 8},
+                cbar_kws={"label": "nats"},
+                yticklabels=labels,
+                xticklabels=[f"{rate:g}" for rate in values.columns],
+                linewidths=0.5,
+            )
+        axis.set(title=f"Loss with minus without bias correction after {passes} passes")
+        axis.set(xlabel="step size α", ylabel="")
+        axis.tick_params(axis="y", rotation=0)
+        _footer(figure, results, "Blue: better with the correction.")
+        return figure
+
+
+def gradient_sparsity(results: Results) -> Figure:
+    """How few coordinates carry a batch's gradient, by pass, at the paper's default step size."""
+    rows: dict[str, dict[int, list[float]]] = {}
+    for entry in results.plan.entries:
+        record = results.records.get(entry.run.id) if entry.role == "grid" else None
+        if record is None or entry.run.settings["learning_rate"] != 1e-3:
+            continue
+        values = record["metrics"].get("gradient_support", [])
+        if len(values) > len(rows.setdefault(entry.arm, {}).get(entry.run.seed, ())):
+            rows[entry.arm][entry.run.seed] = values
     with _style():
         figure, axes = _figure(2)
-        for axis, metric, label in (
-            (axes[0], "held_out_cost", "held-out cost (nats)"),
-            (axes[1], "held_out_accuracy", "held-out error (%)"),
-        ):
-            table = results.curves("tuned", metric).replace([np.inf, -np.inf], np.nan)
-            for arm in study.arms:
-                ours = table[table["arm"] == arm.name] if len(table) else table
-                if not len(ours):
+        colours = sns.color_palette("colorblind")
+        for axis, beta_1 in zip(axes[0], ("0", "0.9"), strict=True):
+            pairs = [arm for arm in rows if arm.startswith(f"b1={beta_1}/")]
+            for arm in pairs:
+                name = arm.removeprefix(f"b1={beta_1}/b2=")
+                beta_2, _, kind = name.partition("/")
+                colour = colours[("0.99", "0.999", "0.9999").index(beta_2)]
+                values = list(rows[arm].values())
+                length = min(map(len, values))
+                if not length:
                     continue
-                mean, low, high = (ours[name].to_numpy() for name in ("mean", "low", "high"))
-                if metric == "held_out_accuracy":
-                    mean, low, high = (100 * (1 - x) for x in (mean, high, low))
-                axis.plot(ours["pass"], mean, color=COLOURS[arm.name], lw=2, label=arm.name)
-                axis.fill_between(
-                    ours["pass"], low, high, color=COLOURS[arm.name], alpha=0.25, lw=0
-                )
-            axis.set(xlabel="passes over the training set", ylabel=label, xlim=study.axes[0])
+                mean = 100 * np.mean([v[:length] for v in values], axis=0)
+                style = "-" if kind == "biascorr" else ":"
+                label = f"β₂ = {beta_2}, {'with' if kind == 'biascorr' else 'without'} correction"
+                axis.plot(np.arange(1, length + 1), mean, style, color=colour, lw=2, label=label)
+            axis.set(title=f"β₁ = {beta_1}, α = 0.001", xlabel=PASSES, ylim=(0, None))
+            axis.set(ylabel="coordinates with 90% of the\nsquared gradient (%)")
             if axis.lines:
-                late = [np.asarray(line.get_ydata(), float)[1:] for line in axis.lines]
-                low, high = np.nanmin(late), np.nanmax(late)
-                axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
-        axes[0].set(title="tuned: cost on held-out examples")
-        axes[1].set(title="tuned: error on held-out examples")
-        axes[0].legend(loc="upper right")
-        n = study.profile(results.profile).seeds
-        _footer(figure, results, f"Not in the paper. Mean of {n} seeds, 95% band.")
+                axis.legend(fontsize=8)
+        _footer(figure, results, "Fewer coordinates: a sparser gradient.")
         return figure
 
 

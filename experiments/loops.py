@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.problems import Problem
 
-EVALUATION_BATCH = 2000
+EVALUATION_BATCH = 500
 
 
 class Loops(NamedTuple):

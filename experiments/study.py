@@ -163,9 +163,11 @@ class Profile:
         tuning_seeds: seeds that each trial of the tuning grid is averaged over.
         points_per_decade: density of the learning-rate grid.
         window: learning rates each arm's grid starts with.
+        rounds: how often the grids may grow; one that should still grow then is said to.
         fit_seeds: seeds for the fit to the paper's curve and for measured departures; 0 leaves
             both out.
         options: problem options that shorten the study, for example fewer training examples.
+        grid: values that take the place of those of the arms' grids.
         stages: shorter lengths that every reported run is also trained to, before the full one:
             the figure's first passes are then complete long before its last.
         tuning_epochs: passes of a tuning trial, whose last pass decides; None: all of them.
@@ -174,11 +176,13 @@ class Profile:
 
     epochs: int
     seeds: int
-    tuning_seeds: int
-    points_per_decade: int
-    window: int
+    tuning_seeds: int = 1
+    points_per_decade: int = 1
+    window: int = 3
+    rounds: int = 12
     fit_seeds: int = 0
     options: Settings = field(default_factory=dict)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     stages: tuple[int, ...] = ()
     tuning_epochs: int | None = None
     fit_epochs: int | None = None
@@ -194,6 +198,7 @@ class Panel:
         y: limits of its axis of costs.
         log: whether the cost is on a logarithmic scale.
         title: what the panel shows, where a figure has several.
+        points: of a grid: the step sizes at which the paper's curves have points.
     """
 
     name: str
@@ -201,6 +206,7 @@ class Panel:
     y: tuple[float, float]
     log: bool = False
     title: str = ""
+    points: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -330,9 +336,6 @@ class Plan:
         return [run for run in self.runs(*roles) if records.get(run.id) is None]
 
 
-MAX_ROUNDS = 12  # a grid that still grows after this is reported as being on its edge
-
-
 def plan(
     study: Study,
     profile_name: str,
@@ -381,7 +384,7 @@ def _grid(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
     for epochs in (*profile.stages, profile.epochs):
         for seed in range(profile.seeds):
             for arm in study.arms:
-                for settings in combinations(arm.grid) if arm.grid else ():
+                for settings in combinations({**arm.grid, **profile.grid}) if arm.grid else ():
                     run = study.run(
                         arm, settings, profile=profile, data=data, seed=seed, epochs=epochs
                     )
@@ -424,7 +427,7 @@ def _tuning(
     for arm in arms:
         low = round(density * math.log10(arm.tune["learning_rate"])) - half
         window[arm.name] = (low, low + profile.window - 1)
-    for round_number in range(MAX_ROUNDS + 1):
+    for round_number in range(profile.rounds + 1):
         entries: list[Entry] = []
         best: dict[str, tuple[float, int, Settings]] = {}
         complete = True
@@ -453,7 +456,7 @@ def _tuning(
         if not complete:
             best = {}
         on_edge = tuple(name for name, (_, k, _) in best.items() if k in window[name])
-        if not on_edge or round_number == MAX_ROUNDS:
+        if not on_edge or round_number == profile.rounds:
             break
         for name, (low, high) in window.items():
             k = best[name][1]

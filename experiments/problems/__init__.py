@@ -96,6 +96,7 @@ PROBLEMS: dict[str, Entry] = {
             "whitening": "zca",
             "floor": 0.01,
             "train_examples": 50_000,
+            "held_out_examples": 10_000,
         },
     ),
     "mnist_variational": Entry(

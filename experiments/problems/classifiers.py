@@ -90,10 +90,13 @@ def bag_of_words(
     def evaluate(model: Any, words: Any, counts: Any, labels: Any, training: bool) -> Any:
         return classification(model, [words, counts], labels, training)
 
+    # Held-out reviews of similar length come together: a batch is cut at its longest.
+    by_length = np.argsort(np.count_nonzero(reviews.counts_test, axis=1), kind="stable")
+    test = (reviews.x_test, reviews.counts_test, _labels(reviews.y_test))
     return Problem(
         model=model,
         train=(reviews.x_train[kept], reviews.counts_train[kept], _labels(reviews.y_train[kept])),
-        held_out=(reviews.x_test, reviews.counts_test, _labels(reviews.y_test)),
+        held_out=tuple(array[by_length] for array in test),
         evaluate=evaluate,
         penalty=weight_decay(model, l2),
     )
@@ -117,28 +120,32 @@ class SparseDense(layers.Layer):
     def call(self, columns: Any, values: Any, training: bool = False) -> Any:
         """The outputs, (batch, units)."""
         if keras.backend.backend() == "tensorflow":
-            return self._sparse(columns, values, training) + self.bias
+            import tensorflow as tf
+
+            lengths = tf.reduce_sum(tf.cast(tf.cast(values, tf.bool), tf.int32), axis=1)
+            longest = tf.reduce_max(lengths)
+            columns, values = columns[:, :longest], values[:, :longest]
+            if training:
+                return self._sparse(columns, values, lengths) + self.bias
         values = self.dropout(ops.cast(values, "float32"), training=training)
         columns = ops.minimum(ops.cast(columns, "int32"), self.kernel.shape[0] - 1)
         rows = ops.take(self.kernel, columns, axis=0)
         return ops.einsum("bl,blu->bu", values, rows) + self.bias
 
-    def _sparse(self, columns: Any, values: Any, training: bool) -> Any:
-        """The same without the padding, which is most of the lists: three times faster."""
+    def _sparse(self, columns: Any, values: Any, lengths: Any) -> Any:
+        """The same in training, without the padding: three times faster."""
         import tensorflow as tf
 
-        batch, length = tf.unstack(tf.shape(values))
-        starts = tf.range(batch) * length
-        present = tf.cast(tf.cast(values, tf.bool), tf.int32)  # seven times as fast as to count
-        lengths = tf.reduce_sum(present, axis=1)
+        batch, longest = tf.unstack(tf.shape(values))
+        starts = tf.range(batch) * longest
         kept = tf.raw_ops.RaggedRange(
             starts=starts, limits=starts + lengths, deltas=tf.ones_like(starts), Tsplits=tf.int32
         ).rt_dense_values
         column = tf.cast(tf.gather(tf.reshape(columns, [-1]), kept), tf.int64)
         value = tf.cast(tf.gather(tf.reshape(values, [-1]), kept), tf.float32)
-        places = tf.stack([tf.cast(kept // length, tf.int64), column], axis=1)
+        places = tf.stack([tf.cast(kept // longest, tf.int64), column], axis=1)
         shape = (tf.cast(batch, tf.int64), self.kernel.shape[0])
-        matrix = tf.SparseTensor(places, self.dropout(value, training=training), shape)
+        matrix = tf.SparseTensor(places, self.dropout(value, training=True), shape)
         return tf.sparse.sparse_dense_matmul(matrix, self.kernel.value)
 
 
@@ -154,6 +161,7 @@ def convolutional(
     whitening: str,
     floor: float,
     train_examples: int,
+    held_out_examples: int,
 ) -> Problem:
     """The paper's c64-c64-c128-1000 on whitened 32x32 colour images (Section 6.3).
 
@@ -162,6 +170,7 @@ def convolutional(
     arrays = cifar10_data.load(data)
     x_train, x_test = cifar10_data.whitened(data, whitening, floor)
     n = at_most(train_examples, len(x_train))
+    m = at_most(held_out_examples, len(x_test), "held_out_examples")
     model = keras.Sequential([keras.Input(x_train.shape[1:])])
     _add(model, _dropout(input_dropout))
     for i, filters in enumerate((64, 64, 128), 1):
@@ -179,7 +188,7 @@ def convolutional(
     return Problem(
         model=model,
         train=(x_train[:n], _labels(arrays.y_train[:n])),
-        held_out=(x_test, _labels(arrays.y_test)),
+        held_out=(x_test[:m], _labels(arrays.y_test[:m])),
         evaluate=classification,
         penalty=weight_decay(model, l2),
         diagnostics=("second_moment",),
@@ -209,11 +218,11 @@ def initializer(weights: str) -> keras.Initializer:
     return keras.initializers.get(weights)
 
 
-def at_most(train_examples: int, available: int) -> int:
-    """The number of training examples to use, if there are as many."""
-    if not 1 <= train_examples <= available:
-        raise ValueError(f"train_examples={train_examples} is not valid: use 1 to {available}")
-    return train_examples
+def at_most(examples: int, available: int, name: str = "train_examples") -> int:
+    """The number of examples to use, if there are as many."""
+    if not 1 <= examples <= available:
+        raise ValueError(f"{name}={examples} is not valid: use 1 to {available}")
+    return examples
 
 
 def _dropout(rate: float) -> list[keras.Layer]:
