@@ -114,67 +114,84 @@ def _jax(problem: Problem, optimizer: Any) -> Loops:
 
     model = problem.model
     trained, others = model.trainable_variables, model.non_trainable_variables
+    # Arguments here too: a compiled function copies the constants that it captures.
     train = [jax.numpy.asarray(array) for array in problem.train]
     held_out = [jax.numpy.asarray(array) for array in problem.held_out]
 
-    def scope(parameters: Any, rest: Any) -> keras.StatelessScope:
-        values = (*zip(trained, parameters, strict=True), *zip(others, rest, strict=True))
-        return keras.StatelessScope(state_mapping=values)
+    def values(variables: Any) -> list[Any]:
+        return [variable.value for variable in variables]
 
-    def objective(parameters: Any, rest: Any, batch: Any) -> Any:
+    def assign(variables: Any, values: Any) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def scope(parameters: Any, rest: Any) -> keras.StatelessScope:
+        pairs = (*zip(trained, parameters, strict=True), *zip(others, rest, strict=True))
+        return keras.StatelessScope(state_mapping=pairs)
+
+    def costs_of(parameters: Any, rest: Any, batch: Any) -> Any:
         with scope(parameters, rest) as inside:
             costs, _ = problem.evaluate(model, *batch, training=True)
             cost = jax.numpy.mean(costs)
-            total = cost + problem.penalty(model)
-        return total, (cost, [inside.get_current_value(v) for v in others])
+            objective = cost + problem.penalty(model)
+        return objective, (cost, [inside.get_current_value(v) for v in others])
 
-    differentiate = jax.value_and_grad(objective, has_aux=True)
+    def differentiate(parameters: Any, rest: Any, indices: Any, train: Any) -> Any:
+        batch = [array.at[indices].get(mode="promise_in_bounds") for array in train]
+        return jax.value_and_grad(costs_of, has_aux=True)(parameters, rest, batch)
 
-    @jax.jit
-    def train_epoch(state: Any, order: Any, train: Any) -> Any:
-        def step(state: Any, indices: Any) -> Any:
-            parameters, rest, moments = state
-            batch = [array[indices] for array in train]
-            (total, (cost, rest)), gradients = differentiate(parameters, rest, batch)
-            parameters, moments = optimizer.stateless_apply(moments, gradients, parameters)
-            return (parameters, rest, moments), (cost, total)
+    def step(state: Any, indices: Any, train: Any) -> Any:
+        parameters, rest, moments = state
+        (goal, (cost, rest)), gradients = differentiate(parameters, rest, indices, train)
+        parameters, moments = optimizer.stateless_apply(moments, gradients, parameters)
+        return (parameters, rest, moments), (cost, goal)
 
-        return jax.lax.scan(step, state, order)
+    def steps(state: Any, order: Any, train: Any) -> Any:
+        return jax.lax.scan(lambda state, indices: step(state, indices, train), state, order)
+
+    # Within a compiled loop, XLA for CPUs takes ten times as long for gradients of convolutions.
+    convolves = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+    one_by_one = convolves and jax.default_backend() == "cpu"
+    # The new state takes the old one's memory.
+    advance = jax.jit(step if one_by_one else steps, donate_argnums=0)
 
     @jax.jit
     def evaluate(parameters: Any, rest: Any, *batch: Any) -> Any:
         with scope(parameters, rest) as inside:
-            values = problem.evaluate(model, *batch, training=False)
-            rest = [inside.get_current_value(v) for v in others]
-        return tuple(None if value is None else value.sum() for value in values), rest
+            found = problem.evaluate(model, *batch, training=False)
+            return found, [inside.get_current_value(v) for v in others]
 
     @jax.jit
     def gradients(parameters: Any, rest: Any, indices: Any, train: Any) -> Any:
-        batch = [array[indices] for array in train]
-        return differentiate(parameters, rest, batch)[1]
+        (_, (_, rest)), found = differentiate(parameters, rest, indices, train)
+        return found, rest
 
-    def state() -> tuple[list[Any], ...]:
-        return tuple([v.value for v in group] for group in (trained, others, optimizer.variables))
+    # JAX has no float64 unless asked: NumPy adds what is many.
+    def total(found: Any) -> float:
+        return float(np.asarray(found).sum(dtype=np.float64))
 
     def run_epoch(order: np.ndarray) -> tuple[float, float]:
-        new, (costs, totals) = train_epoch(state(), order, train)
-        for group, values in zip((trained, others, optimizer.variables), new, strict=True):
-            for variable, value in zip(group, values, strict=True):
-                variable.assign(value)
-        return tuple(float(np.mean(np.asarray(each, np.float64))) for each in (costs, totals))
+        groups = (trained, others, optimizer.variables)
+        state, found = tuple(map(values, groups)), []
+        for indices in order if one_by_one else [order]:
+            state, sums = advance(state, indices, train)
+            found.append(sums)
+        for group, new in zip(groups, state, strict=True):
+            assign(group, new)
+        costs, goals = (np.hstack(each) for each in zip(*found, strict=True))
+        return total(costs) / len(order), total(goals) / len(order)
 
     def run_evaluation(*batch: Any) -> Any:
-        parameters, rest, _ = state()
-        sums, rest = evaluate(parameters, rest, *batch)
-        for variable, value in zip(others, rest, strict=True):
-            variable.assign(value)
-        return sums
+        found, rest = evaluate(values(trained), values(others), *batch)
+        assign(others, rest)
+        return tuple(None if each is None else total(each) for each in found)
 
-    return Loops(
-        run_epoch,
-        lambda: _over_batches(run_evaluation, held_out),
-        lambda indices: [np.asarray(g) for g in gradients(*state()[:2], indices, train)],
-    )
+    def run_gradients(indices: np.ndarray) -> list[np.ndarray]:
+        found, rest = gradients(values(trained), values(others), indices, train)
+        assign(others, rest)
+        return [np.asarray(g) for g in found]
+
+    return Loops(run_epoch, lambda: _over_batches(run_evaluation, held_out), run_gradients)
 
 
 def _over_batches(evaluate: Callable[..., Any], arrays: list[Any]) -> tuple[float, float | None]:
