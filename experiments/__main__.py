@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments import studies
 from experiments.check import known
-from experiments.study import PROTOCOLS, Plan, Study, describe
+from experiments.study import PROTOCOLS, Plan, Run, Study, combinations, describe
 from experiments.study import plan as make_plan
 
 if TYPE_CHECKING:
@@ -117,7 +117,12 @@ def _count(text: str) -> int:
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:
-    return [studies.get(name) for name in dict.fromkeys(options.studies or studies.STUDIES)]
+    names = options.studies
+    if not names and getattr(options, "profile", None) == "published":
+        from experiments import pages
+
+        return pages.published_studies()
+    return [studies.get(name) for name in dict.fromkeys(names or studies.STUDIES)]
 
 
 def _console() -> Any:
@@ -186,6 +191,8 @@ def plan_command(options: argparse.Namespace) -> None:
             print(f"and {entry['later']} runs of the tuned settings once tuning is done;")
             print("a grid whose best rate is at its end grows, which adds trials")
         print(f"about {_duration(entry['seconds'])} on {workers} processes ({entry['basis']})")
+        if entry["error"]:
+            print(f"a run took {entry['error']:.2f} times what its steps foretold")
     _report_damage(store)
 
 
@@ -195,30 +202,46 @@ def _planned(study: Study, plan: Plan, store: Store, workers: int, choice: Any) 
         runs = plan.runs(role)
         roles[role] = {"runs": len(runs), "done": len(runs) - len(plan.missing(store, role))}
     missing = plan.missing(store)
-    seconds, basis = estimate(study, plan, store)
+    seconds, basis, error = estimate(study, plan, store)
     return {
         "study": study.name,
         "data": choice.kind + (f" ({choice.reason})" if choice.reason else ""),
         "roles": roles,
         "missing": len(missing),
         "later": plan.later,
-        "seconds": round(seconds * (len(missing) + plan.later) / workers, 1),
+        "seconds": round(seconds / workers, 1),
         "basis": basis,
+        "error": error,
     }
 
 
-def estimate(study: Study, plan: Plan, store: Store) -> tuple[float, str]:
-    """Seconds that one run of the plan takes, and what that is based on."""
+START_SECONDS = 1.5  # of a run: data, model, compilation
+
+
+def estimate(study: Study, plan: Plan, store: Store) -> tuple[float, str, float | None]:
+    """Seconds that the missing runs take one by one, what that is based on, and its error.
+
+    Before anything has run, steps are counted and a step takes what it took on the reference
+    machine. Afterwards it takes what it took here; the error tells how far off the first way was:
+    what the finished runs took, over what it foretold for them.
+    """
     import statistics
 
-    runs = plan.runs()
-    records = [record for run in runs if (record := store.get(run.id)) is not None]
-    if records:
-        seconds = [record["manifest"]["wall_seconds"] for record in records]
-        return statistics.median(seconds), f"from {len(records)} runs measured here"
-    run = runs[0]
-    steps = run.epochs * (run.options["train_examples"] // run.batch_size)
-    return 0.6 + steps * study.step_ms / 1000, "from a machine with 2 cores"
+    def foretold(run: Run) -> float:
+        steps = run.epochs * (run.options["train_examples"] // run.batch_size)
+        return START_SECONDS + steps * study.step_ms / 1000
+
+    done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
+    missing = plan.missing(store)
+    total = sum(map(foretold, missing))
+    if missing and plan.later:
+        total += plan.later * statistics.mean(map(foretold, plan.runs("matched") or missing))
+    whole = [(run, record) for run, record in done if record["status"] == "finished"]
+    if not whole:
+        return total, "from a machine with 2 cores", None
+    ratios = [record["manifest"]["wall_seconds"] / foretold(run) for run, record in whole]
+    error = statistics.median(ratios)
+    return total * error, f"from {len(done)} runs measured here", round(error, 3)
 
 
 def _duration(seconds: float) -> str:
@@ -231,9 +254,9 @@ def run_command(options: argparse.Namespace) -> int:
     """Train what is missing."""
     if options.set or options.arm:
         return try_command(options)
-    from experiments import execution
+    from experiments import execution, pages
     from experiments.problems import files
-    from experiments.store import local_store
+    from experiments.store import Published, local_store
 
     chosen = _studies(options)
     for study in chosen:
@@ -252,6 +275,7 @@ def run_command(options: argparse.Namespace) -> int:
             protocols=protocols,
             engine=options.engine,
             workers=options.workers,
+            also=Published(pages.RESULTS) if options.skip_published else None,
         )
         done = len(plan.runs()) - len(plan.missing(store))
         print(f"{study.name}: {done} runs done at profile {options.profile}, in {store.path}")
@@ -272,7 +296,8 @@ def try_command(options: argparse.Namespace) -> int:
     study = studies.get(options.studies[0])
     profile, arm = study.profile(options.profile), study.arm(options.arm)
     known("engine", options.engine, execution.ENGINES)
-    settings = {**arm.matched, **dict(_setting(text) for text in options.set)}
+    declared = arm.matched or combinations(arm.grid)[0]
+    settings = {**declared, **dict(_setting(text) for text in options.set)}
     choice = files.choose(study.data_set, options.data)
     runs = [
         study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)
@@ -380,7 +405,8 @@ def publish_command(options: argparse.Namespace) -> None:
     from experiments import report
 
     for study in _studies(options):
-        print(report.publish(study))
+        path, progress = report.publish(study)
+        print(f"{path}: {progress}")
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -399,7 +425,7 @@ def data_command(options: argparse.Namespace) -> int:
             print(f"{name}: all files are there and their SHA-256 is right")
             continue
         for status in files.status(name):
-            print(f"{name}: {status.path.name}: {status.state}")
+            print(f"{name}: {status.file.path}: {status.state}")
         complete &= files.available(name)
     if not complete:
         print("`adam-study data fetch` downloads what is missing")
@@ -425,7 +451,7 @@ COMMANDS: dict[str, Command] = {
     "run": (
         run_command,
         "train what is missing; with --arm and --set, try settings of your own",
-        (*COMMON, "protocol", "engine", "workers", "arm", "set"),
+        (*COMMON, "protocol", "engine", "workers", "skip_published", "arm", "set"),
     ),
     "claims": (claims_command, "the verdicts", ("studies", "shown_profile", "data", "json")),
     "report": (
@@ -433,7 +459,11 @@ COMMANDS: dict[str, Command] = {
         "run the notebooks and build the HTML report; trains what is missing",
         ("studies", "report_profile", "data"),
     ),
-    "publish": (publish_command, "publish complete paper records under results/", ("studies",)),
+    "publish": (
+        publish_command,
+        "publish paper records under results/, finished or not",
+        ("studies",),
+    ),
     "notebooks": (notebooks_command, "rewrite notebooks and README from results/", ()),
     "data": (data_command, "show, fetch or verify the data sets", ("action", "names")),
     "doctor": (doctor_command, "versions, devices, data, kernel", ()),
@@ -473,6 +503,10 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "workers": (
         ("--workers",),
         {"type": _count, "metavar": "N", "help": "processes to use (default: one per core)"},
+    ),
+    "skip_published": (
+        ("--skip-published",),
+        {"action": "store_true", "help": "take the runs under results/ as done: train the others"},
     ),
     "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
     "set": (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,20 @@ class Results:
         size = self.study.profile(self.profile)
         kind = "published records, " if self.published else ""
         data = "STAND-IN DATA" if self.stand_in else self.study.data_set.upper()
-        return f"{kind}profile {self.profile}: {data}, {size.epochs} passes, {size.seeds} seeds"
+        seeds = f"{size.seeds} seed{'s' * (size.seeds != 1)}"
+        text = f"{kind}profile {self.profile}: {data}, {size.epochs} passes, {seeds}"
+        return text + (f"; not finished, {self.progress}" if self.missing else "")
+
+    @property
+    def missing(self) -> int:
+        """How many runs are still to be trained, as far as that is known."""
+        return len(self.plan.missing(self.records)) + self.plan.later
+
+    @property
+    def progress(self) -> str:
+        """How many runs there are, of how many."""
+        runs = len(self.plan.runs()) + self.plan.later
+        return f"{runs - self.missing} of {runs} runs"
 
     def table(self, role: str) -> pd.DataFrame:
         """One row per run and pass: arm, trial, seed, pass, status and every metric."""
@@ -166,22 +179,15 @@ class Results:
     def best_of(self) -> pd.DataFrame:
         """The best of k trials drawn at random from each arm's grid: arm, k, median, low, high.
 
-        Exact: of n trials in order of their final cost, the i-th is the best of k with probability
-        C(n - i, k - 1) / C(n, k). `low` and `high` are the quartiles.
+        `low` and `high` are the quartiles.
         """
         trials = self.trials("tuning")
-        rows = []
+        frames = []
         for arm in self.study.arms:
             mine = trials[trials["arm"] == arm.name] if len(trials) else trials
-            costs = np.sort(mine["final_cost"].to_numpy(float)) if len(mine) else np.array([])
-            n = len(costs)
-            for k in range(1, n + 1):
-                chance = [math.comb(n - i, k - 1) / math.comb(n, k) for i in range(1, n + 1)]
-                reached = np.cumsum(chance)
-                places = (int(np.searchsorted(reached, q - 1e-12)) for q in (0.25, 0.5, 0.75))
-                low, median, high = (costs[min(place, n - 1)] for place in places)
-                rows.append({"arm": arm.name, "k": k, "median": median, "low": low, "high": high})
-        return pd.DataFrame(rows)
+            if len(mine):
+                frames.append(best_of(mine["final_cost"]).assign(arm=arm.name))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def fit(self, best: int | None = None) -> pd.DataFrame:
         """The settings tried to match the paper's curves, nearest first; the `best` of each arm."""
@@ -258,6 +264,24 @@ def results(
 ) -> Results:
     """The results of a study from the records that exist; nothing is trained."""
     return Results(study, profile, data, records, plan(study, profile, data, records), published)
+
+
+def best_of(costs: Iterable[float]) -> pd.DataFrame:
+    """Quartiles of the lowest of k costs drawn without replacement, for every k: exact.
+
+    Of n costs in ascending order, the i-th is the lowest of k drawn with probability
+    C(n - i, k - 1) / C(n, k).
+    """
+    ordered = sorted(costs)
+    n = len(ordered)
+    rows = []
+    for k in range(1, n + 1):
+        chance = [math.comb(n - i, k - 1) / math.comb(n, k) for i in range(1, n + 1)]
+        reached = np.cumsum(chance)
+        places = (int(np.searchsorted(reached, q - 1e-12)) for q in (0.25, 0.5, 0.75))
+        low, median, high = (ordered[min(place, n - 1)] for place in places)
+        rows.append({"k": k, "median": median, "low": low, "high": high})
+    return pd.DataFrame(rows)
 
 
 def _finished(record: Mapping[str, Any]) -> bool:

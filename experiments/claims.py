@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis import Results, gaps, interval, paper_curve
+from experiments.check import known
 from experiments.study import PROTOCOLS, Panel, Study
 
 LEDGER = Path(__file__).parent / "paper" / "claims.yaml"
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
 FEWEST_SEEDS = 3
+RULES = ("below", "above", "within")
 WORSE = 5.0  # nats; the margin of `grid_worse`
 
 # Each metric in words; `after` counts passes from 1.
@@ -59,11 +61,10 @@ class Claim:
     @property
     def criterion(self) -> str:
         """The decision rule in words."""
-        side = {
-            "below": f"below {self.limit:g}",
-            "above": f"above {self.limit:g}",
-            "within": f"within [{1 / self.limit:.3g}, {self.limit:g}]",
-        }[self.rule]
+        if self.rule == "within":
+            side = f"within [{1 / self.limit:.3g}, {self.limit:g}]"
+        else:
+            side = f"{known('rule', self.rule, RULES)} {self.limit:g}"
         first, last = self.passes
         what = WORDS[self.metric].format(*self.arms, first=first, last=last, after=last + 1)
         return f"{what}: {side}"
@@ -120,7 +121,7 @@ def ledger() -> tuple[Claim, ...]:
         try:
             claim = Claim(**{**entry, **lists})
             claim.criterion  # noqa: B018 - raises for an unknown metric or rule
-        except (TypeError, KeyError, IndexError) as error:
+        except (TypeError, ValueError, KeyError, IndexError) as error:
             raise ValueError(f"claim {entry.get('id')!r} of {LEDGER.name}: {error}") from None
         claims.append(claim)
     return tuple(claims)

@@ -22,8 +22,8 @@ from typing import Any
 
 from experiments import study as studies
 from experiments.check import known
-from experiments.store import Store
-from experiments.study import Plan, Run, Study
+from experiments.store import Published, Store, Together
+from experiments.study import Plan, Records, Run, Study
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,11 @@ def complete(
     engine: str = "processes",
     workers: int | None = None,
     progress: bool = True,
+    also: Published | None = None,
 ) -> Plan:
     """Train whatever a study lacks at a profile, and return its plan, complete.
+
+    Records in `also` count as done.
 
     Raises:
         ValueError: an unknown engine, profile or protocol, or fewer than one worker.
@@ -185,17 +188,19 @@ def complete(
     for protocol in protocols:
         known("protocol", protocol, studies.PROTOCOLS)
 
+    records = Together(store, also) if also else store
+
     def current() -> Plan:
-        return studies.plan(study, profile, data, store, protocols)
+        return studies.plan(study, profile, data, records, protocols)
 
     plan = current()
-    if not plan.missing(store):
+    if not plan.missing(records):
         return plan
     store.check_writable()
     with ENGINES[engine](store.path, workers) as train_all:
-        bar = Progress(study.name, plan, store, show=progress)
+        bar = Progress(study.name, plan, records, show=progress)
         with contextlib.closing(bar):
-            while missing := plan.missing(store):
+            while missing := plan.missing(records):
                 for result in train_all(missing):
                     bar.finished(result)
                     store.damaged += result.damaged
@@ -207,13 +212,13 @@ def complete(
 class Progress:
     """A live bar with the remaining time on a terminal; elsewhere one line per finished run."""
 
-    def __init__(self, name: str, plan: Plan, store: Store, show: bool = True) -> None:
+    def __init__(self, name: str, plan: Plan, records: Records, show: bool = True) -> None:
         from tqdm import tqdm
 
         self.show = show
         self.live = show and sys.stderr.isatty()
         self.name = name
-        self.done = len(plan.runs()) - len(plan.missing(store))
+        self.done = len(plan.runs()) - len(plan.missing(records))
         self.bar = tqdm(
             total=len(plan.runs()) + plan.later,
             initial=self.done,

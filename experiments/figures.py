@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from experiments.analysis import Results, interval, paper_curve
+from experiments.analysis import Results, best_of, interval, paper_curve
 from experiments.claims import counterpart, of
 from experiments.study import PROTOCOLS, Arm, Panel, Study, describe
 
@@ -68,7 +70,7 @@ def _style() -> Iterator[None]:
 
 def _figure(columns: int, height: float = 4.2, rows: int = 1) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns axes."""
-    width = 4.9 if columns > 2 else 5.4
+    width = {1: 6.0, 2: 5.4, 3: 4.9}.get(columns, 3.7)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -79,7 +81,8 @@ def _figure(columns: int, height: float = 4.2, rows: int = 1) -> tuple[Figure, n
 def _footer(figure: Figure, results: Results, text: str) -> None:
     """State what was drawn; shout if the data are stand-ins."""
     label = f"{results.label[0].upper()}{results.label[1:]}."
-    figure.supxlabel(f"{text} {label}", fontsize=8, color="#555555", x=0.01, ha="left")
+    lines = textwrap.fill(f"{text} {label}", int(14 * figure.get_figwidth()))
+    figure.supxlabel(lines, fontsize=8, color="#555555", x=0.01, ha="left")
     if results.stand_in:
         for axis in figure.axes:
             axis.text(
@@ -165,6 +168,8 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     axis.set(title=_named(study, variant, "tuned, enlarged"), ylim=_enlarged(ours))
                 elif not any(arm.plotted for arm in arms) and len(ours):
                     axis.set(ylim=_around(ours["mean"]), yscale="log")
+                    axis.yaxis.set_major_formatter("{x:g}")
+                    axis.yaxis.set_minor_formatter("{x:g}")
             row[0].legend(handles=_legend(arms), loc="upper right")
         _footer(figure, results, _seeds(results, *tables.values()))
         return figure
@@ -303,15 +308,18 @@ def sensitivity(results: Results) -> Figure:
                 if len(variants) > 1:
                     axis.set(title=f"{arm.method}, {'with' if variant else 'no'} dropout")
                 axis.set(yscale="log" if log else "linear", ylim=(low, top * 1.01))
+                if log:
+                    axis.yaxis.set_major_formatter("{x:g}")
+                    axis.yaxis.set_minor_formatter("")
             row[0].legend(loc="best", fontsize=8)
             row[0].set(ylabel="training cost, last pass (nats)")
         for axis in axes[-1]:
             axis.set(xlabel="learning rate α")
         size = study.profile(results.profile)
-        seeds = size.tuning_seeds
+        seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
         text = (
-            f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {size.tuning_epochs or size.epochs} "
-            "passes; costs above the axis are at its top."
+            f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes; "
+            "costs above the axis are at its top."
         )
         _footer(figure, results, text)
         return figure
@@ -325,7 +333,7 @@ def _cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:
         return 0.0, 1.0, False
     low = float(kept.min())
     if kept.median() < 1.6 * low:
-        return low * 0.985, low * 1.6, False
+        return low * 0.985, min(low * 1.6, 1.02 * float(kept.max())), False
     return low * 0.85, min(float(kept.max()), 100 * low) * 1.1, True
 
 
@@ -369,23 +377,56 @@ def best_of_trials(results: Results) -> Figure:
         for axis, (variant, arms) in zip(axes[0], variants.items(), strict=True):
             names = [arm.name for arm in arms]
             here = table[table["arm"].isin(names)] if len(table) else table
-            low, top, log = _cost_range(here.rename(columns={"median": "final_cost"}))
-            for arm in arms:
-                line = here[here["arm"] == arm.name] if len(here) else here
-                if not len(line):
-                    continue
-                colour = COLOURS[arm.method]
-                axis.plot(
-                    line["k"], line["median"].clip(upper=top), color=colour, lw=2, label=arm.method
-                )
-                edges = (line[side].clip(upper=top) for side in ("low", "high"))
-                axis.fill_between(line["k"], *edges, color=colour, alpha=0.18, lw=0)
-            axis.set(title=_named(study, variant, "the best of k trials"), ylim=(low, top))
-            axis.set(xlabel="trials k, drawn from the grid", yscale="log" if log else "linear")
-            axis.set(ylabel="training cost, last pass (nats)")
-        axes[0][0].legend(loc="upper right")
+            lines = {arm.method: here[here["arm"] == arm.name] for arm in arms if len(here)}
+            _best_of(axis, lines, COLOURS)
+            axis.set(title=_named(study, variant, "the best of k trials"))
+            axis.set(
+                xlabel="trials k, drawn from the grid", ylabel="training cost, last pass (nats)"
+            )
         _footer(figure, results, "Median of the best of k trials; band: its quartiles.")
         return figure
+
+
+def best_of_settings(results: Results, passes: int | None = None) -> Figure:
+    """The same for a study that is a grid: settings drawn from all of one kind."""
+    passes = passes or _complete_passes(results)
+    table = results.grid(passes - 1)
+    mean = table.groupby(["arm", "learning_rate"])["loss"].mean().reset_index()
+    with _style():
+        figure, axes = _figure(2, 3.8)
+        for axis, beta_1 in zip(axes[0], ("0", "0.9"), strict=True):
+            lines = {}
+            for kind, name in (("biascorr", "with bias correction"), ("nocorr", "without")):
+                of_kind = mean["arm"].str.startswith(f"b1={beta_1}/")
+                of_kind &= mean["arm"].str.endswith(kind)
+                if of_kind.any():
+                    lines[name] = best_of(mean["loss"][of_kind])
+            colours = dict(
+                zip(("with bias correction", "without"), CORRECTED.values(), strict=True)
+            )
+            _best_of(axis, lines, colours)
+            axis.set(title=f"β₁ = {beta_1}: the best of k settings", xlabel="settings k")
+            axis.set(ylabel=f"loss after {passes} passes (nats)")
+        text = "Settings drawn from all β₂ and α. Median of the best; band: its quartiles."
+        _footer(figure, results, text)
+        return figure
+
+
+def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str, str]) -> None:
+    every = [line["high"] for line in lines.values() if len(line)]
+    costs = pd.DataFrame({"final_cost": pd.concat(every) if every else []})
+    low, top, log = _cost_range(costs)
+    for name, line in lines.items():
+        axis.plot(line["k"], line["median"].clip(upper=top), color=colours[name], lw=2, label=name)
+        low_edge, high_edge = line["low"].clip(upper=top), line["high"].clip(upper=top)
+        axis.fill_between(line["k"], low_edge, high_edge, color=colours[name], alpha=0.18, lw=0)
+    axis.set(ylim=(low, top), yscale="log" if log else "linear")
+    if log:
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if lines:
+        axis.legend(loc="upper right", fontsize=8)
 
 
 def held_out(results: Results) -> Figure:
@@ -471,33 +512,39 @@ def second_moments(results: Results, role: str = "matched") -> Figure:
         return figure
 
 
-def grid(results: Results, passes: int | None = None) -> Figure:
+def grid(results: Results, passes: int | None = None, metric: str = "training_cost") -> Figure:
     """Loss against the step size with and without bias correction, for every pair of betas.
 
     Args:
         results: of a study whose figure is a grid.
         passes: after how many passes the loss is read; by default the most that every setting of
             a seed has reached, or else the fewest.
+        metric: the loss: "training_cost", as in the paper, or "held_out_cost".
     """
     study = results.study
     passes = passes or _complete_passes(results)
-    table = results.grid(passes - 1)
+    table = results.grid(passes - 1, metric)
+    held = "held-out " if metric == "held_out_cost" else ""
     pairs = list(dict.fromkeys(arm.name.rpartition("/")[0] for arm in study.arms))
     panel = study.panel
     with _style():
         figure, axes = _figure(3, 3.3, rows=len(pairs) // 3)
         for axis, pair in zip(axes.flat, pairs, strict=True):
             for kind, colour in CORRECTED.items():
-                _grid_line(axis, panel, table, f"{pair}/{kind}", passes, colour)
+                if passes in (10, 100) and not held:
+                    paper = paper_curve(panel.name, f"{passes}ep/{pair}/{kind}")
+                    axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
+                _grid_line(axis, panel, table, f"{pair}/{kind}", colour)
             beta_1, beta_2 = (text.partition("=")[2] for text in pair.split("/"))
             axis.set(title=f"β₁ = {beta_1}, β₂ = {beta_2}", xlim=panel.x, ylim=panel.y)
-            axis.set(xlabel="log₁₀ α", ylabel=f"loss after {passes} passes (nats)")
+            axis.set(xlabel="log₁₀ α", ylabel=f"{held}loss after {passes} passes (nats)")
         kinds = {"biascorr": "with bias correction", "nocorr": "without"}
         handles = [
             Line2D([], [], color=CORRECTED[kind], lw=2, marker="o", ms=4, label=text)
             for kind, text in kinds.items()
         ]
-        handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
+        if not held:
+            handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
         handles.append(Line2D([], [], color="#555555", ls="", marker="^", label="above the axis"))
         handles.append(Line2D([], [], color="#555555", ls="", marker="x", label="diverged"))
         figure.legend(handles=handles, loc="outside upper center", ncols=5)
@@ -522,12 +569,7 @@ def _complete_passes(results: Results) -> int:
     return done[-1] if done else lengths[0]
 
 
-def _grid_line(
-    axis: Axes, panel: Panel, table: pd.DataFrame, arm: str, passes: int, colour: str
-) -> None:
-    if passes in (10, 100):
-        paper = paper_curve(panel.name, f"{passes}ep/{arm}")
-        axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
+def _grid_line(axis: Axes, panel: Panel, table: pd.DataFrame, arm: str, colour: str) -> None:
     ours = table[table["arm"] == arm].groupby("learning_rate")["loss"].agg(["mean", "min", "max"])
     if not len(ours):
         return
@@ -536,7 +578,7 @@ def _grid_line(
     inside = mean <= top
     line = np.where(np.isfinite(mean), mean, np.nan)
     axis.plot(x, line, color=colour, lw=1.8)
-    spread = np.abs(ours[["min", "max"]].to_numpy().T - mean)[:, inside]
+    spread = np.abs(ours[["min", "max"]].to_numpy()[inside].T - mean[inside])
     axis.errorbar(x[inside], mean[inside], spread, color=colour, fmt="o", ms=4, elinewidth=1.2)
     edge = top - 0.025 * (top - panel.y[0]) * (1 if arm.endswith("biascorr") else 2.4)
     for marker, chosen in (("^", np.isfinite(mean) & ~inside), ("x", ~np.isfinite(mean))):
@@ -599,8 +641,8 @@ def gradient_sparsity(results: Results) -> Figure:
         if record is None or entry.run.settings["learning_rate"] != 1e-3:
             continue
         values = record["metrics"].get("gradient_support", [])
-        if len(values) > len(rows.setdefault(entry.arm, {}).get(entry.run.seed, ())):
-            rows[entry.arm][entry.run.seed] = values
+        if len(values) > len(rows.get(entry.arm, {}).get(entry.run.seed, ())):
+            rows.setdefault(entry.arm, {})[entry.run.seed] = values
     with _style():
         figure, axes = _figure(2)
         colours = sns.color_palette("colorblind")
@@ -612,8 +654,6 @@ def gradient_sparsity(results: Results) -> Figure:
                 colour = colours[("0.99", "0.999", "0.9999").index(beta_2)]
                 values = list(rows[arm].values())
                 length = min(map(len, values))
-                if not length:
-                    continue
                 mean = 100 * np.mean([v[:length] for v in values], axis=0)
                 style = "-" if kind == "biascorr" else ":"
                 label = f"β₂ = {beta_2}, {'with' if kind == 'biascorr' else 'without'} correction"

@@ -36,6 +36,11 @@ def published(study: Study) -> Results:
     return analysis.results(study, PUBLISHED_PROFILE, study.data_set, records, published=True)
 
 
+def published_studies() -> list[Study]:
+    """The studies that have published records, finished or not."""
+    return [study for study in studies.STUDIES.values() if published_file(study).exists()]
+
+
 def published_file(study: Study) -> Path:
     """Where the published records of a study are."""
     return RESULTS / f"{study.name}.parquet"
@@ -128,7 +133,7 @@ def origin(results: Results) -> dict[str, str]:
     rows = {
         "study": f"{study.name} ({study.section})",
         "results": results.label,
-        "runs": f"{len(manifests)} of {len(results.plan.runs())}",
+        "runs": results.progress + (", not finished" if results.missing else ""),
     }
     if results.published:
         file = published_file(study)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments import claims, figures, notebooks, pages, webpage
+from experiments import analysis, claims, figures, notebooks, pages, webpage
 from experiments.analysis import Results
+from experiments.problems import files
 from experiments.runtime import ROOT, build_folder
-from experiments.store import write_atomically, write_parquet
-from experiments.studies import STUDIES
+from experiments.store import Published, Together, local_store, write_atomically, write_parquet
 from experiments.study import PROTOCOLS, Study
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -22,10 +22,7 @@ SUMMARY = (
     "`tuned` (equal trials for every method: does the claim hold when everyone is tuned?). The "
     "numbers are means over seeds with their 95% bootstrap interval."
 )
-CAPTION = (
-    "{section}: {title}. Solid: our mean over {n} seeds, with its 95% interval; dashed: the "
-    "paper's own curves, read off its figure."
-)
+CAPTION = "{section}: {title}. Solid: ours; dashed: the paper's own curves, read off its figure."
 
 
 def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
@@ -53,7 +50,7 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
         pages=[webpage.Page.read(path) for path in executed],
         figures=[
             webpage.Figure(
-                figures.png(figures.curves(results)),
+                figures.png(figures.main(results)),
                 _caption(results),
                 page=results.study.notebook,
             )
@@ -78,8 +75,8 @@ def _note(profile: str) -> str:
 
 def _caption(results: Results) -> str:
     study = results.study
-    n = study.profile(results.profile).seeds
-    return CAPTION.format(section=study.section, title=study.title, n=n)
+    note = f" Not finished: {results.progress}." if results.missing else ""
+    return CAPTION.format(section=study.section, title=study.title) + note
 
 
 def _provenance(found: Iterable[Results]) -> dict[str, str]:
@@ -107,30 +104,36 @@ def _verdict_rows(results: Results) -> list[dict[str, str]]:
     return rows
 
 
-def publish(study: Study) -> Path:
-    """Write the complete `paper` records of a study, trained here, to `results/`.
+def publish(study: Study) -> tuple[Path, str]:
+    """Write the `paper` records of a study to `results/`: those trained here and those there.
+
+    A study that is not finished may be published; its pages say so.
+
+    Returns:
+        The file, and how many of the runs it holds.
 
     Raises:
-        ValueError: runs are missing, or the data are not the real ones.
+        ValueError: there are no records of real data.
     """
-    found = pages.existing(study, pages.PUBLISHED_PROFILE, "real")
-    missing = len(found.plan.missing(found.records)) + found.plan.later
-    if missing:
+    files.choose(study.data_set, "real", download=False)
+    records = Together(local_store(), Published(pages.RESULTS))
+    found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
+    kept = [record for run in found.plan.runs() if (record := records.get(run.id))]
+    if not kept:
         raise ValueError(
-            f"{study.name}: at least {missing} runs are missing; "
-            f"`adam-study run {study.name} --profile paper` trains them"
+            f"{study.name}: there is nothing to publish; "
+            f"`adam-study run {study.name} --profile paper` trains it"
         )
-    records = [found.records.get(run.id) for run in found.plan.runs()]
     path = pages.published_file(study)
-    write_parquet(path, [record for record in records if record])
-    return path
+    write_parquet(path, kept)
+    return path, found.progress + (", not finished" if found.missing else "")
 
 
 def publish_pages() -> list[Path]:
     """Rewrite every committed page from `results/`: notebooks, the README's table and figures."""
     import nbformat
 
-    studies = [study for study in STUDIES.values() if pages.published_file(study).exists()]
+    studies = pages.published_studies()
     written = []
     for name in dict.fromkeys(study.notebook for study in studies):
         source = NOTEBOOKS / f"{name}.ipynb"
@@ -142,29 +145,47 @@ def publish_pages() -> list[Path]:
     for results in found:
         path = pages.RESULTS / f"{results.study.name}.png"
         made_from = pages.origin(results)["records"]
-        write_atomically(path, figures.png(figures.curves(results), made_from))
+        write_atomically(path, figures.png(figures.main(results), made_from))
         written.append(path)
     write_atomically(README, readme(README.read_text(), found).encode())
     return [*written, README]
 
 
-def readme(text: str, found: Iterable[Results]) -> str:
-    """The README with its verdict table made anew."""
-    lines = [
-        "| Section | Statement | Paper | matched | tuned |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for row in claims.rows(found):
-        cells = [
-            f"**{row[p]}**<br>{row[f'{p}_numbers']}".removesuffix("<br>") if row[p] else "-"
-            for p in PROTOCOLS
+def readme(text: str, found: Sequence[Results]) -> str:
+    """The README with its verdict tables and its figures made anew."""
+    parts = []
+    for results in found:
+        study = results.study
+        rows = claims.rows([results])
+        protocols = [p for p in PROTOCOLS if any(row[p] for row in rows)]
+        parts += [f"**{study.section}: {study.title}**", ""]
+        head = ["Section", "Statement", "Paper", *protocols]
+        parts += [" | ".join(["", *head, ""]).strip(), "|" + " --- |" * len(head)]
+        for row in rows:
+            cells = [
+                f"**{row[p]}**<br>{row[f'{p}_numbers']}".removesuffix("<br>") if row[p] else "-"
+                for p in protocols
+            ]
+            cells = [row["section"], row["reading"], row["paper"], *cells]
+            parts.append("| " + " | ".join(cells) + " |")
+        parts.append("")
+    shown = []
+    for results in found:
+        name, notebook = results.study.name, results.study.notebook
+        shown += [
+            f"![{results.study.title}](results/{name}.png)",
+            "",
+            f"*{_caption(results)} Page: [{notebook}](notebooks/{notebook}.ipynb).*",
+            "",
         ]
-        lines.append(
-            "| " + " | ".join((row["section"], row["reading"], row["paper"], *cells)) + " |"
-        )
-    table = "\n".join(lines)
-    start, end = "<!-- verdicts -->", "<!-- end of verdicts -->"
+    text = _between(text, "verdicts", "\n".join(parts).rstrip())
+    return _between(text, "figures", "\n".join(shown).rstrip())
+
+
+def _between(text: str, name: str, content: str) -> str:
+    """The text with what stands between the two marks of that name replaced."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     if start not in text or end not in text:
         raise ValueError(f"{README.name} lacks the lines {start} and {end}; restore them")
     before, after = text.split(start)[0], text.split(end)[1]
-    return f"{before}{start}\n{table}\n{end}{after}"
+    return f"{before}{start}\n{content}\n{end}{after}"

@@ -228,6 +228,18 @@ class Published:
         return sorted(self._records)
 
 
+class Together:
+    """Several sources of records as one; the first that has a record gives it."""
+
+    def __init__(self, *sources: Store | Published) -> None:
+        self.sources = sources
+
+    def get(self, run_id: str) -> dict[str, Any] | None:
+        """The record of a run, or None if no source has it."""
+        found = (source.get(run_id) for source in self.sources)
+        return next((record for record in found if record is not None), None)
+
+
 def write_parquet(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records as one table: a row per run and epoch, plus one row for an empty run."""
     import pyarrow

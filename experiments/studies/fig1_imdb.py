@@ -62,10 +62,11 @@ STUDY = Study(
     profiles={
         "smoke": Profile(
             epochs=2,
-            seeds=2,
+            seeds=1,
             tuning_seeds=1,
             points_per_decade=1,
             window=3,
+            rounds=0,
             options={"train_examples": 1_280},
         ),
         "quick": Profile(
@@ -74,6 +75,7 @@ STUDY = Study(
             tuning_seeds=1,
             points_per_decade=1,
             window=3,
+            rounds=2,
             tuning_epochs=10,
             options={"train_examples": 5_000},
         ),
