@@ -1,114 +1,308 @@
-"""Milliseconds per training step of Figure 1's logistic regression: this project's loop and `fit`.
+"""Milliseconds per training step of every model: this project's loops, PyTorch, optax, Keras' fit.
 
-    python benchmarks/training_step.py [--rounds 5]
+    python benchmarks/training_step.py                    # a table for each model, one thread
+    python benchmarks/training_step.py --model fig2-dropout --rounds 9 --threads 2
 
-The contestants take turns inside one process, so that they share whatever else the machine does:
+The contestants train the same model on the same data in the same batches, each in a process of its
+own. They take turns of some steps, so that what else the machine does hits all of them alike; all
+but the one whose turn it is wait. A ratio is the median of the rounds' ratios.
 
-- fit, arrays: `Model.fit` on NumPy arrays, as most people write it;
-- fit, tf.data: `Model.fit` on a pipeline that gathers batches from memory, 50 steps per execution;
-- compiled epoch: what `experiments.training` does, one compiled loop over the pass.
+- TensorFlow loop, JAX loop: what the studies run (`experiments/loops.py`) with `adam_tf.Adam`;
+- PyTorch: eager, with its fused Adam, channels last for convolutions;
+- optax: JAX, with the steps of a turn in one `lax.scan` (convolutions on CPUs: a call for each);
+- Keras fit: `Model.fit` on arrays, where the model is Sequential.
 
-All train the same model with the same optimizer (`adam_tf.Adam`) and batch size 128. The median and
-the range over the rounds are printed, and the ratio to the first.
+Adam's share is the part of a step's processor time that goes when a plain `w -= rate * g` takes its
+place, which no training can do without. The floor is the time for the products of the step's
+matrices alone, at the best rate that TensorFlow reaches on matrices of 1024 x 1024 in its turns,
+with as many threads.
+Processor time tells how many threads were at work, and is what other load disturbs least.
+Libraries that are not installed are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
+import json
+import os
 import statistics
-import time
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments import optimizers, problems, runtime, training
+from experiments import runtime
+from experiments.__main__ import Parser
 from experiments.problems import files
 
-BATCH, EXAMPLES = 128, 20_480
+
+@dataclass(frozen=True)
+class Model:
+    """A model as a study trains it.
+
+    Attributes:
+        title: its name in the table.
+        problem: a key of `experiments.problems.PROBLEMS`.
+        data_set: a key of `experiments.problems.files.DATASETS`.
+        options: the problem's options.
+        batch_size: examples in a step.
+        steps: steps in a turn, some tenths of a second.
+        flops: the products and sums of the step's matrix products, given the mean number of
+            different words in a review; derivatives by the examples themselves are not needed.
+        sequential: whether Keras' `fit` can train it as it is.
+    """
+
+    title: str
+    problem: str
+    data_set: str
+    options: dict[str, Any]
+    batch_size: int
+    steps: int
+    flops: Callable[[float], float]
+    sequential: bool = False
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    runtime.configure()
-    import keras
+def dense(batch: int, *widths: int) -> float:
+    """Operations of one step of dense layers of these widths; the first one's inputs are data."""
+    pairs = enumerate(itertools.pairwise(widths))
+    return sum(2 * batch * a * b * (2 if i == 0 else 3) for i, (a, b) in pairs)
 
-    keras.utils.set_random_seed(0)
-    data = files.choose("mnist", "auto", download=False).kind
+
+def convolutions(batch: int, kernel: int, *stages: tuple[int, int, int]) -> float:
+    """The same for convolutions, given as (side of the output, channels in, channels out)."""
+    return sum(
+        2 * batch * side**2 * kernel**2 * a * b * (2 if i == 0 else 3)
+        for i, (side, a, b) in enumerate(stages)
+    )
+
+
+MODELS = {
+    "fig1-mnist": Model(
+        "logistic regression, MNIST",
+        "mnist_logistic_regression",
+        "mnist",
+        {"l2": 1e-4, "train_examples": 60_000},
+        128,
+        468,
+        lambda words: dense(128, 784, 10),
+        sequential=True,
+    ),
+    "fig1-imdb": Model(
+        "logistic regression, IMDB, dropout",
+        "imdb_logistic_regression",
+        "imdb",
+        {"dropout": 0.5, "train_examples": 20_480},
+        128,
+        160,
+        lambda words: 2 * 2 * 128 * words * 2,
+    ),
+    "fig2-dropout": Model(
+        "784-1000-1000-10, MNIST, dropout",
+        "mnist_multilayer",
+        "mnist",
+        {"hidden_dropout": 0.5, "train_examples": 20_480},
+        128,
+        20,
+        lambda words: dense(128, 784, 1000, 1000, 10),
+        sequential=True,
+    ),
+    "fig3": Model(
+        "c64-c64-c128-1000, CIFAR-10",
+        "cifar10_convolutional",
+        "cifar10",
+        {"whitening": "channel", "train_examples": 5_000},
+        128,
+        1,
+        lambda words: (
+            convolutions(128, 5, (32, 3, 64), (16, 64, 64), (8, 64, 128))
+            + 3 * 2 * 128 * (4 * 4 * 128 * 1000 + 1000 * 10)
+        ),
+        sequential=True,
+    ),
+    "fig4": Model(
+        "variational auto-encoder, MNIST",
+        "mnist_variational",
+        "mnist",
+        {"train_examples": 20_000},
+        100,
+        30,
+        lambda words: dense(100, 784, 500, 100) + 3 * 2 * 100 * (50 * 500 + 500 * 784),
+    ),
+}
+# What each contestant needs; all but the last train.
+CONTESTANTS = {
+    "TensorFlow loop": ("tensorflow",),
+    "JAX loop": ("jax",),
+    "PyTorch": ("torch",),
+    "optax": ("jax", "optax"),
+    "Keras fit": ("tensorflow",),
+    "products": ("tensorflow",),
+}
+UPDATES = ("adam", "plain")
+BASE = "PyTorch"
+
+
+class Failed(Exception):
+    """A contestant ended; the message is its last line."""
+
+
+@dataclass
+class Contestant:
+    """A contestant in its own process, and its seconds per step by update, one for each round."""
+
+    name: str
+    process: subprocess.Popen[str]
+    cost: float = 0.0
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {u: [] for u in UPDATES})
+    busy: dict[str, list[float]] = field(default_factory=lambda: {u: [] for u in UPDATES})
+
+    def ask(self, *words: object) -> Any:
+        """Send a request and wait for its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
+            print(*words, file=self.process.stdin, flush=True)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """The next line of its answers."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            assert self.process.stderr is not None
+            lines = self.process.stderr.read().split("\n")
+            raise Failed(f"{self.name}: {next(filter(None, reversed(lines)), 'it ended')}")
+        return json.loads(line)
+
+
+def start(name: str, model: str, data: str, threads: int) -> Contestant:
+    """Start a contestant's process with so many threads, whatever library computes there."""
+    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
+    environment = os.environ | dict.fromkeys(limits, str(threads))
+    environment["KERAS_BACKEND"] = "jax" if name == "JAX loop" else "tensorflow"
+    environment["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    worker = str(Path(__file__).with_name("step_worker.py"))
+    command = [sys.executable, worker, name, model, data, str(threads)]
+    return Contestant(name, subprocess.Popen(command, text=True, env=environment, **pipes))  # type: ignore[call-overload]
+
+
+def measure(name: str, rounds: int, threads: int, steps: int | None) -> None:
+    """Print the rows of a model."""
+    model = MODELS[name]
+    steps = min(steps or model.steps, model.options["train_examples"] // model.batch_size)
+    data = files.choose(model.data_set, "auto", download=False).kind
     if not files.is_stand_in(data) and not files.available(data):
         data = files.stand_in(data)
-    contestants = {
-        "fit, arrays": fit_arrays(data),
-        "fit, tf.data": fit_pipeline(data),
-        "compiled epoch": compiled_epoch(data),
-    }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for run in contestants.values():  # compile
-        run()
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - start) / (EXAMPLES // BATCH) * 1e3)
-    base = statistics.median(times["fit, arrays"])
-    print(f"{data}, {runtime.processor()}, one thread, {rounds} rounds")
-    print(f"{'':16}{'ms per step':>12}{'range':>16}{'ratio':>8}")
-    for name, values in times.items():
-        middle = statistics.median(values)
-        spread = f"{min(values):.2f}-{max(values):.2f}"
-        print(f"{name:16}{middle:12.2f}{spread:>16}{middle / base:8.2f}")
+    wanted = [
+        contestant
+        for contestant, needs in CONTESTANTS.items()
+        if all(map(find_spec, needs)) and (contestant != "Keras fit" or model.sequential)
+    ]
+    contestants = [start(contestant, name, data, threads) for contestant in wanted]
+    try:
+        *trained, products = contestants
+        words = [each.answer() for each in contestants][-1]  # all have started
+        for each in trained:
+            each.cost = each.ask("adam", steps)["cost"]  # compiles
+            each.ask("plain", steps)
+        for _ in range(rounds):
+            for each in contestants:
+                for update in UPDATES:
+                    found = each.ask(update, steps)
+                    each.seconds[update].append(found["seconds"] / steps)
+                    each.busy[update].append(found["busy"] / steps)
+    finally:
+        for each in contestants:
+            each.process.kill()
+            each.process.communicate()
+    flops, rate = model.flops(words), 1 / min(products.seconds["adam"])
+    floor = 1e3 * flops / rate
+    print(f"\n{model.title} ({name}, {data}), batch {model.batch_size}: ", end="")
+    print(f"{flops / 1e6:.4g} million operations, {rate / 1e9:.0f} G/s, floor {floor:.3g} ms\n")
+    columns = ("contestant", "ms per step", "range", f"/ {BASE}", "processor ms", f"/ {BASE}")
+    columns += ("Adam's share", "/ floor", "cost, first turn")
+    print("|", " | ".join(columns), "|")
+    print("|---" * len(columns) + "|")
+    base = next((each for each in trained if each.name == BASE), None)
+    for each in trained:
+        adam, busy = each.seconds["adam"], each.busy["adam"]
+        ratios = ["-", "-"]
+        if base is not None:
+            pairs = ((adam, base.seconds["adam"]), (busy, base.busy["adam"]))
+            ratios = [f"{median_ratio(*pair):.2f}" for pair in pairs]
+        row = (
+            each.name,
+            f"{1e3 * statistics.median(adam):.3g}",
+            f"{1e3 * min(adam):.3g} to {1e3 * max(adam):.3g}",
+            ratios[0],
+            f"{1e3 * statistics.median(busy):.3g}",
+            ratios[1],
+            f"{max(0.0, 1 - median_ratio(each.busy['plain'], busy)):.0%}",
+            f"{1e3 * statistics.median(adam) / floor:.3g}",
+            f"{each.cost:.4g}",
+        )
+        print("|", " | ".join(row), "|", flush=True)
 
 
-def _problem(data: str) -> tuple[problems.Problem, object]:
-    options = {"l2": 1e-4, "train_examples": EXAMPLES}
-    problem = problems.build("mnist_logistic_regression", data, options, seed=0)
-    settings = {"learning_rate": 0.001, "decay": "sqrt_epoch"}
-    return problem, optimizers.build("adam", settings, EXAMPLES // BATCH)
+def median_ratio(first: list[float], second: list[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
-def _compiled_model(data: str, steps_per_execution: int) -> tuple[object, problems.Problem]:
-    import keras
+def count(text: str) -> int:
+    """A whole number of at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a whole number, 1 or more")
+    return int(text)
 
-    problem, optimizer = _problem(data)
-    problem.model.layers[-1].kernel.regularizer = keras.regularizers.L2(5e-5)
-    problem.model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=steps_per_execution,
-        jit_compile=False,
+
+def main() -> int:
+    """Print the tables; 1 if a contestant fails, 2 for bad input."""
+    parser = Parser(prog="training_step.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, help="only this one")
+    parser.add_argument("--rounds", type=count, default=5, help="turns of each contestant")
+    parser.add_argument("--threads", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--steps", type=count, help="steps in a turn")
+    options = parser.parse_args()
+    if find_spec("tensorflow") is None:
+        parser.error("it needs TensorFlow")
+    missing = {n for needs in CONTESTANTS.values() for n in needs if not find_spec(n)}
+    versions = ", ".join(f"{n} {v}" for n, v in libraries().items())
+    print(
+        f"{runtime.processor()}; threads: {options.threads}; rounds: {options.rounds}; {versions}"
     )
-    return problem.model, problem
+    print(f"load before the start: {os.getloadavg()[0]:.1f}")
+    for contestant, needs in CONTESTANTS.items():
+        if lacking := missing & set(needs):
+            print(f"left out: {contestant} ({', '.join(sorted(lacking))} not installed)")
+    try:
+        for name in [options.model] if options.model else MODELS:
+            measure(name, options.rounds, options.threads, options.steps)
+    except (Failed, OSError) as error:
+        print(f"training_step.py: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"training_step.py: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
-def fit_arrays(data: str) -> Callable[[], None]:
-    """`fit` on arrays."""
-    model, problem = _compiled_model(data, 1)
-    x, y = problem.train
-    return lambda: model.fit(x, y, batch_size=BATCH, verbose=0)
+def libraries() -> dict[str, str]:
+    """Versions of what is installed."""
+    from importlib.metadata import version
 
-
-def fit_pipeline(data: str) -> Callable[[], None]:
-    """`fit` on a `tf.data` pipeline."""
-    import tensorflow as tf
-
-    model, problem = _compiled_model(data, 50)
-    x, y = (tf.constant(array) for array in problem.train)
-    indices = tf.data.Dataset.range(EXAMPLES).shuffle(EXAMPLES, seed=0)
-    batches = indices.batch(BATCH, drop_remainder=True)
-    pipeline = batches.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(2)
-    return lambda: model.fit(pipeline, shuffle=False, verbose=0)
-
-
-def compiled_epoch(data: str) -> Callable[[], None]:
-    """One compiled loop over the pass."""
-    problem, optimizer = _problem(data)
-    optimizer.build(problem.model.trainable_variables)
-    train_epoch, _ = training.compile_epoch(problem, optimizer)
-    order = training.batch_order(0, 0, EXAMPLES, BATCH)
-    return lambda: np.asarray(train_epoch(order)[0])
+    names = ("tensorflow", "keras", "torch", "jax", "optax", "numpy")
+    return {name: version(name) for name in names if find_spec(name)}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
