@@ -165,7 +165,8 @@ def convolutional(
 ) -> Problem:
     """The paper's c64-c64-c128-1000 on whitened 32x32 colour images (Section 6.3).
 
-    Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs.
+    Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs. The
+    `padding` is that of the convolutions; "valid" ones leave one pixel, to be pooled with itself.
     """
     arrays = cifar10_data.load(data)
     x_train, x_test = cifar10_data.whitened(data, whitening, floor)
@@ -180,7 +181,7 @@ def convolutional(
         )
         conv.name = f"conv{i}"
         model.add(conv)
-        model.add(layers.MaxPooling2D(3, 2, padding=padding))
+        model.add(layers.MaxPooling2D(3, 2, padding="same"))
     model.add(layers.Flatten())
     model.add(layers.Dense(1000, "relu", kernel_initializer=initializer(weights), name="full"))
     _add(model, _dropout(hidden_dropout))
