@@ -291,11 +291,24 @@ def _finished(record: Mapping[str, Any]) -> bool:
 @functools.cache
 def paper_curve(panel: str, arm: str) -> pd.Series:
     """The paper's own curve, read off its vector figure: training cost by pass."""
-    with open(CURVES, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row["panel"], row["curve"]) == (panel, arm)]
-    if not rows:
+    if (panel, arm) not in _points():
         raise ValueError(f"the paper has no curve {arm!r} in panel {panel!r}")
-    return pd.Series([float(row["y"]) for row in rows], index=[float(row["x"]) for row in rows])
+    return pd.Series(_points()[panel, arm])
+
+
+def is_in_paper(panel: str, arm: str) -> bool:
+    """Whether the paper's panel shows that curve; of some settings it shows nothing."""
+    return (panel, arm) in _points()
+
+
+@functools.cache
+def _points() -> dict[tuple[str, str], dict[float, float]]:
+    curves: dict[tuple[str, str], dict[float, float]] = {}
+    with open(CURVES, newline="") as file:
+        for row in csv.DictReader(file):
+            points = curves.setdefault((row["panel"], row["curve"]), {})
+            points[float(row["x"])] = float(row["y"])
+    return curves
 
 
 def gaps(panel: Panel, arm: str, curve: np.ndarray, first: int, last: int) -> np.ndarray:

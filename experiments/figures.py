@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from experiments.analysis import Results, best_of, interval, paper_curve
+from experiments.analysis import Results, best_of, interval, is_in_paper, paper_curve
 from experiments.claims import counterpart, of
 from experiments.study import PROTOCOLS, Arm, Panel, Study, describe
 
@@ -531,8 +531,9 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
         figure, axes = _figure(3, 3.3, rows=len(pairs) // 3)
         for axis, pair in zip(axes.flat, pairs, strict=True):
             for kind, colour in CORRECTED.items():
-                if passes in (10, 100) and not held:
-                    paper = paper_curve(panel.name, f"{passes}ep/{pair}/{kind}")
+                curve = f"{passes}ep/{pair}/{kind}"
+                if is_in_paper(panel.name, curve) and not held:
+                    paper = paper_curve(panel.name, curve)
                     axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
                 _grid_line(axis, panel, table, f"{pair}/{kind}", colour)
             beta_1, beta_2 = (text.partition("=")[2] for text in pair.split("/"))
@@ -590,7 +591,8 @@ def grid_difference(results: Results, passes: int | None = None) -> Figure:
     study = results.study
     passes = passes or _complete_passes(results)
     table = results.grid(passes - 1)
-    mean = table.groupby(["arm", "learning_rate"])["loss"].mean().unstack()
+    losses = table.groupby(["arm", "learning_rate"])["loss"].mean()
+    mean, loss = losses.unstack(), {key: float(value) for key, value in losses.items()}
     arms = [arm.name for arm in study.arms if arm.name.endswith("/biascorr")]
     arms = [arm for arm in arms if arm in mean.index and counterpart(arm) in mean.index]
     rows = {arm: mean.loc[arm] - mean.loc[counterpart(arm)] for arm in arms}
@@ -600,37 +602,34 @@ def grid_difference(results: Results, passes: int | None = None) -> Figure:
         axis = axes[0][0]
         if rows:
             values = pd.DataFrame(rows).T
-            both = pd.DataFrame(
-                {a: np.isinf(mean.loc[a]) & np.isinf(mean.loc[counterpart(a)]) for a in arms}
-            ).T
-            text = values.map(lambda x: f"{x:+.1f}" if np.isfinite(x) else "only without")
-            text = text.where(~(values == np.inf), "only with").where(~both, "both diverged")
-            text = text.replace(
-                {"only without": "without\ndiverged", "only with": "with\ndiverged"}
+            image = axis.imshow(
+                values.clip(-20, 20), cmap="coolwarm", vmin=-20, vmax=20, aspect="auto"
             )
-            labels = [
-                a.removesuffix("/biascorr").replace("b", "β").replace("/", ", ") for a in arms
-            ]
-            sns.heatmap(
-                values.clip(-20, 20).fillna(0),
-                annot=text,
-                fmt="",
-                cmap="vlag",
-                center=0,
-                vmin=-20,
-                vmax=20,
-                ax=axis,
-                annot_kws={"fontsize": 8},
-                cbar_kws={"label": "nats"},
-                yticklabels=labels,
-                xticklabels=[f"{rate:g}" for rate in values.columns],
-                linewidths=0.5,
+            figure.colorbar(image, ax=axis, label="nats")
+            for (i, arm), (j, rate) in itertools.product(enumerate(rows), enumerate(values)):
+                pair = (arm, rate), (counterpart(arm), rate)
+                if all(each in loss for each in pair):
+                    text = _difference(*(loss[each] for each in pair))
+                    axis.text(j, i, text, ha="center", va="center", fontsize=7.5)
+            labels = [a.removesuffix("/biascorr").replace("/", ", ") for a in rows]
+            axis.set_yticks(
+                range(len(rows)), [text.replace("b1", "β₁").replace("b2", "β₂") for text in labels]
             )
+            axis.set_xticks(range(values.shape[1]), [f"{rate:g}" for rate in values])
+        axis.grid(visible=False)
         axis.set(title=f"Loss with minus without bias correction after {passes} passes")
         axis.set(xlabel="step size α", ylabel="")
-        axis.tick_params(axis="y", rotation=0)
         _footer(figure, results, "Blue: better with the correction.")
         return figure
+
+
+def _difference(corrected: float, other: float) -> str:
+    """The difference of two losses in words as short as can be."""
+    if np.isfinite(corrected) and np.isfinite(other):
+        return f"{corrected - other:+.1f}"
+    if np.isfinite(other):
+        return "with it\ndiverged"
+    return "without\ndiverged" if np.isfinite(corrected) else "both\ndiverged"
 
 
 def gradient_sparsity(results: Results) -> Figure:

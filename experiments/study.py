@@ -363,38 +363,36 @@ def plan(
     if "tuned" in protocols:
         trials, grid, selected, on_edge = _tuning(study, profile, data, records)
         entries += trials
-        for name, settings in selected.items():
-            entries += _seeds(study, study.arm(name), settings, profile, data, "tuned")
+        entries += _reported(study, selected, profile, data, "tuned")
         tuned = sum(bool(arm.tune) for arm in study.arms)
         later = 0 if selected else tuned * profile.seeds * (1 + len(profile.stages))
     return Plan(tuple(entries), later, grid, selected, on_edge)
 
 
-def _seeds(
-    study: Study, arm: Arm, settings: Settings, profile: Profile, data: str, role: str
+def _reported(
+    study: Study, settings: Mapping[str, Settings], profile: Profile, data: str, role: str
 ) -> Iterator[Entry]:
-    for epochs in (*profile.stages, profile.epochs):
-        for seed in range(profile.seeds):
-            run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=epochs)
-            yield Entry(role, arm.name, describe(settings), run)
+    """The reported runs of these arms: the short ones first, and a seed at a time of all arms."""
+    for epochs, seed in itertools.product((*profile.stages, profile.epochs), range(profile.seeds)):
+        for name, chosen in settings.items():
+            run = study.run(
+                study.arm(name), chosen, profile=profile, data=data, seed=seed, epochs=epochs
+            )
+            yield Entry(role, name, describe(chosen), run)
 
 
 def _grid(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
     """The paper's own grid, a seed at a time: every setting has its first seed early."""
-    for epochs in (*profile.stages, profile.epochs):
-        for seed in range(profile.seeds):
-            for arm in study.arms:
-                for settings in combinations({**arm.grid, **profile.grid}) if arm.grid else ():
-                    run = study.run(
-                        arm, settings, profile=profile, data=data, seed=seed, epochs=epochs
-                    )
-                    yield Entry("grid", arm.name, describe(settings), run)
+    for epochs, seed in itertools.product((*profile.stages, profile.epochs), range(profile.seeds)):
+        for arm in study.arms:
+            for settings in combinations({**arm.grid, **profile.grid}) if arm.grid else ():
+                run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=epochs)
+                yield Entry("grid", arm.name, describe(settings), run)
 
 
 def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
-    for arm in study.arms:
-        if arm.matched:
-            yield from _seeds(study, arm, arm.matched, profile, data, "matched")
+    matched = {arm.name: arm.matched for arm in study.arms if arm.matched}
+    yield from _reported(study, matched, profile, data, "matched")
     short = profile.fit_epochs
     for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.fit_seeds):
         for arm in study.arms:

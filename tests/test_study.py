@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import optimizers, study
+from experiments.analysis import is_in_paper
 from experiments.studies import STUDIES
 from experiments.study import Run, final_cost, lattice, plan
 
@@ -24,6 +26,9 @@ RUN = Run(
     epochs=46,
     seed=0,
 )
+
+
+ROLES = ("matched", "tuning", "fit", "departure")
 
 
 class Fake:
@@ -127,8 +132,100 @@ def test_every_arm_has_the_same_number_of_trials(name):
     counts = {
         math.prod(len(v) for k, v in arm.tune.items() if k != "learning_rate")
         for arm in STUDIES[name].arms
+        if arm.tune
     }
-    assert len(counts) == 1
+    assert len(counts) <= 1
+    assert all(bool(arm.tune) == bool(arm.matched) != bool(arm.grid) for arm in STUDIES[name].arms)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_declared_run_is_valid(name):
+    for profile in STUDIES[name].profiles:
+        found = plan(STUDIES[name], profile, STUDIES[name].data_set, Fake(lambda run: 1.0))
+        assert found.runs()
+        assert all("train_examples" in run.options for run in found.runs())
+        assert all(Run.from_config(run.config()) == run for run in found.runs()[:3])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_plotted_arm_has_its_curve_and_no_other_has(name):
+    for panel, arm in itertools.product(STUDIES[name].panels, STUDIES[name].arms):
+        curves = [f"{n}ep/{arm.name}" for n in (10, 100)] if arm.grid else [arm.name]
+        assert any(is_in_paper(panel.name, curve) for curve in curves) == arm.plotted
+
+
+VARIANTS = dataclasses.replace(
+    FIG1,
+    arms=(
+        dataclasses.replace(FIG1.arms[2], name="Adam+dropout", options={"initial_stddev": 0.5}),
+        FIG1.arms[2],
+    ),
+    departures=(),
+)
+
+
+def test_an_arm_is_its_method_in_a_variant_of_the_problem():
+    noisy, clean = VARIANTS.arms
+    assert (noisy.method, noisy.variant, clean.method, clean.variant) == (
+        "Adam",
+        "dropout",
+        "Adam",
+        "",
+    )
+    found = plan(VARIANTS, "quick", "mnist", Fake(lambda run: 1.0))
+    options = {e.arm: e.run.options for e in found.entries}
+    assert options["Adam+dropout"] == {**options["Adam"], "initial_stddev": 0.5}
+
+
+def test_stages_train_every_reported_run_to_shorter_lengths_first():
+    size = dataclasses.replace(FIG1.profiles["quick"], stages=(4,))
+    staged = dataclasses.replace(FIG1, profiles={"quick": size})
+    records = Fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
+    first = plan(staged, "quick", "mnist", records)
+    assert first.later == 3 * size.seeds * 2
+    while missing := (found := plan(staged, "quick", "mnist", records)).missing(records):
+        records.train(missing)
+    for role in ("matched", "tuned"):
+        for arm in staged.arms:
+            runs = [e.run for e in found.entries if (e.role, e.arm) == (role, arm.name)]
+            assert [(run.epochs, run.seed) for run in runs] == [
+                (epochs, seed) for epochs in (4, size.epochs) for seed in range(size.seeds)
+            ]
+    assert {e.run.epochs for e in found.entries if e.role == "tuning"} == {size.epochs}
+
+
+def test_tuning_and_fitting_may_take_fewer_passes():
+    size = dataclasses.replace(FIG1.profiles["paper"], tuning_epochs=7, fit_epochs=5)
+    short = dataclasses.replace(FIG1, profiles={"paper": size})
+    found = plan(short, "paper", "mnist", Fake(lambda run: 1.0))
+    epochs = {role: {e.run.epochs for e in found.entries if e.role == role} for role in ROLES}
+    assert epochs == {"matched": {46}, "tuning": {7}, "fit": {5}, "departure": {5}}
+
+
+def test_a_grid_trains_every_setting_a_seed_at_a_time():
+    fig4 = STUDIES["fig4"]
+    found = plan(fig4, "paper", "mnist", Fake(lambda run: 1.0))
+    assert {entry.role for entry in found.entries} == {"grid"}
+    assert not found.selected
+    assert found.later == 0
+    runs = [(e.run.epochs, e.run.seed) for e in found.entries]
+    assert runs == sorted(runs)
+    assert len(found.runs()) == 2 * 3 * 12 * 9
+    settings = {tuple(e.run.settings.values()) for e in found.entries}
+    assert len(settings) == 12 * 9
+    smoke = plan(fig4, "smoke", "mnist", Fake(lambda run: 1.0))
+    assert {e.run.settings["learning_rate"] for e in smoke.entries} == {1e-3}
+    assert len(smoke.runs()) == 12
+
+
+def test_a_grid_grows_no_more_often_than_its_profile_allows():
+    size = dataclasses.replace(FIG1.profiles["smoke"], rounds=1)
+    bounded = dataclasses.replace(FIG1, profiles={"smoke": size})
+    records = Fake(lambda run: run.settings["learning_rate"])
+    while missing := (found := plan(bounded, "smoke", "mnist", records)).missing(records):
+        records.train(missing)
+    assert len(found.grid["Adam"]) == size.window + 1
+    assert set(found.on_edge) == {arm.name for arm in FIG1.arms}
 
 
 def test_the_grid_starts_centred_and_waits_for_its_records():
@@ -169,7 +266,7 @@ def test_a_grid_that_never_ends_is_reported_as_on_its_edge():
     records = Fake(lambda run: run.settings["learning_rate"])  # smaller is always better
     found = complete(records, "smoke")[-1]
     assert set(found.on_edge) == {arm.name for arm in FIG1.arms}
-    assert len(found.grid["Adam"]) == FIG1.profiles["smoke"].window + study.MAX_ROUNDS
+    assert len(found.grid["Adam"]) == FIG1.profiles["smoke"].window + FIG1.profiles["smoke"].rounds
 
 
 def test_a_diverged_trial_is_the_worst():
@@ -293,5 +390,18 @@ def test_options_of_a_problem_are_checked():
         ({"l2": -1.0}, "l2=-1.0 is not valid"),
         ({"l2": math.nan}, "l2=nan is not valid"),
     ):
+        with pytest.raises(ValueError, match=message):
+            FIG1.run(arm, settings, profile=profile, data="mnist", seed=0, options=options)
+    fig3 = STUDIES["fig3"]
+    for options, message in (
+        ({"whitening": "pca"}, "whitening='pca' is not valid .* use one of zca, channel, none"),
+        ({"padding": 1}, "padding=1 is not valid"),
+        ({"hidden_dropout": 1.0}, r"hidden_dropout=1.0 is not valid .* \[0, 1\)"),
+    ):
+        arm, profile = fig3.arms[0], dataclasses.replace(fig3.profiles["smoke"], options={})
+        with pytest.raises(ValueError, match=message):
+            fig3.run(arm, settings, profile=profile, data="cifar10", seed=0, options=options)
+    arm, profile = FIG1.arms[0], FIG1.profiles["smoke"]
+    for options, message in (({"l2": -2.0}, "l2=-2.0 is not valid"),):
         with pytest.raises(ValueError, match=message):
             FIG1.run(arm, settings, profile=profile, data="mnist", seed=0, options=options)

@@ -32,6 +32,8 @@ METHODS = {
     "adamax": {"learning_rate": 0.01, "decay": "sqrt_step"},
     "sgd_nesterov": {"learning_rate": 0.05, "momentum": 0.9},
     "adagrad": {"learning_rate": 0.05, "decay": "sqrt_epoch"},
+    "rmsprop": {"learning_rate": 0.003, "rho": 0.8},
+    "adadelta": {"learning_rate": 2.0, "rho": 0.9, "epsilon": 1e-5, "decay": "sqrt_step"},
 }
 
 
@@ -97,9 +99,18 @@ def oracle(run: Run):
                 elif run.optimizer == "sgd_nesterov":
                     m[i] = s["momentum"] * m[i] - rate * g
                     theta += s["momentum"] * m[i] - rate * g
-                else:
+                elif run.optimizer == "adagrad":
                     v[i] = v[i] + g * g
                     theta -= rate * g / (np.sqrt(v[i]) + 1e-8)
+                elif run.optimizer == "rmsprop":
+                    v[i] = s["rho"] * v[i] + (1 - s["rho"]) * g * g
+                    theta -= rate * g / (np.sqrt(v[i]) + 1e-8)
+                else:
+                    rho, epsilon = s["rho"], s["epsilon"]
+                    v[i] = rho * v[i] + (1 - rho) * g * g
+                    step = np.sqrt(m[i] + epsilon) / np.sqrt(v[i] + epsilon) * g
+                    m[i] = rho * m[i] + (1 - rho) * step * step
+                    theta -= rate * step
         p = softmax(x_test @ w + b)
         held_out = -np.mean(np.log(p[np.arange(len(p)), arrays.y_test]))
         accuracy = np.mean(p.argmax(axis=1) == arrays.y_test)
