@@ -121,7 +121,10 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     if not names and getattr(options, "profile", None) == "published":
         from experiments import pages
 
-        return pages.published_studies()
+        found = pages.published_studies()
+        if not found:
+            raise ValueError("nothing is published; use --profile quick")
+        return found
     return [studies.get(name) for name in dict.fromkeys(names or studies.STUDIES)]
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from experiments import analysis, claims, figures, notebooks, pages, webpage
 from experiments.analysis import Results
-from experiments.problems import files
 from experiments.runtime import ROOT, build_folder
 from experiments.store import Published, Together, local_store, write_atomically, write_parquet
 from experiments.study import PROTOCOLS, Study
@@ -115,7 +114,6 @@ def publish(study: Study) -> tuple[Path, str]:
     Raises:
         ValueError: there are no records of real data.
     """
-    files.choose(study.data_set, "real", download=False)
     records = Together(local_store(), Published(pages.RESULTS))
     found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
     kept = [record for run in found.plan.runs() if (record := records.get(run.id))]

@@ -11,7 +11,8 @@ import pytest
 
 from experiments import doctor, pages, runtime, studies, study, training
 from experiments.__main__ import _setting, main
-from experiments.store import Store, encode
+from experiments.problems import files
+from experiments.store import Store, encode, read_parquet, write_parquet
 
 STUDY = "fig1-mnist"
 TRY = f"run {STUDY} --arm Adam --profile smoke --data stand-in"
@@ -50,8 +51,11 @@ def start(line: str, **options) -> subprocess.Popen:
         ("zzzzzz", ["unknown command 'zzzzzz': allowed: list, plan, run"]),
         ("", ["COMMAND", "--help"]),
         ("--hlep", ["unknown option '--hlep': did you mean --help"]),
-        ("plan fig1-mnsit", ["unknown study 'fig1-mnsit': did you mean fig1-mnist? allowed: "]),
-        ("run fig1_mnist", ["unknown study 'fig1_mnist': did you mean fig1-mnist?"]),
+        (
+            "plan fig1-mnsit",
+            ["unknown study 'fig1-mnsit': did you mean fig1-mnist or ", "? allowed: "],
+        ),
+        ("run fig1_mnist", ["unknown study 'fig1_mnist': did you mean fig1-mnist"]),
         ("plan --profile smok", ["unknown profile 'smok': did you mean smoke?", "quick, paper"]),
         ("run --profile smok", ["unknown profile 'smok': did you mean smoke?"]),
         ("claims --profile papr", ["unknown profile 'papr': did you mean paper?", "published"]),
@@ -94,7 +98,6 @@ def start(line: str, **options) -> subprocess.Popen:
         (f"{TRY} --set beta_1=1.0", ["beta_1=1.0 is not valid for adam: use a number in [0, 1)"]),
         (f"{TRY} --set decay=bogus", ["decay='bogus' is not valid", "constant, sqrt_epoch"]),
         (f"{TRY} --set bias_correction=no", ["bias_correction='no'", "True, False"]),
-        (f"publish {STUDY}", ["runs are missing", f"run {STUDY} --profile paper"]),
         ("data verify", ["is missing", "data fetch"]),
     ],
 )
@@ -112,6 +115,8 @@ def test_bad_input_is_answered_in_one_line(line, parts, capfd, build):
 def test_nothing_is_published_yet(monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(pages, "RESULTS", tmp_path)
     assert run("claims") == 2
+    assert "nothing is published; use --profile quick" in capfd.readouterr().err
+    assert run(f"claims {STUDY}") == 2
     assert "nothing is published for fig1-mnist; use --profile quick" in capfd.readouterr().err
 
 
@@ -168,7 +173,7 @@ def test_names_and_options_come_in_any_order(line, capfd):
 
 
 def test_a_plan_says_what_is_missing_and_how_long_it_takes(capfd, build):
-    assert run("plan --profile smoke --data stand-in --workers 3") == 0
+    assert run(f"plan {STUDY} --profile smoke --data stand-in --workers 3") == 0
     out, err = capfd.readouterr()
     assert "fig1-mnist, profile smoke, mnist-stand-in (asked for)" in out
     assert "6 runs of the tuned settings once tuning is done" in out
@@ -178,7 +183,7 @@ def test_a_plan_says_what_is_missing_and_how_long_it_takes(capfd, build):
 
 
 def test_only_the_asked_protocol_is_planned(capfd):
-    assert run("plan --profile smoke --data stand-in --protocol matched --json") == 0
+    assert run(f"plan {STUDY} --profile smoke --data stand-in --protocol matched --json") == 0
     (entry,) = json.loads(capfd.readouterr().out)
     assert list(entry["roles"]) == ["matched"]
 
@@ -187,7 +192,9 @@ def test_claims_as_json(capfd):
     assert run("claims --profile smoke --data stand-in --json") == 0
     rows = json.loads(capfd.readouterr().out)
     assert {row["matched"] for row in rows} == {"not tested"}
-    assert {row["matched_numbers"] for row in rows} == {"its runs are not finished"}
+    reasons = {row["matched_numbers"] for row in rows}
+    assert "needs 46 passes, profile smoke has 2" in reasons
+    assert all(reason.startswith("needs ") or "not finished" in reason for reason in reasons)
 
 
 def test_claims_and_plan_report_damaged_and_foreign_files(capfd, build):
@@ -196,7 +203,7 @@ def test_claims_and_plan_report_damaged_and_foreign_files(capfd, build):
     (build / "records" / f"{first.id}.json").write_text("{")
     (build / "records" / "notes.json").write_text("mine")
     for command in ("claims", "plan"):
-        assert run(f"{command} --profile smoke --data stand-in") == 0
+        assert run(f"{command} {STUDY} --profile smoke --data stand-in") == 0
         err = capfd.readouterr().err
         assert err.count("\n") == 2
         assert f"{first.id}.json is ignored: it is not a whole record" in err
@@ -212,8 +219,92 @@ def test_data_status_without_data(capfd, tmp_path):
     assert run("data") == 0
     out = capfd.readouterr().out
     assert f"data folder: {tmp_path / 'data'}" in out
-    assert "mnist: train-images-idx3-ubyte.gz: missing" in out
+    assert "mnist: mnist/train-images-idx3-ubyte.gz: missing" in out
+    assert "imdb: aclImdb/test/labeledBow.feat: missing" in out
     assert "`adam-study data fetch`" in out
+
+
+def finished(run, seconds: float = 1.0):
+    """A record that might be that run's."""
+    return {
+        "config": run.config(),
+        "status": "finished",
+        "diverged_at": None,
+        "metrics": {name: [0.5] * run.epochs for name in training.METRICS},
+        "manifest": {"wall_seconds": seconds, "started": "2026-01-01T00:00:00+00:00"},
+    }
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr("experiments.problems.files.available", lambda name: True)
+    found = [files.FileStatus(f, tmp_path / f.path, "present", f.size) for f in MNIST.files]
+    monkeypatch.setattr("experiments.problems.files.status", lambda name: found)
+    return tmp_path / "results" / f"{STUDY}.parquet"
+
+
+MNIST = files.DATASETS["mnist"]
+
+
+def paper_runs():
+    return study.plan(studies.get(STUDY), "paper", "mnist", Store("nowhere")).runs()
+
+
+def test_an_unfinished_study_is_published_as_such_and_grows(published, build, capfd):
+    assert run(f"publish {STUDY}") == 2
+    assert "there is nothing to publish" in capfd.readouterr().err
+    runs, store = paper_runs(), Store(build / "records")
+    store.put(finished(runs[0]))
+    assert run(f"publish {STUDY}") == 0
+    assert f"{published}: 1 of 333 runs, not finished\n" == capfd.readouterr().out
+    # Elsewhere, with other records and without the first: nothing that was published is lost.
+    (build / "records" / f"{runs[0].id}.json").unlink()
+    store.put(finished(runs[1]))
+    assert run(f"publish {STUDY}") == 0
+    assert "2 of 333 runs, not finished" in capfd.readouterr().out
+    assert sorted(read_parquet(published)) == sorted(run.id for run in runs[:2])
+    assert run(f"claims {STUDY}") == 0
+    out = capfd.readouterr().out
+    assert "not finished, 2 of 333 runs" in out
+    assert "reproduced\n" not in out
+
+
+def test_published_runs_are_trained_again_unless_told_otherwise(published, monkeypatch, capfd):
+    runs = study.plan(studies.get(STUDY), "smoke", "mnist", Store("nowhere")).runs()
+    write_parquet(published, [finished(runs[0]), finished(runs[1])])
+    trained = []
+
+    def train(run, store):
+        trained.append(run.id)
+        return finished(run)
+
+    monkeypatch.setattr(training, "train", train)
+    line = f"run {STUDY} --profile smoke --engine serial --data real --protocol matched"
+    assert run(f"{line} --skip-published") == 0
+    assert len(trained) == 4
+    assert not {runs[0].id, runs[1].id} & set(trained)
+    assert run(line) == 0
+    assert {runs[0].id, runs[1].id} <= set(trained)
+    capfd.readouterr()
+
+
+def test_a_plan_foretells_by_steps_and_tells_its_error(build, capfd):
+    line = f"plan {STUDY} --profile paper --data stand-in --protocol matched --workers 2"
+    assert run(f"{line} --json") == 0
+    (before,) = json.loads(capfd.readouterr().out)
+    assert before["error"] is None
+    steps, step_ms = 46 * (60_000 // 128), studies.get(STUDY).step_ms
+    each = 1.5 + steps * step_ms / 1000
+    assert before["seconds"] == pytest.approx(before["missing"] * each / 2, rel=0.02)
+    runs = study.plan(studies.get(STUDY), "paper", "mnist-stand-in", Store("nowhere")).runs()
+    Store(build / "records").put(finished(runs[0], seconds=2 * each))
+    assert run(f"{line} --json") == 0
+    (after,) = json.loads(capfd.readouterr().out)
+    assert after["error"] == pytest.approx(2.0, rel=1e-3)
+    assert after["seconds"] == pytest.approx(2 * before["seconds"], rel=0.02)
+    assert run(line) == 0
+    assert "a run took 2.00 times what its steps foretold" in capfd.readouterr().out
 
 
 def test_settings_are_read_as_numbers_words_and_truth():
