@@ -260,11 +260,12 @@ def _ratio_limits(drawn: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def _pair_colour(pair: tuple[str, ...], pairs: Sequence[tuple[str, ...]]) -> str:
     """Adam's comparisons take the other method's colour; the others are neutral."""
-    methods = [arm.partition("+")[0] for arm in pair]
+    methods = tuple(arm.partition("+")[0] for arm in pair)
     if "Adam" in methods:
         return COLOURS[next(method for method in methods if method != "Adam")]
-    neutral = [p for p in pairs if all(arm.partition("+")[0] != "Adam" for arm in p)]
-    return ("#444444", "#8c613c")[neutral.index(pair) % 2]
+    every = [tuple(arm.partition("+")[0] for arm in each) for each in pairs]
+    neutral = list(dict.fromkeys(each for each in every if "Adam" not in each))
+    return ("#444444", "#8c613c")[neutral.index(methods) % 2]
 
 
 def _ratio(
