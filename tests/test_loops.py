@@ -294,7 +294,7 @@ with test_loops.few_colour_images():
             env=os.environ | settings | {"PYTHONPATH": os.pathsep.join(places)},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1200,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
@@ -695,7 +695,7 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(BENCHMARK), *arguments],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
 
