@@ -194,7 +194,8 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
 
 def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     """Geometric mean over the last axis of the ratio of two costs."""
-    with np.errstate(invalid="ignore"):  # two diverged arms have no ratio
+    # Two diverged arms have no ratio; a cost may be exactly 0 in float32.
+    with np.errstate(invalid="ignore", divide="ignore"):
         return np.exp(np.mean(np.log(over) - np.log(under), axis=-1))
 
 

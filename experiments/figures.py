@@ -279,9 +279,9 @@ def _ratio(
         yield paper.to_numpy()
     over, under = (results.matrix(protocol, arm) for arm in pair)
     seeds = over.index.intersection(under.index)
-    with np.errstate(invalid="ignore"):
-        logs = (over.loc[seeds].astype(float) / under.loc[seeds].astype(float)).map(np.log)
-    logs = logs.dropna(axis="columns")
+    with np.errstate(invalid="ignore", divide="ignore"):  # diverged, or exactly 0 in float32
+        logs = np.log(over.loc[seeds].astype(float) / under.loc[seeds].astype(float))
+    logs = pd.DataFrame(logs).replace([np.inf, -np.inf], np.nan).dropna(axis="columns")
     if logs.empty:
         return
     mean, low, high = (np.exp(x) for x in interval(logs.to_numpy()))

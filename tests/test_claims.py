@@ -274,6 +274,13 @@ def test_tables_hold_every_run_and_pass():
     assert not analysis.results(FIG1, "paper", "mnist", Synthetic(noisy())).plan.selected
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_cost_of_exactly_zero_is_infinitely_far_below():
+    found = results(noisy(lambda arm: 0.0 if arm == "Adam" else 1.0))
+    judged = verdict(found, FASTER)
+    assert (judged.verdict, judged.value) == (REPRODUCED, 0.0)
+
+
 def test_a_seed_that_diverges_at_once_counts_as_diverged():
     found = results(noisy())
     first = next(e.run.id for e in found.plan.entries if (e.role, e.arm) == ("matched", "Adam"))
