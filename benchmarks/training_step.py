@@ -12,11 +12,11 @@ but the one whose turn it is wait. A ratio is the median of the rounds' ratios.
 - optax: JAX, with the steps of a turn in one `lax.scan` (convolutions on CPUs: a call for each);
 - Keras fit: `Model.fit` on arrays, where the model is Sequential.
 
-Adam's share is the part of a step's processor time that goes when a plain `w -= rate * g` takes its
-place, which no training can do without. The floor is the time for the products of the step's
-matrices alone, at the best rate that TensorFlow reaches on matrices of 1024 x 1024 in its turns,
-with as many threads.
-Processor time tells how many threads were at work, and is what other load disturbs least.
+Processor time tells how many threads were at work, and is what other load disturbs least; the last
+three columns are made from it. Adam's share is the part of a step that goes when a plain
+`w -= rate * g` takes its place, which no training can do without. The floor is the time for the
+products of the step's matrices alone, at the best rate that TensorFlow reaches on matrices of
+1024 x 1024 in its turns with as many threads.
 Libraries that are not installed are left out.
 """
 
@@ -224,10 +224,11 @@ def measure(name: str, rounds: int, threads: int, steps: int | None) -> None:
         for each in contestants:
             each.process.kill()
             each.process.communicate()
-    flops, rate = model.flops(words), 1 / min(products.seconds["adam"])
+    flops, rate = model.flops(words), 1 / min(map(min, products.busy.values()))
     floor = 1e3 * flops / rate
     print(f"\n{model.title} ({name}, {data}), batch {model.batch_size}: ", end="")
-    print(f"{flops / 1e6:.4g} million operations, {rate / 1e9:.0f} G/s, floor {floor:.3g} ms\n")
+    print(f"{flops / 1e6:.4g} million operations, {rate / 1e9:.0f} G/s of processor time, ", end="")
+    print(f"floor {floor:.3g} ms\n")
     columns = ("contestant", "ms per step", "range", f"/ {BASE}", "processor ms", f"/ {BASE}")
     columns += ("Adam's share", "/ floor", "cost, first turn")
     print("|", " | ".join(columns), "|")
@@ -247,7 +248,7 @@ def measure(name: str, rounds: int, threads: int, steps: int | None) -> None:
             f"{1e3 * statistics.median(busy):.3g}",
             ratios[1],
             f"{max(0.0, 1 - median_ratio(each.busy['plain'], busy)):.0%}",
-            f"{1e3 * statistics.median(adam) / floor:.3g}",
+            f"{1e3 * statistics.median(busy) / floor:.3g}",
             f"{each.cost:.4g}",
         )
         print("|", " | ".join(row), "|", flush=True)
