@@ -279,14 +279,14 @@ def _ratio(
         yield paper.to_numpy()
     over, under = (results.matrix(protocol, arm) for arm in pair)
     seeds = over.index.intersection(under.index)
-    with np.errstate(invalid="ignore", divide="ignore"):  # diverged, or exactly 0 in float32
-        logs = np.log(over.loc[seeds].astype(float) / under.loc[seeds].astype(float))
-    logs = pd.DataFrame(logs).replace([np.inf, -np.inf], np.nan).dropna(axis="columns")
-    if logs.empty:
+    ratio = over.loc[seeds].astype(float) / under.loc[seeds].astype(float)
+    # Diverged, or exactly 0 in float32.
+    ratio = ratio.where((ratio > 0) & (ratio < np.inf)).dropna(axis="columns")
+    if ratio.empty:
         return
-    mean, low, high = (np.exp(x) for x in interval(logs.to_numpy()))
-    axis.plot(logs.columns, mean, color=colour, lw=2)
-    axis.fill_between(logs.columns, low, high, color=colour, alpha=0.25, lw=0)
+    mean, low, high = (np.exp(x) for x in interval(np.log(ratio.to_numpy())))
+    axis.plot(ratio.columns, mean, color=colour, lw=2)
+    axis.fill_between(ratio.columns, low, high, color=colour, alpha=0.25, lw=0)
     yield mean
 
 
