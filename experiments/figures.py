@@ -154,6 +154,9 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
         for row, (variant, arms) in zip(axes, variants.items(), strict=True):
             for axis, (panel, protocol, enlarge) in zip(row, places, strict=True):
                 table = tables[protocol]
+                if enlarge and not any(arm.plotted for arm in arms):  # on its own axis already
+                    axis.set_visible(False)
+                    continue
                 for arm in arms:
                     _curve(axis, panel, arm, table)
                 title = panel.title or TITLES[protocol]
@@ -167,9 +170,8 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 if enlarge:
                     axis.set(title=_named(study, variant, "tuned, enlarged"), ylim=_enlarged(ours))
                 elif not any(arm.plotted for arm in arms) and len(ours):
-                    axis.set(ylim=_around(ours["mean"]), yscale="log")
-                    axis.yaxis.set_major_formatter("{x:g}")
-                    axis.yaxis.set_minor_formatter("{x:g}")
+                    axis.set(ylim=_around(ours["mean"]))
+                    _log_axis(axis)
             row[0].legend(handles=_legend(arms), loc="upper right")
         _footer(figure, results, _seeds(results, *tables.values()))
         return figure
@@ -304,14 +306,13 @@ def sensitivity(results: Results) -> Figure:
             low, top, log = _cost_range(here)
             for axis, arm in zip(row, arms, strict=True):
                 rows = here[here["arm"] == arm.name] if len(here) else here
-                _sensitivity(axis, results, arm, rows, top)
+                _sensitivity(axis, results, arm, rows, (low, top))
                 axis.set(xscale="log", title=_named(study, variant, arm.method), xlabel="")
                 if len(variants) > 1:
                     axis.set(title=f"{arm.method}, {'with' if variant else 'no'} dropout")
-                axis.set(yscale="log" if log else "linear", ylim=(low, top * 1.01))
+                axis.set(ylim=(low, top * 1.01))
                 if log:
-                    axis.yaxis.set_major_formatter("{x:g}")
-                    axis.yaxis.set_minor_formatter("")
+                    _log_axis(axis)
             row[0].legend(loc="best", fontsize=8)
             row[0].set(ylabel="training cost, last pass (nats)")
         for axis in axes[-1]:
@@ -320,7 +321,7 @@ def sensitivity(results: Results) -> Figure:
         seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
         text = (
             f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes; "
-            "costs above the axis are at its top."
+            "costs off the axis are at its edge."
         )
         _footer(figure, results, text)
         return figure
@@ -335,10 +336,21 @@ def _cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:
     low = float(kept.min())
     if kept.median() < 1.6 * low:
         return low * 0.985, min(low * 1.6, 1.02 * float(kept.max())), False
-    return low * 0.85, min(float(kept.max()), 100 * low) * 1.1, True
+    top = min(float(kept.max()), 3 * float(kept.median())) * 1.1
+    return max(low * 0.85, top * 1e-5), top, True
 
 
-def _sensitivity(axis: Axes, results: Results, arm: Arm, rows: pd.DataFrame, top: float) -> None:
+def _log_axis(axis: Axes) -> None:
+    """A logarithmic cost axis with plain numbers, few enough to read."""
+    low, high = axis.get_ylim()
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}" if high < 20 * low else "")
+
+
+def _sensitivity(
+    axis: Axes, results: Results, arm: Arm, rows: pd.DataFrame, shown: tuple[float, float]
+) -> None:
     if len(rows) and "decay" not in rows:
         rows = rows.assign(decay="constant")
     for decay, line in rows.groupby(rows["decay"].fillna("constant")) if len(rows) else ():
@@ -346,7 +358,7 @@ def _sensitivity(axis: Axes, results: Results, arm: Arm, rows: pd.DataFrame, top
         line = line.sort_values("learning_rate")
         axis.plot(
             line["learning_rate"],
-            line["final_cost"].clip(upper=top),
+            line["final_cost"].clip(*shown),
             color=COLOURS[arm.method],
             marker=MARKERS[decay],
             ls="-" if decay == "constant" else (0, (4, 1.5)),
@@ -359,7 +371,7 @@ def _sensitivity(axis: Axes, results: Results, arm: Arm, rows: pd.DataFrame, top
         same = rows["trial"] == describe(chosen)
         axis.plot(
             chosen["learning_rate"],
-            rows[same]["final_cost"].iloc[0],
+            rows[same]["final_cost"].clip(*shown).iloc[0],
             "*",
             color="black",
             ms=13,
@@ -418,13 +430,12 @@ def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str
     costs = pd.DataFrame({"final_cost": pd.concat(every) if every else []})
     low, top, log = _cost_range(costs)
     for name, line in lines.items():
-        axis.plot(line["k"], line["median"].clip(upper=top), color=colours[name], lw=2, label=name)
-        low_edge, high_edge = line["low"].clip(upper=top), line["high"].clip(upper=top)
+        axis.plot(line["k"], line["median"].clip(low, top), color=colours[name], lw=2, label=name)
+        low_edge, high_edge = line["low"].clip(low, top), line["high"].clip(low, top)
         axis.fill_between(line["k"], low_edge, high_edge, color=colours[name], alpha=0.18, lw=0)
-    axis.set(ylim=(low, top), yscale="log" if log else "linear")
+    axis.set(ylim=(low, top))
     if log:
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
+        _log_axis(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if lines:
         axis.legend(loc="upper right", fontsize=8)
@@ -464,6 +475,9 @@ def held_out(results: Results) -> Figure:
                     late = [np.asarray(line.get_ydata(), float)[1:] for line in axis.lines]
                     low, high = np.nanmin(late), np.nanpercentile(np.concatenate(late), 98)
                     axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
+                    if 0 < 10 * low < high:
+                        axis.set(ylim=(0.8 * low, 3 * high))
+                        _log_axis(axis)
         if axes[0][0].lines:
             axes[0][0].legend(loc="upper right")
         _footer(figure, results, f"Not in the paper. {_seeds(results, *tables)}")
