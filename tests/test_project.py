@@ -100,8 +100,8 @@ def test_what_is_published_is_matched_by_the_nearest_settings(study):
     assert len(found.records.ids()) >= len(found.plan.runs()) - len(
         found.plan.missing(found.records)
     )
-    if not found.missing:
-        assert not found.plan.on_edge
+    # Where the paper shows no curve, a best rate may end its grid; the claims then say so.
+    assert not any(study.arm(name).plotted for name in found.plan.on_edge)
     fit = found.fit()
     if found.plan.missing(found.records, "fit") or not len(fit):
         return
