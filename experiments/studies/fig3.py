@@ -133,5 +133,5 @@ STUDY = Study(
         ),
     ),
     notebook="03_fig3_cnn",
-    step_ms=330.0,
+    step_ms=200.0,
 )
