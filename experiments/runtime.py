@@ -109,7 +109,7 @@ def _describe_jax() -> dict[str, Any]:
 
     return {
         "jax": jax.__version__,
-        "tensor_float_32": jax.config.jax_default_matmul_precision != "float32",
+        "tensor_float_32": jax.config.values["jax_default_matmul_precision"] != "float32",
         "threads": 1 if "multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", "") else None,
         "devices": [device.device_kind for device in jax.devices()],
     }
