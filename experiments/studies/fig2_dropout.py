@@ -8,7 +8,7 @@ STUDY = Study(
     section="Section 6.2, Figure 2a",
     problem="mnist_multilayer",
     options={
-        "input_dropout": 0.0,
+        "input_dropout": 0.2,
         "hidden_dropout": 0.5,
         "l2": 0.0,
         "weights": "glorot_normal",
@@ -88,14 +88,14 @@ STUDY = Study(
     panels=(Panel("fig2a", x=(0, 200), y=(3e-3, 0.2), log=True),),
     departures=(
         Departure(
-            "Dropout 0.5 on both hidden layers, none on the pixels.",
-            "The paper gives no rates. With 0.2 on the pixels too, the usual recipe, the cost "
-            "stays far above the paper's curve.",
+            "Dropout 0.2 on the pixels, 0.5 on both hidden layers.",
+            "The paper gives no rates. These are the usual ones; without dropout on the pixels "
+            "the cost falls to half of the paper's curve within 25 passes.",
             (
+                Alternative("none on the pixels", "Adam", options={"input_dropout": 0.0}),
                 Alternative(
-                    "dropout 0.2 on the pixels too", "Adam", options={"input_dropout": 0.2}
+                    "none at all", "Adam", options={"input_dropout": 0.0, "hidden_dropout": 0.0}
                 ),
-                Alternative("no dropout", "Adam", options={"hidden_dropout": 0.0}),
             ),
         ),
         Departure(
