@@ -472,7 +472,8 @@ def held_out(results: Results) -> Figure:
                 named = _named(study, variant, f"tuned: {title}")
                 axis.set(title=f"{named}, {what}" if len(variants) > 1 else named)
                 if axis.lines:
-                    late = [np.asarray(line.get_ydata(), float)[1:] for line in axis.lines]
+                    values = [np.asarray(line.get_ydata(), float) for line in axis.lines]
+                    late = [y[1:] if len(y) > 1 else y for y in values]
                     low, high = np.nanmin(late), np.nanpercentile(np.concatenate(late), 98)
                     axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
                     if 0 < 10 * low < high:

@@ -37,7 +37,7 @@ if sys.platform == "win32":
 
 STUDY = studies.get("fig1-mnist")
 DATA = "mnist-stand-in"
-RUN = ("run", "--profile", "smoke", "--data", "stand-in")
+RUN = ("run", STUDY.name, "--profile", "smoke", "--data", "stand-in")
 PATIENCE = 60.0  # seconds that a busy machine may take for anything
 
 DRIVER = '''\
