@@ -14,6 +14,25 @@ from adam_tf.base import moment_dtype
 from adam_tf.validation import check_choice, check_number
 
 
+def average_weight(step: Any, decay: float | None) -> Any:
+    r"""The weight of $\theta_t$ in the average of Section 7.2: 1/t, or (1 - decay)/(1 - decay^t).
+
+    The average moves by `weight * (theta - average)`; this is the bias-corrected exponential
+    average that starts at 0, and with `decay=None` the mean of all steps.
+
+    Args:
+        step: t, from 1: a number or a tensor.
+        decay: in [0, 1), or `None`.
+    """
+    if decay is None:
+        return 1 / step
+    if decay == 0:
+        return 1.0
+    exponent = step * math.log(decay)
+    expm1 = math.expm1 if isinstance(exponent, float) else ops.expm1
+    return (1 - decay) / -expm1(exponent)
+
+
 class WeightAveraging(keras.callbacks.Callback):
     r"""A callback that averages the weights over the steps of `fit`, with any optimizer.
 
@@ -103,11 +122,7 @@ class WeightAveraging(keras.callbacks.Callback):
             return
         self._iterations = iterations
         self.steps += 1
-        weight = 1 / self.steps
-        if self.decay:
-            weight = (1 - self.decay) / -math.expm1(self.steps * math.log(self.decay))
-        elif self.decay == 0:
-            weight = 1.0
+        weight = average_weight(self.steps, self.decay)
         for variable, average in zip(self._variables(), self._averages, strict=True):
             change = ops.cast(variable, average.dtype) - average
             average.assign_add(weight * change)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.study import Panel, Plan, Records, Study, describe, plan
+from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, describe, plan
 
 CURVES = Path(__file__).parent / "paper" / "curves.csv"
 CONFIDENCE = 0.95
 COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
+# The averages of Section 7.2 as they are recorded, and in words.
+AVERAGES = {"mean": "mean of all steps", "exponential": "exponential, corrected"}
+SETTINGS = {"matched": "the paper's defaults", "tuned": "tuned"}
 FIRST_FITTED_PASS = 3  # the fit to the paper's curve leaves out the first, noisiest passes
 
 
@@ -150,6 +154,37 @@ class Results:
                 rows[entry.arm, entry.run.settings["learning_rate"], entry.run.seed] = loss
         table = [(*key, loss) for key, loss in rows.items()]
         return pd.DataFrame(table, columns=["arm", "learning_rate", "seed", "loss"])
+
+    def averages(self) -> pd.DataFrame:
+        """What averaging changes (Section 7.2): costs of the last pass, in percent of the last.
+
+        One row per protocol, arm, average and kind of examples: the cost of the last parameters,
+        that of their average, and the difference in percent with its 95% interval over seeds.
+        """
+        rows = []
+        for protocol, arm in itertools.product(PROTOCOLS, self.study.arms):
+            for kind, examples in itertools.product(AVERAGES, ("training", "held_out")):
+                pair = [
+                    self.matrix(protocol, arm.name, f"{which} {examples}_cost").iloc[:, -1].dropna()
+                    for which in ("last", kind)
+                ]
+                last, averaged = (values[np.isfinite(values)] for values in pair)
+                if not len(last):
+                    continue
+                mean, low, high = interval((100 * (averaged / last - 1)).to_numpy()[:, None])
+                rows.append(
+                    {
+                        "settings": protocol if self.study.fitted else SETTINGS[protocol],
+                        "method": arm.name,
+                        "average": AVERAGES[kind],
+                        "examples": examples.replace("_", "-"),
+                        "cost of the last": last.mean(),
+                        "of the average": averaged.mean(),
+                        "change": f"{mean[0]:+.2f}% [{low[0]:+.2f}, {high[0]:+.2f}]",
+                        "n": len(last),
+                    }
+                )
+        return pd.DataFrame(rows)
 
     def trials(self, role: str = "tuning") -> pd.DataFrame:
         """One row per trial: arm, settings, final training cost (mean over seeds; inf: diverged),

@@ -33,6 +33,9 @@ WORDS = {
     "distance": "largest distance of {} to the paper's curve over passes {first}-{last}",
     "below_epsilon": "share of coordinates of {} with sqrt(v_hat) < epsilon, passes {first}-{last}",
     "sparser": "share of coordinates that carry 90% of a gradient, pass {last} over pass {first}",
+    "recorded_ratio": "{recorded} of {}, geometric mean over passes {first}-{last}",
+    "recorded_largest": "largest {recorded} of {} over passes {first}-{last}",
+    "recorded_last": "{recorded} of {} at pass {last}",
     "grid_worse": "share of step sizes at least 5 nats worse without correction, {after} passes",
     "grid_best": "lowest loss of these settings minus lowest of the others, {after} passes, nats",
     "grid_regret": _COUNTERPART.replace("{}", "settings, nats"),
@@ -57,6 +60,7 @@ class Claim:
     why: str
     protocols: tuple[str, ...]
     source: str = "text"
+    recorded: tuple[str, ...] = ()
 
     @property
     def criterion(self) -> str:
@@ -66,7 +70,9 @@ class Claim:
         else:
             side = f"{known('rule', self.rule, RULES)} {self.limit:g}"
         first, last = self.passes
-        what = WORDS[self.metric].format(*self.arms, first=first, last=last, after=last + 1)
+        words = WORDS[self.metric]
+        passes = {"first": first, "last": last, "after": last + 1}
+        what = words.format(*self.arms, recorded=" / ".join(self.recorded), **passes)
         return f"{what}: {side}"
 
 
@@ -117,7 +123,11 @@ def ledger() -> tuple[Claim, ...]:
 
     claims = []
     for entry in yaml.safe_load(LEDGER.read_text()):
-        lists = {key: tuple(entry[key]) for key in ("arms", "passes", "protocols")}
+        lists = {
+            key: tuple(entry[key])
+            for key in ("arms", "passes", "protocols", "recorded")
+            if key in entry
+        }
         try:
             claim = Claim(**{**entry, **lists})
             claim.criterion  # noqa: B018 - raises for an unknown metric or rule
@@ -171,12 +181,12 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     if claim.metric.startswith("grid_"):
         return _grid_metric(claim, results)
     names = {"below_epsilon": "below_epsilon all", "sparser": "gradient_support"}
-    recorded = names.get(claim.metric, "training_cost")
+    recorded = claim.recorded or (names.get(claim.metric, "training_cost"),)
     role = "grid" if results.study.arm(claim.arms[0]).grid else protocol
     if claim.metric == "sparser":
-        curves = [_at_default(results, claim.arms[0], recorded)]
+        curves = [_at_default(results, claim.arms[0], recorded[0])]
     else:
-        curves = [results.matrix(role, arm, recorded) for arm in claim.arms]
+        curves = [results.matrix(role, arm, name) for arm in claim.arms for name in recorded]
     windows = [curve.loc[:, first:last].dropna() for curve in curves]
     seeds = sorted(set.intersection(*(set(window.index) for window in windows)))
     if not seeds:
@@ -189,6 +199,10 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
         return costs[0].mean(axis=1)
     if claim.metric == "sparser":
         return costs[0][:, -1] / costs[0][:, 0]
+    if claim.metric == "recorded_largest":
+        return costs[0].max(axis=1)
+    if claim.metric == "recorded_last":
+        return costs[0][:, -1]
     return _ratio(costs[0], costs[1])
 
 

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from experiments.analysis import Results, best_of, interval, is_in_paper, paper_curve
+from experiments.analysis import AVERAGES, Results, best_of, interval, is_in_paper, paper_curve
 from experiments.claims import counterpart, of
 from experiments.study import PROTOCOLS, Arm, Panel, Study, describe
 
@@ -46,6 +46,7 @@ TITLES = {
     "matched": "matched: settings fitted to the paper's curves",
     "tuned": "tuned: equal trials for every method",
 }
+DEFAULTS = "the paper's default settings"  # instead of matched ones, where it shows no curve
 PASSES = "passes over the training set"
 
 
@@ -160,6 +161,8 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 for arm in arms:
                     _curve(axis, panel, arm, table)
                 title = panel.title or TITLES[protocol]
+                if protocol == "matched" and not study.fitted:
+                    title = DEFAULTS
                 title = f"{protocol}: {title}" if panel.title else title
                 axis.set(title=_named(study, variant, title), xlim=panel.x, ylim=panel.y)
                 axis.set(xlabel=PASSES, ylabel="training cost (nats)")
@@ -210,6 +213,51 @@ def _curve(axis: Axes, panel: Panel, arm: Arm, table: pd.DataFrame) -> None:
     ours = ours.replace([np.inf, -np.inf], np.nan)
     axis.plot(ours["pass"], ours["mean"], color=colour, lw=2)
     axis.fill_between(ours["pass"], ours["low"], ours["high"], color=colour, alpha=0.25, lw=0)
+
+
+def averages(results: Results, protocol: str = "matched") -> Figure:
+    """Costs of the last parameters and of their two averages, by pass (Section 7.2)."""
+    study = results.study
+    styles = {"last": ("-", 1.2), "exponential": ("-", 2.6), "mean": (":", 2.0)}
+    titles = {"training_cost": "training examples", "held_out_cost": "held-out examples"}
+    with _style():
+        figure, axes = _figure(2)
+        tables = []
+        for axis, (metric, title) in zip(axes[0], titles.items(), strict=True):
+            shown = []
+            for which, (style, width) in styles.items():
+                table = results.curves(protocol, f"{which} {metric}")
+                table = table.replace([np.inf, -np.inf], np.nan)
+                tables.append(table)
+                for arm in study.arms:
+                    ours = table[table["arm"] == arm.name] if len(table) else table
+                    if not len(ours):
+                        continue
+                    colour = COLOURS[arm.method]
+                    faint = 0.55 if which == "last" else 1.0
+                    axis.plot(
+                        ours["pass"], ours["mean"], style, color=colour, lw=width, alpha=faint
+                    )
+                    axis.fill_between(
+                        ours["pass"], ours["low"], ours["high"], color=colour, alpha=0.15, lw=0
+                    )
+                    shown.append(ours[["pass", "mean"]])
+            if shown:
+                low, high = _enlarged(pd.concat(shown))
+                axis.set(ylim=(low, high))
+            name = DEFAULTS if protocol == "matched" and not study.fitted else protocol
+            axis.set(title=f"{title}; {name}", xlabel=PASSES, ylabel="cost without noise (nats)")
+        handles = [
+            Line2D([], [], color=COLOURS[a.method], lw=2, label=a.method) for a in study.arms
+        ]
+        words = {"last": "last step", **{k: v.partition(",")[0] for k, v in AVERAGES.items()}}
+        handles += [
+            Line2D([], [], color="#555555", ls=style, lw=width, label=words[which])
+            for which, (style, width) in styles.items()
+        ]
+        axes[0][1].legend(handles=handles, loc="upper right", fontsize=8)
+        _footer(figure, results, _seeds(results, *tables))
+        return figure
 
 
 def ratios(results: Results) -> Figure:

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.averages import Averages
 from experiments.problems import Problem
 
 EVALUATION_BATCH = 500
+SAMPLE = 5_000
 
 
 class Loops(NamedTuple):
@@ -24,18 +26,24 @@ class Loops(NamedTuple):
         train_epoch: `(order)` of shape (steps, batch_size) to the mean training cost over the pass
             and the mean objective, the cost plus the penalty.
         evaluate: `()` to the mean cost and accuracy (None where nothing is classified) on the
-            held-out examples, without dropout.
+            held-out examples, without dropout; `("training_sample")` and `("held_out_sample")` to
+            those on about `SAMPLE` examples, evenly spread.
         gradients: `(indices)` to the gradients of the objective on these training examples, as
             `train_epoch` would take them.
     """
 
     train_epoch: Callable[[np.ndarray], tuple[float, float]]
-    evaluate: Callable[[], tuple[float, float | None]]
+    evaluate: Callable[..., tuple[float, float | None]]
     gradients: Callable[[np.ndarray], list[np.ndarray]]
 
 
-def compile_loops(problem: Problem, optimizer: Any) -> Loops:
+def compile_loops(problem: Problem, optimizer: Any, averages: Averages | None = None) -> Loops:
     """The compiled functions on Keras's backend.
+
+    Args:
+        problem: the model and its examples.
+        optimizer: a built Keras optimizer.
+        averages: advanced after each step, where they are wanted.
 
     Raises:
         ValueError: the backend has no loop here.
@@ -44,20 +52,20 @@ def compile_loops(problem: Problem, optimizer: Any) -> Loops:
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        return _tensorflow(problem, optimizer)
+        return _tensorflow(problem, optimizer, averages)
     if backend == "jax":
-        return _jax(problem, optimizer)
+        return _jax(problem, optimizer, averages)
     raise ValueError(f"KERAS_BACKEND={backend} can't train here: use tensorflow or jax")
 
 
-def _tensorflow(problem: Problem, optimizer: Any) -> Loops:
+def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
     import tensorflow as tf
 
     model, variables = problem.model, problem.model.trainable_variables
     # The examples are arguments: a graph would keep what it captures for as long as TensorFlow
     # keeps the graph, which is longer than the run.
     train = [tf.constant(array) for array in problem.train]
-    held_out = [tf.constant(array) for array in problem.held_out]
+    examples = _evaluated(train, [tf.constant(array) for array in problem.held_out])
 
     def differentiate(batch: Any) -> tuple[Any, Any, list[Any]]:
         with tf.GradientTape() as tape:
@@ -75,6 +83,10 @@ def _tensorflow(problem: Problem, optimizer: Any) -> Loops:
             batch = [tf.gather(array, order[i]) for array in train]
             cost, objective, gradients = differentiate(batch)
             optimizer.apply(gradients, variables)
+            if averages is not None:
+                moved = averages.advance(averages.variables, variables, optimizer.iterations)
+                for average, value in zip(averages.variables, moved, strict=True):
+                    average.assign(value)
             cost, objective = (tf.cast(value, tf.float64) for value in (cost, objective))
             return i + 1, total_cost + cost, total_objective + objective
 
@@ -102,12 +114,12 @@ def _tensorflow(problem: Problem, optimizer: Any) -> Loops:
 
     return Loops(
         run_epoch,
-        lambda: _over_batches(evaluate, held_out),
+        lambda which="held_out": _over_batches(evaluate, examples[which]),
         lambda indices: [np.asarray(g) for g in gradients(tf.constant(indices), train)],
     )
 
 
-def _jax(problem: Problem, optimizer: Any) -> Loops:
+def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
     """The same, with the state passed in and out instead of assigned."""
     import jax
     import keras
@@ -116,7 +128,7 @@ def _jax(problem: Problem, optimizer: Any) -> Loops:
     trained, others = model.trainable_variables, model.non_trainable_variables
     # Arguments here too: a compiled function copies the constants that it captures.
     train = [jax.numpy.asarray(array) for array in problem.train]
-    held_out = [jax.numpy.asarray(array) for array in problem.held_out]
+    examples = _evaluated(train, [jax.numpy.asarray(array) for array in problem.held_out])
 
     def values(variables: Any) -> list[Any]:
         return [variable.value for variable in variables]
@@ -141,13 +153,17 @@ def _jax(problem: Problem, optimizer: Any) -> Loops:
         return jax.value_and_grad(costs_of, has_aux=True)(parameters, rest, batch)
 
     def step(state: Any, indices: Any, train: Any) -> Any:
-        parameters, rest, moments = state
+        parameters, rest, moments, mean = state
         (goal, (cost, rest)), gradients = differentiate(parameters, rest, indices, train)
         parameters, moments = optimizer.stateless_apply(moments, gradients, parameters)
-        return (parameters, rest, moments), (cost, goal)
+        if averages is not None:
+            mean = averages.advance(mean, parameters, moments[counter])
+        return (parameters, rest, moments, mean), (cost, goal)
 
     def steps(state: Any, order: Any, train: Any) -> Any:
         return jax.lax.scan(lambda state, indices: step(state, indices, train), state, order)
+
+    counter = [variable is optimizer.iterations for variable in optimizer.variables].index(True)
 
     # Within a compiled loop, XLA for CPUs takes ten times as long for gradients of convolutions.
     convolves = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
@@ -171,7 +187,7 @@ def _jax(problem: Problem, optimizer: Any) -> Loops:
         return float(np.asarray(found).sum(dtype=np.float64))
 
     def run_epoch(order: np.ndarray) -> tuple[float, float]:
-        groups = (trained, others, optimizer.variables)
+        groups = (trained, others, optimizer.variables, averages.variables if averages else [])
         state, found = tuple(map(values, groups)), []
         for indices in order if one_by_one else [order]:
             state, sums = advance(state, indices, train)
@@ -191,7 +207,24 @@ def _jax(problem: Problem, optimizer: Any) -> Loops:
         assign(others, rest)
         return [np.asarray(g) for g in found]
 
-    return Loops(run_epoch, lambda: _over_batches(run_evaluation, held_out), run_gradients)
+    return Loops(
+        run_epoch,
+        lambda which="held_out": _over_batches(run_evaluation, examples[which]),
+        run_gradients,
+    )
+
+
+def _evaluated(train: list[Any], held_out: list[Any]) -> dict[str, list[Any]]:
+    """The examples that `Loops.evaluate` knows, by name."""
+
+    def sample(arrays: list[Any]) -> list[Any]:
+        return [array[:: max(1, len(array) // SAMPLE)] for array in arrays]
+
+    return {
+        "held_out": held_out,
+        "training_sample": sample(train),
+        "held_out_sample": sample(held_out),
+    }
 
 
 def _over_batches(evaluate: Callable[..., Any], arrays: list[Any]) -> tuple[float, float | None]:

@@ -115,6 +115,36 @@ def criteria(*results: Results) -> pd.DataFrame:
     )
 
 
+def compared(*results: Results) -> pd.DataFrame:
+    """The final training cost of each study's second method over its first, both protocols."""
+    import pandas as pd
+
+    rows = []
+    for found in results:
+        first, second = found.study.arms
+        row: dict[str, Any] = {"problem": found.study.title.partition(": ")[2]}
+        for protocol in PROTOCOLS:
+            name = protocol if found.study.fitted else analysis.SETTINGS[protocol]
+            row[f"{second.name} / {first.name}, {name}"] = _ratio(found, protocol)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _ratio(results: Results, protocol: str) -> str:
+    """The ratio of the final training costs of two arms with its interval and n."""
+    import numpy as np
+
+    first, second = (
+        results.matrix(protocol, arm.name).iloc[:, -1].dropna() for arm in results.study.arms
+    )
+    ratio = np.log((second / first).dropna().astype(float))
+    ratio = ratio[np.isfinite(ratio)]
+    if not len(ratio):
+        return "not finished"
+    mean, low, high = (np.exp(x[0]) for x in analysis.interval(ratio.to_numpy()[:, None]))
+    return f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ratio)}"
+
+
 def provenance(results: Results) -> pd.DataFrame:
     """Where the results come from: records, code, versions, machine, data."""
     import pandas as pd

@@ -91,7 +91,8 @@ class Arm:
         name: the method's name as in the paper's legend, with "+VARIANT" where there are variants:
             "Adam", "Adam+dropout". Also the name of its digitised curve.
         optimizer: a key of `experiments.optimizers.OPTIMIZERS`.
-        matched: settings fitted to the paper's curve (the `matched` protocol).
+        matched: settings fitted to the paper's curve (the `matched` protocol); where it shows none,
+            the paper's default settings.
         fit: values tried for that fit, by setting; every combination is trained.
         tune: what the `tuned` protocol tries: `learning_rate` is the centre of its log grid, any
             other setting lists its values. Settings named in neither are the optimizer's defaults.
@@ -248,6 +249,11 @@ class Study:
     def panel(self) -> Panel:
         """The panel that claims and distances to the paper are computed on: the last."""
         return self.panels[-1]
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the paper shows curves, to which the matched settings are fitted."""
+        return any(arm.plotted for arm in self.arms)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""

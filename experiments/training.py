@@ -12,11 +12,14 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from experiments import diagnostics, loops, optimizers, problems, runtime
+from experiments.averages import Averages
+from experiments.problems import Problem
 from experiments.store import Store
 from experiments.study import Run
 
@@ -49,6 +52,18 @@ def _reset_noise(model: Any, seed: int, epoch: int) -> None:
             variable.assign(noise.integers(2**31, size=2))
 
 
+def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> dict[str, float]:
+    """Costs without dropout of the parameters as they are; the same latent draws every time."""
+    numbers: dict[str, float] = {}
+    for name in ("training", "held_out"):
+        _reset_noise(problem.model, seed, epoch)
+        cost, accuracy = compiled.evaluate(f"{name}_sample")
+        numbers[f"{name}_cost"] = cost
+        if accuracy is not None:
+            numbers[f"{name}_accuracy"] = accuracy
+    return numbers
+
+
 def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Train `run` to its end, from its last checkpoint if there is one, and return its record.
 
@@ -69,10 +84,12 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
         raise ValueError(f"batch_size={run.batch_size} exceeds {len(problem.train[0])} examples")
     optimizer = optimizers.build(run.optimizer, run.settings, steps)
     optimizer.build(problem.model.trainable_variables)
-    train_epoch, evaluate, gradients = loops.compile_loops(problem, optimizer)
+    averages = Averages(problem.model.trainable_variables) if problem.averages else None
+    compiled = loops.compile_loops(problem, optimizer, averages)
     first_batch = np.arange(run.batch_size, dtype=np.int32)
 
     state = [*problem.model.variables, *optimizer.variables]
+    state += averages.variables if averages else []
     metrics: dict[str, list[float]] = {}
     resumed = store.load_checkpoint(run.id, [tuple(variable.shape) for variable in state])
     if resumed is not None:
@@ -85,14 +102,16 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
         lap = time.perf_counter()
         _reset_noise(problem.model, run.seed, epoch)
         order = batch_order(run.seed, epoch, len(problem.train[0]), run.batch_size)
-        cost, objective = train_epoch(order)
+        cost, objective = compiled.train_epoch(order)
         seconds = time.perf_counter() - lap
         row: dict[str, float | None] = {"training_cost": cost, "objective": objective}
-        row["held_out_cost"], row["held_out_accuracy"] = evaluate()
+        row["held_out_cost"], row["held_out_accuracy"] = compiled.evaluate()
         row["seconds"] = seconds
         if problem.diagnostics:
-            found = gradients(first_batch)
+            found = compiled.gradients(first_batch)
             row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)
+        if averages:
+            row |= averages.measure(partial(_costs, problem, compiled, run.seed, epoch))
         numbers = {name: value for name, value in row.items() if value is not None}
         if not all(map(math.isfinite, numbers.values())):
             diverged_at = epoch

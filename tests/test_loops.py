@@ -168,6 +168,7 @@ def record(backend: str, folder: Path) -> None:
             costs = [trainer.train(seed, shaken) for seed in SEEDS]
             found[f"{name} noisy"] = np.array(costs)
             found[f"{name} repeats"] = trainer.train(SEEDS[3], shaken) == costs[3]
+    found["averages"] = averaged(folder / backend)
     if backend == "tensorflow":
         for mutant in MUTANTS:
             found[mutant] = mutate(mutant, shake(MUTANTS[mutant], weights[MUTANTS[mutant]]))
@@ -175,6 +176,24 @@ def record(backend: str, folder: Path) -> None:
         assert "tensorflow" not in sys.modules
         found |= jax_facts(folder)
     np.savez(folder / f"{backend}.npz", allow_pickle=False, **found)
+
+
+def averaged(folder: Path) -> np.ndarray:
+    """What a run recorded of the averages of its parameters: a row per metric."""
+    from experiments import training
+
+    run = Run(
+        problem="mnist_logistic_regression",
+        options={"train_examples": 320, "averages": 1.0},
+        data="mnist-stand-in",
+        optimizer="adam",
+        settings={"learning_rate": 0.01},
+        batch_size=BATCH,
+        epochs=3,
+        seed=1,
+    )
+    metrics = training.train(run, Store(folder))["metrics"]
+    return np.array([metrics[name] for name in sorted(metrics) if " " in name])
 
 
 def shake(name: str, weights: list[np.ndarray]) -> list[np.ndarray]:
@@ -233,7 +252,7 @@ def jax_facts(folder: Path) -> dict[str, np.ndarray]:
 
     run = Run(
         problem="mnist_multilayer",
-        options={"hidden": 10, "hidden_dropout": 0.5, "train_examples": 200},
+        options={"hidden": 10, "hidden_dropout": 0.5, "train_examples": 200, "averages": 1.0},
         data="mnist-stand-in",
         optimizer="adam",
         settings=METHODS["adam"],
@@ -315,6 +334,12 @@ def test_both_backends_train_the_same_without_noise(recorded):
         ours, theirs = (recorded[backend][name] for backend in ("tensorflow", "jax"))
         np.testing.assert_allclose(theirs, ours, rtol=1e-4, err_msg=name)
         assert ours[1, 1] < ours[1, 0], f"{name} does not learn"
+
+
+def test_both_backends_average_the_same(recorded):
+    ours, theirs = (recorded[backend]["averages"] for backend in ("tensorflow", "jax"))
+    assert ours.shape == (12, 3)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NOISY)

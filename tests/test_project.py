@@ -154,6 +154,7 @@ LAYERS = (
     ("problems", "optimizers", "runtime", "diagnostics"),
     ("study",),
     ("studies", "store"),
+    ("averages",),
     ("loops",),
     ("training",),
     ("execution",),

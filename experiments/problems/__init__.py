@@ -6,6 +6,7 @@ one, write the function and its entry. Keras is imported only when a problem is 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ class Problem:
             the L2 term.
         diagnostics: what else is recorded after each pass: keys of
             `experiments.diagnostics.DIAGNOSTICS`.
+        averages: whether the averages of Section 7.2 are kept and measured after each pass.
     """
 
     model: Any
@@ -37,6 +39,7 @@ class Problem:
     evaluate: Callable[..., tuple[Any, Any]]
     penalty: Callable[[Any], Any]
     diagnostics: tuple[str, ...] = ()
+    averages: bool = False
 
 
 # The options that are not numbers, with their values.
@@ -46,6 +49,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "whitening": ("zca", "channel", "none"),
     "pixels": ("real", "resampled"),
 }
+
+
+# Options that every problem has, with their defaults: see the attributes of `Problem`.
+COMMON = {"averages": 0.0}
 
 
 @dataclass(frozen=True)
@@ -118,14 +125,16 @@ def build(name: str, data: str, options: Mapping[str, Any], seed: int) -> Proble
     """The problem `name` on a data set, with initial parameters decided by `seed`."""
     entry = PROBLEMS[name]
     module = importlib.import_module(f"{__name__}.{entry.module}")
-    return getattr(module, entry.function)(data, seed, **{**entry.options, **options})
+    own = {key: value for key, value in options.items() if key not in COMMON}
+    problem: Problem = getattr(module, entry.function)(data, seed, **{**entry.options, **own})
+    return dataclasses.replace(problem, averages=bool(options.get("averages")))
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise a ValueError of one line if an option is unknown or its value can't be right."""
     known("problem", name, PROBLEMS)
     for key, value in options.items():
-        known(f"option of {name}", key, PROBLEMS[name].options)
+        known(f"option of {name}", key, {**PROBLEMS[name].options, **COMMON})
         if key in CHOICES:
             if value not in CHOICES[key]:
                 allowed = ", ".join(CHOICES[key])

@@ -1,11 +1,19 @@
 """The studies, one file per figure or section, in the paper's order. Declarations only."""
 
 from experiments.check import known
-from experiments.studies import fig1_imdb, fig1_mnist, fig2_dropout, fig3, fig4
+from experiments.studies import fig1_imdb, fig1_mnist, fig2_dropout, fig3, fig4, sec7
 from experiments.study import Study
 
 STUDIES: dict[str, Study] = {
-    module.STUDY.name: module.STUDY for module in (fig1_mnist, fig1_imdb, fig2_dropout, fig3, fig4)
+    study.name: study
+    for study in (
+        fig1_mnist.STUDY,
+        fig1_imdb.STUDY,
+        fig2_dropout.STUDY,
+        fig3.STUDY,
+        fig4.STUDY,
+        *sec7.STUDIES,
+    )
 }
 
 
