@@ -98,6 +98,9 @@ class Results:
 
         Of a seed's runs the longest counts. Infinite once diverged, NaN where no run reached yet.
         """
+        chosen = self.study.arm(arm)
+        if role == "tuned" and chosen.matched and not chosen.tune:
+            role = "matched"
         epochs = self.study.profile(self.profile).epochs
         rows: dict[int, list[float]] = {}
         for entry in self.plan.entries:

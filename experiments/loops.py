@@ -7,13 +7,17 @@ That is ten times faster than `Model.fit` on arrays for a model as small as a lo
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import threadpoolctl
 
 from experiments.averages import Averages
 from experiments.problems import Problem
+from experiments.sfo import SFO
 
 EVALUATION_BATCH = 500
 SAMPLE = 5_000
@@ -28,13 +32,15 @@ class Loops(NamedTuple):
         evaluate: `()` to the mean cost and accuracy (None where nothing is classified) on the
             held-out examples, without dropout; `("training_sample")` and `("held_out_sample")` to
             those on about `SAMPLE` examples, evenly spread.
-        gradients: `(indices)` to the gradients of the objective on these training examples, as
-            `train_epoch` would take them.
+        differentiate: `(indices)` to the mean cost, the objective and the objective's gradients on
+            these training examples, as `train_epoch` would take them.
+        facts: what else there is to record after a pass.
     """
 
     train_epoch: Callable[[np.ndarray], tuple[float, float]]
     evaluate: Callable[..., tuple[float, float | None]]
-    gradients: Callable[[np.ndarray], list[np.ndarray]]
+    differentiate: Callable[[np.ndarray], tuple[float, float, list[np.ndarray]]]
+    facts: Callable[[], dict[str, float]] = dict
 
 
 def compile_loops(problem: Problem, optimizer: Any, averages: Averages | None = None) -> Loops:
@@ -105,17 +111,21 @@ def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> 
         return tuple(sums)
 
     @tf.function(autograph=False)
-    def gradients(indices: Any, train: Any) -> Any:
-        return differentiate([tf.gather(array, indices) for array in train])[2]
+    def derivatives(indices: Any, train: Any) -> Any:
+        return differentiate([tf.gather(array, indices) for array in train])
 
     def run_epoch(order: np.ndarray) -> tuple[float, float]:
         cost, objective = train_epoch(tf.constant(order), train)
         return float(cost), float(objective)
 
+    def run_derivatives(indices: np.ndarray) -> tuple[float, float, list[np.ndarray]]:
+        cost, objective, gradients = derivatives(tf.constant(indices), train)
+        return float(cost), float(objective), [np.asarray(g) for g in gradients]
+
     return Loops(
         run_epoch,
         lambda which="held_out": _over_batches(evaluate, examples[which]),
-        lambda indices: [np.asarray(g) for g in gradients(tf.constant(indices), train)],
+        run_derivatives,
     )
 
 
@@ -157,13 +167,13 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
         (goal, (cost, rest)), gradients = differentiate(parameters, rest, indices, train)
         parameters, moments = optimizer.stateless_apply(moments, gradients, parameters)
         if averages is not None:
-            mean = averages.advance(mean, parameters, moments[counter])
+            states = zip(optimizer.variables, moments, strict=True)
+            (count,) = (value for variable, value in states if variable is optimizer.iterations)
+            mean = averages.advance(mean, parameters, count)
         return (parameters, rest, moments, mean), (cost, goal)
 
     def steps(state: Any, order: Any, train: Any) -> Any:
         return jax.lax.scan(lambda state, indices: step(state, indices, train), state, order)
-
-    counter = [variable is optimizer.iterations for variable in optimizer.variables].index(True)
 
     # Within a compiled loop, XLA for CPUs takes ten times as long for gradients of convolutions.
     convolves = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
@@ -178,9 +188,9 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
             return found, [inside.get_current_value(v) for v in others]
 
     @jax.jit
-    def gradients(parameters: Any, rest: Any, indices: Any, train: Any) -> Any:
-        (_, (_, rest)), found = differentiate(parameters, rest, indices, train)
-        return found, rest
+    def derivatives(parameters: Any, rest: Any, indices: Any, train: Any) -> Any:
+        (goal, (cost, rest)), found = differentiate(parameters, rest, indices, train)
+        return cost, goal, found, rest
 
     # JAX has no float64 unless asked: NumPy adds what is many.
     def total(found: Any) -> float:
@@ -202,16 +212,75 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
         assign(others, rest)
         return tuple(None if each is None else total(each) for each in found)
 
-    def run_gradients(indices: np.ndarray) -> list[np.ndarray]:
-        found, rest = gradients(values(trained), values(others), indices, train)
+    def run_derivatives(indices: np.ndarray) -> tuple[float, float, list[np.ndarray]]:
+        cost, goal, found, rest = derivatives(values(trained), values(others), indices, train)
         assign(others, rest)
-        return [np.asarray(g) for g in found]
+        return float(cost), float(goal), [np.asarray(g) for g in found]
 
     return Loops(
         run_epoch,
         lambda which="held_out": _over_batches(run_evaluation, examples[which]),
-        run_gradients,
+        run_derivatives,
     )
+
+
+def sum_of_functions(
+    problem: Problem, method: Callable[..., SFO], minibatches: np.ndarray, seed: int
+) -> tuple[Loops, SFO]:
+    """A pass of the Sum-of-Functions Optimizer, whose subfunctions are fixed minibatches.
+
+    A pass makes as many iterations as there are minibatches; its cost is the mean over them, at the
+    parameters that each iteration starts from. Beside the time of a pass, that of its gradients is
+    recorded (`gradient_seconds`), and the memory of the optimizer's state (`optimizer_mb`).
+
+    Args:
+        problem: the model and its examples; the gradients are float32, the optimizer float64.
+        method: the optimizer without its function, its starting point and its seed.
+        minibatches: indices of training examples, a row for each subfunction.
+        seed: of the optimizer's choices.
+
+    Returns:
+        The functions, and the optimizer, which holds the state.
+    """
+    loops = compile_loops(problem, None)
+    variables = problem.model.trainable_variables
+    ends = np.cumsum([math.prod(v.shape) for v in variables])
+    costs: dict[float, float] = {}  # of an iteration's evaluations, by objective
+    spent = [0.0]
+
+    def assign(theta: np.ndarray) -> None:
+        for variable, part in zip(variables, np.split(theta, ends[:-1]), strict=True):
+            variable.assign(part.reshape(variable.shape).astype(np.float32))
+
+    def f_df(theta: np.ndarray, minibatch: int) -> tuple[float, np.ndarray]:
+        clock = time.perf_counter()
+        assign(theta)
+        cost, objective, gradients = loops.differentiate(minibatches[minibatch])
+        costs[objective] = cost
+        gradient = np.concatenate([np.ravel(g) for g in gradients]).astype(np.float64)
+        spent[0] += time.perf_counter() - clock
+        return objective, gradient
+
+    theta = np.concatenate([np.ravel(np.asarray(v)) for v in variables]).astype(np.float64)
+    sfo = method(f_df, theta, seed=seed)
+
+    def run_epoch(order: np.ndarray) -> tuple[float, float]:
+        spent[0] = 0.0
+        seen = []
+        # One thread, as the backend has: more would wait for those of other runs.
+        with threadpoolctl.threadpool_limits(1):
+            for _ in minibatches:
+                costs.clear()
+                objective = sfo.step()
+                seen.append((costs[objective], objective))
+        assign(sfo.theta)
+        cost, objective = np.mean(seen, axis=0)
+        return float(cost), float(objective)
+
+    def facts() -> dict[str, float]:
+        return {"gradient_seconds": spent[0], "optimizer_mb": sfo.nbytes / 2**20}
+
+    return loops._replace(train_epoch=run_epoch, facts=facts), sfo
 
 
 def _evaluated(train: list[Any], held_out: list[Any]) -> dict[str, list[Any]]:

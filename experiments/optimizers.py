@@ -1,12 +1,13 @@
 """The compared methods by name.
 
 Each entry of `OPTIMIZERS` is a function from settings to a Keras optimizer; its signature lists the
-settings and their defaults. Adam and AdaMax are this project's; the others are Keras's classes with
-the arguments of their textbook form. To add a method, write one function and one entry.
+settings and their defaults. Adam, AdaMax and SFO are this project's; the others are Keras's classes
+with the arguments of their textbook form. To add a method, write one function and one entry.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -110,6 +111,17 @@ def adadelta(
     return keras.optimizers.Adadelta(rate, rho=rho, epsilon=epsilon)
 
 
+def sfo(steps_per_epoch: int, *, minibatches: int = 25) -> Any:
+    """The Sum-of-Functions Optimizer with its published defaults; it waits for its problem.
+
+    Its steps are not the batches of the other methods: it divides the training set into
+    `minibatches` parts once and for all, and a pass is an iteration on each, on average.
+    """
+    from experiments.sfo import SFO
+
+    return functools.partial(SFO, subfunctions=range(minibatches))
+
+
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adam": adam,
     "adamax": adamax,
@@ -117,6 +129,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adagrad": adagrad,
     "rmsprop": rmsprop,
     "adadelta": adadelta,
+    "sfo": sfo,
 }
 
 
@@ -130,7 +143,7 @@ def schedule(learning_rate: float, decay: str, steps_per_epoch: int) -> Any:
 
 
 def build(name: str, settings: Mapping[str, Any], steps_per_epoch: int) -> Any:
-    """The Keras optimizer `name` with `settings`."""
+    """The optimizer `name` with `settings`: Keras's kind, but for "sfo"."""
     return OPTIMIZERS[name](steps_per_epoch, **settings)
 
 
@@ -141,7 +154,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         known(f"parameter of {name}", key, parameters)
         _check_value(name, key, value)
-    if "learning_rate" not in settings:
+    if "learning_rate" in parameters and "learning_rate" not in settings:
         raise ValueError(f"{name} needs a learning_rate; give learning_rate=NUMBER")
     return dict(settings)
 
@@ -151,6 +164,10 @@ def _check_value(name: str, key: str, value: Any) -> None:
     if key in CHOICES:
         if not any(type(value) is type(each) and value == each for each in CHOICES[key]):
             raise ValueError(bad + f"use one of {', '.join(map(str, CHOICES[key]))}")
+        return
+    if key == "minibatches":
+        if type(value) is not int or value < 2:
+            raise ValueError(bad + "use a whole number, 2 or more")
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value):

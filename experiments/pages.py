@@ -137,11 +137,11 @@ def _ratio(results: Results, protocol: str) -> str:
     first, second = (
         results.matrix(protocol, arm.name).iloc[:, -1].dropna() for arm in results.study.arms
     )
-    ratio = np.log((second / first).dropna().astype(float))
+    ratio = np.log((second / first).dropna().to_numpy(float))
     ratio = ratio[np.isfinite(ratio)]
     if not len(ratio):
         return "not finished"
-    mean, low, high = (np.exp(x[0]) for x in analysis.interval(ratio.to_numpy()[:, None]))
+    mean, low, high = (np.exp(x[0]) for x in analysis.interval(ratio[:, None]))
     return f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ratio)}"
 
 

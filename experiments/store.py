@@ -105,9 +105,12 @@ class Store:
         write_atomically(self._checkpoint(run_id), hashlib.sha256(content).digest() + content)
 
     def load_checkpoint(
-        self, run_id: str, shapes: list[tuple[int, ...]]
+        self, run_id: str, shapes: list[tuple[int, ...]] | None
     ) -> tuple[list[Any], dict[str, list[float]]] | None:
-        """The state that `save_checkpoint` kept, or None if there is none of these shapes."""
+        """The state that `save_checkpoint` kept, or None if there is none of these shapes.
+
+        Without `shapes` any will do.
+        """
         import numpy as np
 
         path = self._checkpoint(run_id)
@@ -119,7 +122,7 @@ class Store:
         if hashlib.sha256(content[32:]).digest() == content[:32]:
             with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
                 values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
-                if [value.shape for value in values] == shapes:
+                if shapes in (None, [value.shape for value in values]):
                     return values, json.loads(str(arrays["metrics"]))
             problem = "it is of another version of the optimizer or the model"
         self.damaged.append(f"{path} is ignored: {problem}; its run starts from the beginning")

@@ -96,6 +96,7 @@ class Arm:
         fit: values tried for that fit, by setting; every combination is trained.
         tune: what the `tuned` protocol tries: `learning_rate` is the centre of its log grid, any
             other setting lists its values. Settings named in neither are the optimizer's defaults.
+            A method with nothing to tune stands under both protocols with its matched settings.
         grid: where the paper's figure is itself a grid: the values of each setting. Every
             combination is trained with every reported seed, under no protocol but the paper's.
         options: problem options of this arm's variant, for example a dropout rate.
@@ -200,6 +201,7 @@ class Panel:
         log: whether the cost is on a logarithmic scale.
         title: what the panel shows, where a figure has several.
         points: of a grid: the step sizes at which the paper's curves have points.
+        clock: whether x is wall time, in passes of the study's first arm, instead of passes.
     """
 
     name: str
@@ -208,6 +210,7 @@ class Panel:
     log: bool = False
     title: str = ""
     points: tuple[float, ...] = ()
+    clock: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from experiments import diagnostics, loops, optimizers, problems, runtime
 from experiments.averages import Averages
 from experiments.problems import Problem
+from experiments.sfo import SFO
 from experiments.store import Store
 from experiments.study import Run
 
@@ -50,6 +51,55 @@ def _reset_noise(model: Any, seed: int, epoch: int) -> None:
     for variable in model.non_trainable_variables:
         if variable.path.endswith("seed_generator_state"):
             variable.assign(noise.integers(2**31, size=2))
+
+
+class Variables:
+    """What a run goes on from: the variables of its model, its optimizer and its averages."""
+
+    patience = 1.0  # how many times longer to wait before the next checkpoint
+
+    def __init__(self, variables: list[Any]) -> None:
+        self.variables = variables
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]] | None:
+        """The shapes that a checkpoint must have, or None if they change on the way."""
+        return [tuple(variable.shape) for variable in self.variables]
+
+    def arrays(self) -> list[np.ndarray]:
+        """The state, to be stored."""
+        return [np.asarray(variable) for variable in self.variables]
+
+    def restore(self, arrays: list[np.ndarray]) -> None:
+        """Go on from a stored state."""
+        for variable, array in zip(self.variables, arrays, strict=True):
+            variable.assign(array)
+
+
+class Iterations(Variables):
+    """The same for the Sum-of-Functions Optimizer, whose state grows and may be gigabytes."""
+
+    patience = 12.0
+
+    def __init__(self, variables: list[Any], sfo: SFO) -> None:
+        super().__init__(variables)
+        self.sfo, self.names = sfo, sorted(sfo.state())
+
+    @property
+    def shapes(self) -> None:
+        """They change on the way."""
+        return None
+
+    def arrays(self) -> list[np.ndarray]:
+        """The model's variables, then the optimizer's state by name."""
+        found = self.sfo.state()
+        return [*super().arrays(), *(found[name] for name in self.names)]
+
+    def restore(self, arrays: list[np.ndarray]) -> None:
+        """Go on from a stored state."""
+        own = len(self.variables)
+        super().restore(arrays[:own])
+        self.sfo.restore(dict(zip(self.names, arrays[own:], strict=True)))
 
 
 def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> dict[str, float]:
@@ -83,19 +133,25 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     if steps == 0:
         raise ValueError(f"batch_size={run.batch_size} exceeds {len(problem.train[0])} examples")
     optimizer = optimizers.build(run.optimizer, run.settings, steps)
-    optimizer.build(problem.model.trainable_variables)
     averages = Averages(problem.model.trainable_variables) if problem.averages else None
-    compiled = loops.compile_loops(problem, optimizer, averages)
+    state: Variables | Iterations
+    if run.optimizer == "sfo":
+        steps = run.settings["minibatches"]
+        parts = batch_order(run.seed, 0, len(problem.train[0]), len(problem.train[0]) // steps)
+        compiled, optimizer = loops.sum_of_functions(problem, optimizer, parts[:steps], run.seed)
+        state = Iterations(problem.model.variables, optimizer)
+    else:
+        optimizer.build(problem.model.trainable_variables)
+        compiled = loops.compile_loops(problem, optimizer, averages)
+        extra = averages.variables if averages else []
+        state = Variables([*problem.model.variables, *optimizer.variables, *extra])
     first_batch = np.arange(run.batch_size, dtype=np.int32)
 
-    state = [*problem.model.variables, *optimizer.variables]
-    state += averages.variables if averages else []
     metrics: dict[str, list[float]] = {}
-    resumed = store.load_checkpoint(run.id, [tuple(variable.shape) for variable in state])
+    resumed = store.load_checkpoint(run.id, state.shapes)
     if resumed is not None:
         arrays, metrics = resumed
-        for variable, array in zip(state, arrays, strict=True):
-            variable.assign(array)
+        state.restore(arrays)
     saved = time.perf_counter()
     diverged_at = None
     for epoch in range(len(metrics.get("training_cost", ())), run.epochs):
@@ -108,10 +164,11 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
         row["held_out_cost"], row["held_out_accuracy"] = compiled.evaluate()
         row["seconds"] = seconds
         if problem.diagnostics:
-            found = compiled.gradients(first_batch)
+            _, _, found = compiled.differentiate(first_batch)
             row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)
         if averages:
             row |= averages.measure(partial(_costs, problem, compiled, run.seed, epoch))
+        row |= compiled.facts()
         numbers = {name: value for name, value in row.items() if value is not None}
         if not all(map(math.isfinite, numbers.values())):
             diverged_at = epoch
@@ -120,8 +177,11 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
             metrics.setdefault(name, []).append(value)
         if on_epoch:
             on_epoch(epoch + 1)
-        if time.perf_counter() - saved > CHECKPOINT_SECONDS and epoch + 1 < run.epochs:
-            store.save_checkpoint(run.id, [np.asarray(variable) for variable in state], metrics)
+        if (
+            time.perf_counter() - saved > state.patience * CHECKPOINT_SECONDS
+            and epoch + 1 < run.epochs
+        ):
+            store.save_checkpoint(run.id, state.arrays(), metrics)
             saved = time.perf_counter()
     if not metrics:
         metrics = {name: [] for name in METRICS}

@@ -552,7 +552,7 @@ def scores(problem: problems.Problem, examples: Any) -> tuple[np.ndarray, np.nda
 def test_gradients_of_a_logistic_regression_are_the_textbooks():
     problem = build("mnist_logistic_regression", noisy=False)
     batch = np.arange(40, 60, dtype=np.int32)
-    found = loops.compile_loops(problem, Nothing()).gradients(batch)
+    found = loops.compile_loops(problem, Nothing()).differentiate(batch)[2]
     logits, labels = scores(problem, [array[batch] for array in problem.train])
     errors = (special.softmax(logits, axis=1) - np.eye(10)[labels]) / len(batch)
     weights = np.asarray(problem.model.trainable_variables[0], np.float64)
@@ -578,7 +578,7 @@ def test_gradients_belong_to_the_recorded_objective(small_images, name):
         return objective
 
     reset_noise(problem, 1)
-    gradients = compiled.gradients(batch)
+    _, _, gradients = compiled.differentiate(batch)
     squares = sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients)
     start = [np.asarray(v).copy() for v in variables]
     width = 0.01 * objective() / squares  # changes the objective by one per cent

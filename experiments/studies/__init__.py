@@ -1,7 +1,7 @@
 """The studies, one file per figure or section, in the paper's order. Declarations only."""
 
 from experiments.check import known
-from experiments.studies import fig1_imdb, fig1_mnist, fig2_dropout, fig3, fig4, sec7
+from experiments.studies import fig1_imdb, fig1_mnist, fig2_dropout, fig2_sfo, fig3, fig4, sec7
 from experiments.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -10,6 +10,8 @@ STUDIES: dict[str, Study] = {
         fig1_mnist.STUDY,
         fig1_imdb.STUDY,
         fig2_dropout.STUDY,
+        fig2_sfo.STUDY,
+        fig2_sfo.COST,
         fig3.STUDY,
         fig4.STUDY,
         *sec7.STUDIES,
