@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ LEDGER = Path(__file__).parent / "paper" / "claims.yaml"
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
 FEWEST_SEEDS = 3
-RULES = ("below", "above", "within")
+RULES = ("below", "above", "within", "between")
 WORSE = 5.0  # nats; the margin of `grid_worse`
 
 # Each metric in words; `after` counts passes from 1.
@@ -36,6 +37,8 @@ WORDS = {
     "recorded_ratio": "{recorded} of {}, geometric mean over passes {first}-{last}",
     "recorded_largest": "largest {recorded} of {} over passes {first}-{last}",
     "recorded_last": "{recorded} of {} at pass {last}",
+    "recorded_slope": "slope of log({recorded}) against log(minibatches)",
+    "time_ratio": "time that {0} takes to the cost at which {1} ends, over the time of {1}",
     "grid_worse": "share of step sizes at least 5 nats worse without correction, {after} passes",
     "grid_best": "lowest loss of these settings minus lowest of the others, {after} passes, nats",
     "grid_regret": _COUNTERPART.replace("{}", "settings, nats"),
@@ -56,17 +59,23 @@ class Claim:
     arms: tuple[str, ...]
     passes: tuple[int, int]
     rule: str
-    limit: float
+    limit: Any
     why: str
     protocols: tuple[str, ...]
     source: str = "text"
     recorded: tuple[str, ...] = ()
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The ends of the interval in which the metric must lie, of the rules that have one."""
+        low, high = (1 / self.limit, self.limit) if self.rule == "within" else self.limit
+        return low, high
+
+    @property
     def criterion(self) -> str:
         """The decision rule in words."""
-        if self.rule == "within":
-            side = f"within [{1 / self.limit:.3g}, {self.limit:g}]"
+        if self.rule in ("within", "between"):
+            side = "within [{:.3g}, {:g}]".format(*self.limits)
         else:
             side = f"{known('rule', self.rule, RULES)} {self.limit:g}"
         first, last = self.passes
@@ -183,6 +192,8 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     names = {"below_epsilon": "below_epsilon all", "sparser": "gradient_support"}
     recorded = claim.recorded or (names.get(claim.metric, "training_cost"),)
     role = "grid" if results.study.arm(claim.arms[0]).grid else protocol
+    if claim.metric == "time_ratio":
+        return _time_ratio(*(_clocked(results, role, arm) for arm in claim.arms))
     if claim.metric == "sparser":
         curves = [_at_default(results, claim.arms[0], recorded[0])]
     else:
@@ -203,6 +214,9 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
         return costs[0].max(axis=1)
     if claim.metric == "recorded_last":
         return costs[0][:, -1]
+    if claim.metric == "recorded_slope":
+        sizes = [results.study.arm(arm).grid["minibatches"][0] for arm in claim.arms]
+        return slope(sizes, [cost[:, -1] for cost in costs])
     return _ratio(costs[0], costs[1])
 
 
@@ -211,6 +225,35 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     # Two diverged arms have no ratio; a cost may be exactly 0 in float32.
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.exp(np.mean(np.log(over) - np.log(under), axis=-1))
+
+
+def slope(sizes: Sequence[float], values: Sequence[np.ndarray]) -> np.ndarray:
+    """The slope of the logarithms of values against those of sizes, one for each seed."""
+    x, y = np.log(sizes) - np.mean(np.log(sizes)), np.log(values)
+    found: np.ndarray = x @ y / (x @ x)
+    return found
+
+
+def _clocked(results: Results, role: str, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """An arm's training cost and the seconds since its start, by seed and pass."""
+    cost = results.matrix(role, arm).dropna()
+    return cost, results.matrix(role, arm, "seconds").loc[cost.index].cumsum(axis=1)
+
+
+def _time_ratio(
+    first: tuple[pd.DataFrame, pd.DataFrame], second: tuple[pd.DataFrame, pd.DataFrame]
+) -> np.ndarray:
+    """For each seed: when the first reaches the cost at which the second ends, over its time.
+
+    Infinite if it never does.
+    """
+    values = []
+    for seed in sorted(set(first[0].index) & set(second[0].index)):
+        cost, seconds = (table.loc[seed].to_numpy(float) for table in first)
+        end, whole = (float(table.loc[seed].iloc[-1]) for table in second)
+        reached = np.flatnonzero(cost <= end)
+        values.append(seconds[reached[0]] / whole if len(reached) else np.inf)
+    return np.array(values)
 
 
 def _at_default(results: Results, arm: str, recorded: str) -> pd.DataFrame:
@@ -304,9 +347,9 @@ def decide(claim: Claim, low: float, high: float) -> str:
     elif claim.rule == "above":
         inside, outside = low > claim.limit, high <= claim.limit
     else:
-        smallest = 1 / claim.limit
-        inside = smallest <= low and high <= claim.limit
-        outside = high < smallest or low > claim.limit
+        smallest, largest = claim.limits
+        inside = smallest <= low and high <= largest
+        outside = high < smallest or low > largest
     return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE
 
 

@@ -129,9 +129,117 @@ def _seeds(results: Results, *tables: pd.DataFrame) -> str:
 
 def main(results: Results) -> Figure:
     """The study's figure of the paper, made anew."""
-    if any(arm.grid for arm in results.study.arms):
+    study = results.study
+    if any("minibatches" in arm.grid for arm in study.arms):
+        return iteration_cost(results)
+    if any(arm.grid for arm in study.arms):
         return grid(results)
+    if any(panel.clock for panel in study.panels):
+        return clocked(results)
     return curves(results)
+
+
+def clocked(results: Results, protocol: str = "matched") -> Figure:
+    """Training cost by pass and by wall time, over the paper's curves; then with noise, by pass.
+
+    Time is in passes of the first arm, whose own curve is therefore the same in both panels.
+    """
+    study = results.study
+    plotted = [arm for arm in study.arms if arm.plotted]
+    others = [arm for arm in study.arms if not arm.plotted]
+    table, seconds = results.curves(protocol), results.curves(protocol, "seconds")
+    with _style():
+        figure, axes = _figure(len(study.panels) + bool(others))
+        for axis, panel in zip(axes[0], reversed(study.panels), strict=False):
+            for arm in plotted:
+                shown = table
+                if panel.clock and len(table):
+                    shown = table.assign(**{"pass": _clock(study, table, seconds)})
+                _curve(axis, panel, arm, shown)
+            title = TITLES[protocol] if protocol != "matched" else "matched"
+            axis.set(title=f"{title.partition(':')[0]}: {panel.title}", yscale="log")
+            axis.set(xlim=panel.x, ylim=panel.y, ylabel="training cost (nats)")
+            axis.set(
+                xlabel=f"wall time, in passes of {plotted[0].method}" if panel.clock else PASSES
+            )
+        axes[0][0].legend(handles=_legend(plotted), loc="lower left")
+        for arm in others:
+            _curve(axes[0][-1], study.panel, arm, table)
+        if others:
+            axis = axes[0][-1]
+            axis.set(title="with dropout, by passes", xlim=study.panel.x, xlabel=PASSES)
+            axis.set(ylabel="training cost (nats)")
+            names = [arm.name for arm in others]
+            ours = table[table["arm"].isin(names)] if len(table) else table
+            if len(ours):
+                axis.set(ylim=_around(ours["mean"]))
+                _log_axis(axis)
+            axis.legend(handles=_legend(others), loc="center right")
+        _footer(figure, results, _seeds(results, table))
+        return figure
+
+
+def _clock(study: Study, table: pd.DataFrame, seconds: pd.DataFrame) -> pd.Series:
+    """When each pass ended, in passes of the first arm; the first pass compiles and counts as 0."""
+    keyed = seconds.set_index(["arm", "pass"])["mean"].where(
+        lambda _: seconds["pass"].to_numpy() > 0
+    )
+    unit = keyed.loc[study.arms[0].name].mean()
+    ends = keyed.fillna(0).groupby("arm").cumsum() / unit
+    places = pd.MultiIndex.from_frame(table[["arm", "pass"]])
+    return pd.Series(ends.reindex(places).to_numpy(), index=table.index)
+
+
+def iteration_cost(results: Results) -> Figure:
+    """Time of an iteration of SFO over that of its gradient, and its memory, by minibatches."""
+    study = results.study
+    rows = []
+    for arm in study.arms:
+        found = [
+            results.matrix("grid", arm.name, name).iloc[:, 1:].dropna()
+            for name in ("seconds", "gradient_seconds", "optimizer_mb")
+        ]
+        for n in arm.grid["minibatches"]:
+            if len(found[0]):
+                whole, gradient, memory = (table.to_numpy(float).mean() for table in found)
+                rows.append((n, whole / n, gradient / n, memory))
+    with _style():
+        figure, axes = _figure(3, 3.8)
+        if rows:
+            n, whole, gradient, memory = np.array(sorted(rows)).T
+            axes[0][0].plot(
+                n, 1000 * whole, "o-", color=COLOURS["SFO"], lw=2, label="iteration of SFO"
+            )
+            axes[0][0].plot(
+                n, 1000 * gradient, "s--", color=COLOURS["Adam"], lw=2, label="its gradient alone"
+            )
+            axes[0][0].legend(fontsize=8)
+            axes[0][1].plot(n, whole / gradient, "o-", color=COLOURS["SFO"], lw=2)
+            axes[0][2].plot(n, memory / 1024, "o-", color=COLOURS["SFO"], lw=2, label="measured")
+            line = memory[0] / 1024 * n / n[0]
+            axes[0][2].plot(n, line, ":", color="#555555", label="in proportion")
+            axes[0][2].legend(fontsize=8)
+        axes[0][1].axhspan(5, 10, color="#e6e6e6", zorder=0)
+        axes[0][1].text(
+            0.98,
+            7.1,
+            "the paper: 5 to 10",
+            ha="right",
+            va="center",
+            fontsize=8,
+            transform=axes[0][1].get_yaxis_transform(),
+            color="#555555",
+        )
+        labels = ("time (ms)", "iteration / its gradient", "memory of the state (GiB)")
+        titles = ("time of an iteration", "how much slower", "memory")
+        for axis, label, title in zip(axes[0], labels, titles, strict=True):
+            axis.set(xscale="log", xlabel="minibatches", ylabel=label, title=title)
+            if rows:
+                axis.set_xticks(n, [f"{int(each)}" for each in n])
+                axis.minorticks_off()
+            axis.set(ylim=(0, None))
+        _footer(figure, results, "Passes after the first.")
+        return figure
 
 
 def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
