@@ -181,9 +181,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
 
 def _clock(study: Study, table: pd.DataFrame, seconds: pd.DataFrame) -> pd.Series:
     """When each pass ended, in passes of the first arm; the first pass compiles and counts as 0."""
-    keyed = seconds.set_index(["arm", "pass"])["mean"].where(
-        lambda _: seconds["pass"].to_numpy() > 0
-    )
+    keyed = seconds.set_index(["arm", "pass"])["mean"].where(seconds["pass"].to_numpy() > 0)
     unit = keyed.loc[study.arms[0].name].mean()
     ends = keyed.fillna(0).groupby("arm").cumsum() / unit
     places = pd.MultiIndex.from_frame(table[["arm", "pass"]])
@@ -233,7 +231,7 @@ def iteration_cost(results: Results) -> Figure:
         labels = ("time (ms)", "iteration / its gradient", "memory of the state (GiB)")
         titles = ("time of an iteration", "how much slower", "memory")
         for axis, label, title in zip(axes[0], labels, titles, strict=True):
-            axis.set(xscale="log", xlabel="minibatches", ylabel=label, title=title)
+            axis.set(xlabel="minibatches", ylabel=label, title=title)
             if rows:
                 axis.set_xticks(n, [f"{int(each)}" for each in n])
                 axis.minorticks_off()

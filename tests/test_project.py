@@ -151,7 +151,7 @@ def test_every_study_has_its_page(study):
 # Data flows from left to right, and nothing imports from its right.
 LAYERS = (
     ("check",),
-    ("problems", "optimizers", "runtime", "diagnostics"),
+    ("problems", "optimizers", "runtime", "diagnostics", "sfo"),
     ("study",),
     ("studies", "store"),
     ("averages",),
