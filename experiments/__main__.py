@@ -51,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from experiments.notebooks import NotebookFailed
 
         return 1 if isinstance(error, NotebookFailed) else 2
+    except MemoryError as error:
+        print(
+            f"adam-study: {error or 'out of memory; --workers 1 needs the least'}", file=sys.stderr
+        )
+        return 1
     except OSError as error:
         file = f"{error.filename}: " if error.filename else ""
         print(f"adam-study: {file}{error.strerror or error}", file=sys.stderr)

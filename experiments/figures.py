@@ -449,7 +449,11 @@ def _ratio(
 def sensitivity(results: Results) -> Figure:
     """Training cost of the last pass against the learning rate, for every trial of the grid."""
     study, trials = results.study, results.trials("tuning")
-    variants = _variants(study)
+    variants = {
+        name: tuned
+        for name, arms in _variants(study).items()
+        if (tuned := [a for a in arms if a.tune])
+    }
     with _style():
         figure, axes = _figure(
             max(map(len, variants.values())), 3.6 if len(variants) > 1 else 3.8, len(variants)

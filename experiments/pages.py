@@ -27,10 +27,13 @@ PUBLISHED_PROFILE = "paper"
 def published(study: Study) -> Results:
     """The published results of a study: `results/<study>.parquet`.
 
+    They may be none where another study of the same page has some.
+
     Raises:
-        ValueError: nothing is published for this study.
+        ValueError: nothing is published for any study of its page.
     """
-    if not published_file(study).exists():
+    page = (other for other in studies.STUDIES.values() if other.notebook == study.notebook)
+    if not any(published_file(other).exists() for other in page):
         raise ValueError(f"nothing is published for {study.name}; use --profile quick")
     records = Published(RESULTS)
     return analysis.results(study, PUBLISHED_PROFILE, study.data_set, records, published=True)
@@ -165,8 +168,7 @@ def origin(results: Results) -> dict[str, str]:
         "results": results.label,
         "runs": results.progress + (", not finished" if results.missing else ""),
     }
-    if results.published:
-        file = published_file(study)
+    if results.published and (file := published_file(study)).exists():
         rows["records"] = f"results/{file.name}, SHA-256 {_sha256(file)}"
     rows["data"] = f"{results.data}, fingerprint {files.fingerprint(results.data)}"
     for key, name in (

@@ -137,6 +137,8 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     state: Variables | Iterations
     if run.optimizer == "sfo":
         steps = run.settings["minibatches"]
+        if steps > len(problem.train[0]):
+            raise ValueError(f"minibatches={steps} exceeds {len(problem.train[0])} examples")
         parts = batch_order(run.seed, 0, len(problem.train[0]), len(problem.train[0]) // steps)
         compiled, optimizer = loops.sum_of_functions(problem, optimizer, parts[:steps], run.seed)
         state = Iterations(problem.model.variables, optimizer)

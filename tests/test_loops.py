@@ -169,6 +169,7 @@ def record(backend: str, folder: Path) -> None:
             found[f"{name} noisy"] = np.array(costs)
             found[f"{name} repeats"] = trainer.train(SEEDS[3], shaken) == costs[3]
     found["averages"] = averaged(folder / backend)
+    found["sfo"] = with_sfo(folder / backend)
     if backend == "tensorflow":
         for mutant in MUTANTS:
             found[mutant] = mutate(mutant, shake(MUTANTS[mutant], weights[MUTANTS[mutant]]))
@@ -194,6 +195,24 @@ def averaged(folder: Path) -> np.ndarray:
     )
     metrics = training.train(run, Store(folder))["metrics"]
     return np.array([metrics[name] for name in sorted(metrics) if " " in name])
+
+
+def with_sfo(folder: Path) -> np.ndarray:
+    """Training and held-out costs of two passes of the Sum-of-Functions Optimizer."""
+    from experiments import training
+
+    run = Run(
+        problem="mnist_logistic_regression",
+        options={"train_examples": 320, "l2": 1e-3},
+        data="mnist-stand-in",
+        optimizer="sfo",
+        settings={"minibatches": 8},
+        batch_size=BATCH,
+        epochs=2,
+        seed=1,
+    )
+    metrics = training.train(run, Store(folder))["metrics"]
+    return np.array([metrics["training_cost"], metrics["held_out_cost"]])
 
 
 def shake(name: str, weights: list[np.ndarray]) -> list[np.ndarray]:
@@ -340,6 +359,12 @@ def test_both_backends_average_the_same(recorded):
     ours, theirs = (recorded[backend]["averages"] for backend in ("tensorflow", "jax"))
     assert ours.shape == (12, 3)
     np.testing.assert_allclose(theirs, ours, rtol=1e-4)
+
+
+def test_both_backends_serve_sfo_the_same(recorded):
+    ours, theirs = (recorded[backend]["sfo"] for backend in ("tensorflow", "jax"))
+    assert ours[0, 1] < ours[0, 0]
+    np.testing.assert_allclose(theirs, ours, rtol=1e-3)  # its model magnifies rounding
 
 
 @pytest.mark.parametrize("name", NOISY)
