@@ -236,7 +236,9 @@ def estimate(study: Study, plan: Plan, store: Store) -> tuple[float, str, float 
     import statistics
 
     def foretold(run: Run) -> float:
-        steps = run.epochs * (run.options["train_examples"] // run.batch_size)
+        steps = run.epochs
+        if not study.measured:
+            steps *= run.options["train_examples"] // run.batch_size
         return START_SECONDS + steps * study.step_ms / 1000
 
     done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]

@@ -58,6 +58,11 @@ class Results:
         """What these results are, in a few words."""
         size = self.study.profile(self.profile)
         kind = "published records, " if self.published else ""
+        if self.study.measured:
+            kind = f"{kind}profile {self.profile}: "
+            data = "" if self.data == "none" else f"{self.data.upper()}, "
+            text = f"{kind}{data}{size.seeds} seed{'s' * (size.seeds != 1)}"
+            return text + (f"; not finished, {self.progress}" if self.missing else "")
         data = "STAND-IN DATA" if self.stand_in else self.study.data_set.upper()
         seeds = f"{size.seeds} seed{'s' * (size.seeds != 1)}"
         text = f"{kind}profile {self.profile}: {data}, {size.epochs} passes, {seeds}"
@@ -94,14 +99,14 @@ class Results:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:
-        """One metric of one arm: a row per seed, a column per pass.
+        """One metric of one arm: a row per seed, a column per pass, or per row that was measured.
 
         Of a seed's runs the longest counts. Infinite once diverged, NaN where no run reached yet.
         """
         chosen = self.study.arm(arm)
         if role == "tuned" and chosen.matched and not chosen.tune:
             role = "matched"
-        epochs = self.study.profile(self.profile).epochs
+        epochs = 0 if self.study.measured else self.study.profile(self.profile).epochs
         rows: dict[int, list[float]] = {}
         for entry in self.plan.entries:
             if (entry.role, entry.arm) != (role, arm):
@@ -114,6 +119,7 @@ class Results:
                 values += [math.inf] * (epochs - len(values))
             if len(values) > len(rows.get(entry.run.seed, ())):
                 rows[entry.run.seed] = values
+        epochs = max([epochs, *map(len, rows.values())])
         padded = {seed: row + [math.nan] * (epochs - len(row)) for seed, row in rows.items()}
         return pd.DataFrame.from_dict(padded, orient="index", columns=range(epochs))
 

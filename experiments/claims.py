@@ -80,7 +80,8 @@ class Claim:
             side = f"{known('rule', self.rule, RULES)} {self.limit:g}"
         first, last = self.passes
         words = WORDS[self.metric]
-        passes = {"first": first, "last": last, "after": last + 1}
+        ends = {"first": first, "last": last} if last >= 0 else {"first": "first", "last": "last"}
+        passes = {**ends, "after": last + 1}
         what = words.format(*self.arms, recorded=" / ".join(self.recorded), **passes)
         return f"{what}: {side}"
 
@@ -163,7 +164,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
         return Verdict(claim, protocol, "")
     profile = results.study.profile(results.profile)
     last = claim.passes[1]
-    if profile.epochs <= last:
+    if not results.study.measured and profile.epochs <= last:
         reason = f"needs {last + 1} passes, profile {results.profile} has {profile.epochs}"
         return Verdict(claim, protocol, NOT_TESTED, reason=reason)
     values = metric(claim, protocol, results)
@@ -198,7 +199,7 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
         curves = [_at_default(results, claim.arms[0], recorded[0])]
     else:
         curves = [results.matrix(role, arm, name) for arm in claim.arms for name in recorded]
-    windows = [curve.loc[:, first:last].dropna() for curve in curves]
+    windows = [curve.loc[:, first : last if last >= 0 else None].dropna() for curve in curves]
     seeds = sorted(set.intersection(*(set(window.index) for window in windows)))
     if not seeds:
         return np.array([])

@@ -67,7 +67,10 @@ def train_and_store(run: Run, folder: Path, wait: bool) -> Result | None:
 def _end(record: Mapping[str, Any]) -> str:
     if record["status"] == "diverged":
         return f"diverged in pass {record['diverged_at']}"
-    return f"cost {record['metrics']['training_cost'][-1]:.4f}"
+    metrics = record["metrics"]
+    if "training_cost" not in metrics:
+        return f"{len(next(iter(metrics.values())))} rows"
+    return f"cost {metrics['training_cost'][-1]:.4f}"
 
 
 @contextlib.contextmanager

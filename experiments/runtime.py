@@ -85,22 +85,34 @@ def _silence() -> Iterator[None]:
 
 
 def manifest() -> dict[str, Any]:
-    """Versions, commit, devices and precision of this process, for a record."""
+    """Versions, commit, devices and precision of this process, for the record of a training."""
     import keras
-    import numpy as np
 
     backend = keras.backend.backend()
     return {
-        "commit": commit(),
-        "python": platform.python_version(),
+        **numpy_manifest(),
         "keras": keras.__version__,
-        "numpy": np.__version__,
         "backend": backend,
         "precision": keras.config.floatx(),
+        **(_describe_jax() if backend == "jax" else _describe_tensorflow()),
+    }
+
+
+def numpy_manifest() -> dict[str, Any]:
+    """The same for what NumPy alone computes."""
+    import numpy as np
+
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "backend": "numpy",
+        "precision": "float64",
         "deterministic": True,
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        **(_describe_jax() if backend == "jax" else _describe_tensorflow()),
+        "threads": 1,
+        "devices": ["CPU"],
     }
 
 

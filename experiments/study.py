@@ -223,15 +223,15 @@ class Study:
         section: where in the paper.
         problem: a key of `experiments.problems.PROBLEMS`.
         options: its keyword arguments.
-        data_set: a key of `experiments.problems.files.DATASETS`.
+        data_set: a key of `experiments.problems.files.DATASETS`, or "none".
         batch_size: examples per step.
         arms: the compared methods.
         profiles: by name: smoke, quick, paper.
         panels: the panels of the paper's figure; the last one shows the most passes.
         departures: the table of choices.
         notebook: the page that shows it, a file of `notebooks/` without its ending.
-        step_ms: milliseconds per step on the reference machine (2 cores), for time estimates
-            until there are records to measure them by.
+        step_ms: milliseconds per step on the reference machine (2 cores), or per epoch of what is
+            measured, for time estimates until there are records to measure them by.
     """
 
     name: str
@@ -252,6 +252,11 @@ class Study:
     def panel(self) -> Panel:
         """The panel that claims and distances to the paper are computed on: the last."""
         return self.panels[-1]
+
+    @property
+    def measured(self) -> bool:
+        """Whether its runs measure instead of training, and leave rows instead of passes."""
+        return problems.PROBLEMS[self.problem].measured
 
     @property
     def fitted(self) -> bool:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 from experiments import diagnostics, loops, optimizers, problems, runtime
 from experiments.averages import Averages
@@ -114,6 +115,17 @@ def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> di
     return numbers
 
 
+def measure(run: Run) -> dict[str, Any]:
+    """The record of a run that measures instead of training: its rows as metrics."""
+    started, clock = datetime.now(UTC), time.perf_counter()
+    metrics: dict[str, list[float]] = {}
+    with threadpoolctl.threadpool_limits(1):
+        for row in problems.measure(run):
+            for name, value in row.items():
+                metrics.setdefault(name, []).append(value)
+    return _record(run, metrics, None, runtime.numpy_manifest(), started, clock)
+
+
 def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Train `run` to its end, from its last checkpoint if there is one, and return its record.
 
@@ -122,6 +134,8 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
         store: holds the checkpoints; the caller stores the record.
         on_epoch: called with the number of epochs done, after each.
     """
+    if problems.PROBLEMS[run.problem].measured:
+        return measure(run)
     runtime.configure()
     import keras
 
@@ -187,17 +201,29 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
             saved = time.perf_counter()
     if not metrics:
         metrics = {name: [] for name in METRICS}
+    manifest = runtime.manifest()
+    manifest |= {"steps_per_epoch": steps, "resumed": resumed is not None}
+    return _record(run, metrics, diverged_at, manifest, started, clock)
+
+
+def _record(
+    run: Run,
+    metrics: dict[str, list[float]],
+    diverged_at: int | None,
+    manifest: dict[str, Any],
+    started: datetime,
+    clock: float,
+) -> dict[str, Any]:
+    """A run with its metrics, and what is to be known of how they came about."""
     return {
         "config": run.config(),
         "status": "finished" if diverged_at is None else "diverged",
         "diverged_at": diverged_at,
         "metrics": metrics,
         "manifest": {
-            **runtime.manifest(),
+            **manifest,
             "started": started.isoformat(timespec="seconds"),
             "wall_seconds": round(time.perf_counter() - clock, 3),
             "peak_memory_mb": round(runtime.peak_memory_mb()),
-            "steps_per_epoch": steps,
-            "resumed": resumed is not None,
         },
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "padding": ("same", "valid"),
     "whitening": ("zca", "channel", "none"),
     "pixels": ("real", "resampled"),
+    "parameters": ("fixed", "moving"),
+    "kind": ("three", "online", "stochastic"),
+    "bounds": ("clip", "wall"),
+    "comparator": ("horizon", "prefix"),
+    "losses": ("logistic", "quadratic", "sparse"),
 }
 
 
@@ -63,11 +68,15 @@ class Entry:
         module: a module of this package; it is imported when the problem is built.
         function: its function from a data set, a seed and the options to a `Problem`.
         options: the options' defaults.
+        measured: whether there is no model to train: the function then yields what is recorded,
+            row by row, from a data set, a seed, the optimizer's settings, the batch size, the
+            number of epochs and the options.
     """
 
     module: str
     function: str
     options: Mapping[str, Any]
+    measured: bool = False
 
 
 PROBLEMS: dict[str, Entry] = {
@@ -128,6 +137,15 @@ def build(name: str, data: str, options: Mapping[str, Any], seed: int) -> Proble
     own = {key: value for key, value in options.items() if key not in COMMON}
     problem: Problem = getattr(module, entry.function)(data, seed, **{**entry.options, **own})
     return dataclasses.replace(problem, averages=bool(options.get("averages")))
+
+
+def measure(run: Any) -> Iterator[dict[str, float]]:
+    """What is measured by an `experiments.study.Run`, row by row; see `Entry.measured`."""
+    entry = PROBLEMS[run.problem]
+    module = importlib.import_module(f"{__name__}.{entry.module}")
+    options = {**entry.options, **run.options}
+    function: Callable[..., Iterator[dict[str, float]]] = getattr(module, entry.function)
+    return function(run.data, run.seed, run.settings, run.batch_size, run.epochs, **options)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -254,18 +254,25 @@ STAND_INS: dict[str, str] = {
 }
 
 
+NONE = "none"  # the kind of what needs no data
+
+
 def stand_in(name: str) -> str:
     """The kind that replaces the data set `name` where it cannot be had."""
-    return f"{name}-stand-in"
+    return NONE if name == NONE else f"{name}-stand-in"
 
 
 def is_stand_in(kind: str) -> bool:
     """Whether `kind` is a stand-in, whose results must say so."""
+    if kind == NONE:
+        return False
     return known("data set", kind, [*DATASETS, *STAND_INS]) in STAND_INS
 
 
 def fingerprint(kind: str) -> str:
     """A short string that stands for the exact content of `kind`, without touching the disk."""
+    if kind == NONE:
+        return NONE
     if kind in STAND_INS:
         return f"stand-in-{STAND_INS[kind]}"
     return DATASETS[known("data set", kind, [*DATASETS, *STAND_INS])].fingerprint
@@ -460,7 +467,7 @@ def choose(name: str, policy: str, *, download: bool = True, progress: bool = Tr
     """Decide between the data set `name` and its stand-in.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of `DATASETS`, or `NONE`, which is always there.
         policy: "real" (downloaded where missing, an error where impossible), "stand-in", or "auto"
             (real where it is there or can be downloaded, else the stand-in, with the reason).
         download: with `False`, missing data is reported as to be downloaded, without any network.
@@ -470,8 +477,10 @@ def choose(name: str, policy: str, *, download: bool = True, progress: bool = Tr
         DataError: a file has the wrong size or, where others are missing, the wrong content;
             under "real", also when the download fails.
     """
-    _data_set(name)
     known("data policy", policy, POLICIES)
+    if name == NONE:
+        return Choice(NONE, "needs no data")
+    _data_set(name)
     if policy == "stand-in":
         return Choice(stand_in(name), "asked for")
     found = status(name)
