@@ -52,7 +52,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("three", "online", "stochastic"),
     "bounds": ("clip", "wall"),
     "comparator": ("horizon", "prefix"),
-    "losses": ("logistic", "quadratic", "sparse"),
+    "problem": ("logistic", "quadratic", "sparse", "absolute"),
 }
 
 
@@ -126,6 +126,36 @@ PROBLEMS: dict[str, Entry] = {
             "prior": 0.0,
             "train_examples": 50_000,
         },
+    ),
+    "step_sizes": Entry(
+        "theory", "step_sizes", {"train_examples": 60_000, "scale": 1e-3}, measured=True
+    ),
+    "constructed_steps": Entry("theory", "constructed_steps", {"steps": 10_000}, measured=True),
+    "moment_bias": Entry(
+        "theory",
+        "moment_bias",
+        {"parameters": "fixed", "train_examples": 60_000, "replicates": 32},
+        measured=True,
+    ),
+    "regret": Entry(
+        "theory",
+        "regret",
+        {
+            "problem": "logistic",
+            "comparator": "horizon",
+            "train_examples": 10_000,
+            "l2": 1e-3,
+            "steps": 10_000,
+            "dimensions": 100,
+            "scale": 0.01,
+        },
+        measured=True,
+    ),
+    "counterexample": Entry(
+        "theory",
+        "counterexample",
+        {"kind": "three", "bounds": "clip", "c": 3.0, "x_1": 0.0, "steps": 300_000},
+        measured=True,
     ),
 }
 

@@ -1,7 +1,16 @@
 """The studies, one file per figure or section, in the paper's order. Declarations only."""
 
 from experiments.check import known
-from experiments.studies import fig1_imdb, fig1_mnist, fig2_dropout, fig2_sfo, fig3, fig4, sec7
+from experiments.studies import (
+    fig1_imdb,
+    fig1_mnist,
+    fig2_dropout,
+    fig2_sfo,
+    fig3,
+    fig4,
+    sec7,
+    theory,
+)
 from experiments.study import Study
 
 STUDIES: dict[str, Study] = {
@@ -15,6 +24,7 @@ STUDIES: dict[str, Study] = {
         fig3.STUDY,
         fig4.STUDY,
         *sec7.STUDIES,
+        *theory.STUDIES,
     )
 }
 

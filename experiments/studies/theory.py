@@ -1,0 +1,281 @@
+"""Sections 2.1, 3 and 4: what the paper proves about Adam, measured; no models are compared."""
+
+from typing import Any
+
+from experiments.study import Arm, Departure, Panel, Profile, Study
+
+# Pairs of betas in both regimes of Section 2.1: the first and the last have
+# (1 - beta_1) > sqrt(1 - beta_2), the second has not.
+PAIRS = ((0.9, 0.999), (0.9, 0.9), (0.0, 0.999))
+NUMPY = Departure(
+    "Algorithm 1 in float64 NumPy, held to `adam_tf.Adam` by tests.",
+    "A bound is a statement about exact numbers, and a million steps of one number are slow in "
+    "a framework.",
+)
+
+
+def _arms(**settings: Any) -> tuple[Arm, ...]:
+    """An arm for each pair of betas."""
+    return tuple(
+        Arm(
+            name=f"b1={beta_1:g}/b2={beta_2:g}",
+            optimizer="adam",
+            grid={"beta_1": (beta_1,), "beta_2": (beta_2,), **settings},
+            plotted=False,
+        )
+        for beta_1, beta_2 in PAIRS
+    )
+
+
+def _study(
+    name: str,
+    title: str,
+    section: str,
+    problem: str,
+    arms: tuple[Arm, ...],
+    profiles: dict[str, Profile],
+    departures: tuple[Departure, ...],
+    *,
+    options: dict[str, Any] | None = None,
+    data_set: str = "mnist",
+    batch_size: int = 128,
+    epoch_ms: float,
+) -> Study:
+    """A study that measures; its page is the theory's."""
+    return Study(
+        name=name,
+        title=title,
+        section=section,
+        problem=problem,
+        options=options or {},
+        data_set=data_set,
+        batch_size=batch_size,
+        arms=arms,
+        profiles=profiles,
+        panels=(Panel(name, x=(0, 1), y=(0, 1)),),
+        departures=(NUMPY, *departures),
+        notebook="06_theory",
+        step_ms=epoch_ms,
+    )
+
+
+STEPS = _study(
+    "sec2-steps",
+    "The size of Adam's steps in training, and its invariances",
+    "Section 2.1",
+    "step_sizes",
+    _arms(learning_rate=(0.001,)),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"train_examples": 640}),
+        "quick": Profile(epochs=3, seeds=1, options={"train_examples": 10_000}),
+        "paper": Profile(epochs=10, seeds=3),
+    },
+    (
+        Departure(
+            "Logistic regression on MNIST, batches of 128, alpha = 0.001, from zero.",
+            "The paper states the bounds and shows no measurement.",
+        ),
+        Departure(
+            "Gradients are rescaled by 0.001, and by a random factor between 0.001 and 1000 for "
+            "each coordinate; both with epsilon = 0 and with 1e-8.",
+            "The paper's invariance holds for epsilon = 0; with an epsilon it is what a user has.",
+        ),
+    ),
+    options={"train_examples": 60_000},
+    epoch_ms=6000.0,
+)
+
+WORST = _study(
+    "sec2-worst",
+    "The longest steps that Adam can take",
+    "Section 2.1",
+    "constructed_steps",
+    _arms(learning_rate=(0.001,), epsilon=(0.0,)),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"steps": 100}),
+        "quick": Profile(epochs=1, seeds=1, options={"steps": 3_000}),
+        "paper": Profile(epochs=1, seeds=3),
+    },
+    (
+        Departure(
+            "Two sequences of gradients made to lengthen the last step: nothing before it, and "
+            "gradients that grow by beta_2 / beta_1 a step.",
+            "The first is the paper's own worst case; by the inequality of Cauchy and Schwarz the "
+            "second is the worst there is.",
+        ),
+        Departure("Three equal seeds.", "Nothing is random; the rules ask for three."),
+    ),
+    options={"steps": 10_000},
+    data_set="none",
+    batch_size=1,
+    epoch_ms=2000.0,
+)
+
+BIAS = _study(
+    "sec3-bias",
+    "The bias of the moments, with and without correction",
+    "Section 3",
+    "moment_bias",
+    tuple(
+        Arm(
+            name,
+            "adam",
+            grid={"learning_rate": (0.001,)},
+            options={"parameters": name},
+            plotted=False,
+        )
+        for name in ("fixed", "moving")
+    ),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"train_examples": 640, "replicates": 4}),
+        "quick": Profile(epochs=10, seeds=1, options={"train_examples": 2_560, "replicates": 8}),
+        "paper": Profile(epochs=100, seeds=3),
+    },
+    (
+        Departure(
+            "Each step draws one of 78 batches of 128 images, so that expectations are exact "
+            "means over all of them; 32 sequences for each seed while the parameters rest.",
+            "The paper's derivation speaks of expectations; it shows no measurement.",
+        ),
+        Departure(
+            "In training zeta is measured along one sequence, alpha = 0.001.",
+            "The paper says that zeta can be kept small.",
+        ),
+    ),
+    options={"train_examples": 10_000, "replicates": 32},
+    epoch_ms=1000.0,
+)
+
+THEOREM = {"decay": ("sqrt_step",), "beta_1_decay": (0.99,), "epsilon": (0.0,)}
+
+REGRET = _study(
+    "sec4-regret",
+    "The regret of Adam on convex problems, against Theorem 4.1",
+    "Section 4",
+    "regret",
+    (
+        Arm(
+            "logistic",
+            "adam",
+            grid={"learning_rate": (0.01,), **THEOREM},
+            options={"problem": "logistic"},
+            plotted=False,
+        ),
+        Arm(
+            "quadratic",
+            "adam",
+            grid={"learning_rate": (0.1,), **THEOREM},
+            options={"problem": "quadratic"},
+            plotted=False,
+        ),
+        Arm(
+            "sparse",
+            "adam",
+            grid={"learning_rate": (0.1,), **THEOREM},
+            options={"problem": "sparse"},
+            plotted=False,
+        ),
+        Arm(
+            "absolute",
+            "adam",
+            grid={
+                "learning_rate": (0.1,),
+                "decay": ("sqrt_step",),
+                "beta_1": (0.0,),
+                "epsilon": (0.0,),
+            },
+            options={"problem": "absolute"},
+            plotted=False,
+        ),
+    ),
+    {
+        "smoke": Profile(
+            epochs=1, seeds=1, options={"train_examples": 640, "steps": 100, "dimensions": 5}
+        ),
+        "quick": Profile(epochs=10, seeds=1, options={"train_examples": 5_000, "steps": 3_000}),
+        "paper": Profile(epochs=128, seeds=3, options={"steps": 100_000}),
+    },
+    (
+        Departure(
+            "Four sequences of convex losses: MNIST minibatches with an L2 term, quadratics with "
+            "random centres, the same with few coordinates at a time, and 0.01 |theta|.",
+            "The paper proves the theorem and shows no measurement.",
+        ),
+        Departure(
+            "lambda = 0.99 and epsilon = 0; beta_1 = 0 for the last one, where lambda does not "
+            "matter.",
+            "With the paper's lambda = 1 - 1e-8 the third term of the bound is of order 1e16: "
+            "the theorem then says nothing.",
+        ),
+        Departure(
+            "G, D and their maximum norms are those met on the way.",
+            "The theorem needs bounds; the smallest that hold make its bound the tightest.",
+        ),
+    ),
+    options={
+        "train_examples": 10_000,
+        "l2": 1e-3,
+        "steps": 10_000,
+        "dimensions": 100,
+        "scale": 0.01,
+    },
+    epoch_ms=1000.0,
+)
+
+
+def _reddi(kind: str, bounds: str, betas: tuple[float, float]) -> tuple[Arm, ...]:
+    """Adam and AMSGrad on one kind of functions, without bias correction as in Reddi et al."""
+    name = f"{kind}, walled" if bounds == "wall" else kind
+    return tuple(
+        Arm(
+            f"{name}/{method}",
+            "adam",
+            grid={
+                "learning_rate": (0.5,),
+                "decay": ("sqrt_step",),
+                "beta_1": (betas[0],),
+                "beta_2": (betas[1],),
+                "epsilon": (0.0,),
+                "bias_correction": (False,),
+                "amsgrad": (method == "AMSGrad",),
+            },
+            options={"kind": kind, "bounds": bounds},
+            plotted=False,
+        )
+        for method in ("Adam", "AMSGrad")
+    )
+
+
+COUNTEREXAMPLE = _study(
+    "sec4-counterexample",
+    "Where Adam fails: the functions of Reddi, Kale and Kumar",
+    "Section 4",
+    "counterexample",
+    (
+        *_reddi("three", "clip", (0.0, 0.1)),
+        *_reddi("three", "wall", (0.0, 0.1)),
+        *_reddi("online", "clip", (0.9, 0.99)),
+        *_reddi("stochastic", "clip", (0.9, 0.99)),
+    ),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"steps": 1_000}),
+        "quick": Profile(epochs=1, seeds=1, options={"steps": 100_000}),
+        "paper": Profile(epochs=1, seeds=3, options={"steps": 3_000_000}),
+    },
+    (
+        Departure(
+            "alpha_t = 0.5 / sqrt(t), from 0; Adam without bias correction and epsilon.",
+            "Reddi, Kale and Kumar (2018) analyse this form; they give no step size.",
+        ),
+        Departure(
+            "`walled` leaves theta free and adds a steep convex wall outside [-1, 1].",
+            "Theorem 4.1 knows no clipping; this meets its conditions to the letter.",
+        ),
+    ),
+    options={"c": 3.0, "x_1": 0.0, "steps": 300_000},
+    data_set="none",
+    batch_size=1,
+    epoch_ms=4000.0,
+)
+
+STUDIES = (STEPS, WORST, BIAS, REGRET, COUNTEREXAMPLE)
