@@ -37,6 +37,9 @@ WORDS = {
     "recorded_ratio": "{recorded} of {}, geometric mean over passes {first}-{last}",
     "recorded_largest": "largest {recorded} of {} over passes {first}-{last}",
     "recorded_last": "{recorded} of {} at pass {last}",
+    "recorded_change": "{recorded} of {}, {last} over {first}",
+    "recorded_off": "largest distance of {recorded} from 1, {}",
+    "recorded_rate": "slope of log({recorded}) against log(t) over the last tenfold of t, {}",
     "recorded_slope": "slope of log({recorded}) against log(minibatches)",
     "time_ratio": "time that {0} takes to the cost at which {1} ends, over the time of {1}",
     "grid_worse": "share of step sizes at least 5 nats worse without correction, {after} passes",
@@ -215,6 +218,14 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
         return costs[0].max(axis=1)
     if claim.metric == "recorded_last":
         return costs[0][:, -1]
+    if claim.metric == "recorded_change":
+        return costs[0][:, -1] / costs[0][:, 0]
+    if claim.metric == "recorded_off":
+        return np.abs(costs[0] - 1).max(axis=1)
+    if claim.metric == "recorded_rate":
+        t = results.matrix(role, claim.arms[0], "t").to_numpy(float)[0]
+        late = t >= t[-1] / 10
+        return slope(t[late], list(costs[0][:, late].T))
     if claim.metric == "recorded_slope":
         sizes = [results.study.arm(arm).grid["minibatches"][0] for arm in claim.arms]
         return slope(sizes, [cost[:, -1] for cost in costs])
@@ -230,7 +241,8 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
 
 def slope(sizes: Sequence[float], values: Sequence[np.ndarray]) -> np.ndarray:
     """The slope of the logarithms of values against those of sizes, one for each seed."""
-    x, y = np.log(sizes) - np.mean(np.log(sizes)), np.log(values)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a regret may be negative
+        x, y = np.log(sizes) - np.mean(np.log(sizes)), np.log(values)
     found: np.ndarray = x @ y / (x @ x)
     return found
 

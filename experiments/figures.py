@@ -130,6 +130,10 @@ def _seeds(results: Results, *tables: pd.DataFrame) -> str:
 def main(results: Results) -> Figure:
     """The study's figure of the paper, made anew."""
     study = results.study
+    if study.measured:
+        from experiments import theory_figures
+
+        return theory_figures.FIGURES[study.problem](results)
     if any("minibatches" in arm.grid for arm in study.arms):
         return iteration_cost(results)
     if any(arm.grid for arm in study.arms):

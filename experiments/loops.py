@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import threadpoolctl
 
-from experiments.averages import Averages
 from experiments.problems import Problem
 from experiments.sfo import SFO
+
+if TYPE_CHECKING:
+    from experiments.averages import Averages
 
 EVALUATION_BATCH = 500
 SAMPLE = 5_000

@@ -13,7 +13,7 @@ from experiments.figures import COLOURS, _figure, _footer, _style
 
 PAIRS = {
     "b1=0.9/b2=0.999": "#d55e00",
-    "b1=0.9/b2=0.9": "#0173b2",
+    "b1=0.9/b2=0.95": "#0173b2",
     "b1=0/b2=0.999": "#029e73",
 }
 GREY = "#555555"

@@ -19,7 +19,6 @@ import numpy as np
 import threadpoolctl
 
 from experiments import diagnostics, loops, optimizers, problems, runtime
-from experiments.averages import Averages
 from experiments.problems import Problem
 from experiments.sfo import SFO
 from experiments.store import Store
@@ -138,6 +137,8 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
         return measure(run)
     runtime.configure()
     import keras
+
+    from experiments.averages import Averages
 
     keras.backend.clear_session(free_memory=False)  # its garbage collection takes half a short run
     keras.utils.set_random_seed(int(stream(run.seed, "weights").integers(2**31)))

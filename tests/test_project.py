@@ -160,7 +160,7 @@ LAYERS = (
     ("execution",),
     ("analysis",),
     ("claims",),
-    ("figures",),
+    ("figures", "theory_figures"),
     ("notebooks", "webpage"),
     ("pages",),
     ("report", "doctor"),
