@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.analysis import Results, interval
 from experiments.figures import COLOURS, _figure, _footer, _style
@@ -48,6 +49,8 @@ def _line(
 
 def _finish(axis: Axes, title: str, x: str, y: str, size: float = 8) -> None:
     axis.set(title=title, xlabel=x, ylabel=y)
+    if x == "pass":
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=size)
 
@@ -120,7 +123,8 @@ def moment_bias(results: Results) -> Figure:
                 _line(axis, results, arm, f"{moment}_corrected", colour, f"{sign}, corrected")
                 _line(axis, results, arm, moment, colour, f"{sign}, as it is", ":")
                 if arm == "fixed":
-                    _line(axis, results, arm, f"{moment}_expected", GREY, "1 - βᵗ", "--")
+                    label = "1 - βᵗ" if moment == "second" else ""
+                    _line(axis, results, arm, f"{moment}_expected", GREY, label, "--")
             axis.axhline(1, color="#999999", lw=0.8)
             axis.set(xscale="log")
             _finish(axis, title, "step t", "moment / expectation")
