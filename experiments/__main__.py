@@ -162,7 +162,9 @@ def list_command(options: argparse.Namespace) -> None:
     """Print the studies."""
     rows = []
     for study in studies.STUDIES.values():
-        arms = ", ".join(arm.name for arm in study.arms)
+        shown = study.arms if len(study.arms) <= 6 else study.arms[:3]
+        arms = ", ".join(arm.name for arm in shown)
+        arms += f" and {more} more" if (more := len(study.arms) - len(shown)) else ""
         rows.append((study.name, study.section, study.title, arms))
     _table("Studies", ("study", "of the paper", "what", "arms"), rows)
     print(f"profiles: {', '.join(PROFILES)}; protocols: {', '.join(PROTOCOLS)}")

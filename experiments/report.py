@@ -9,6 +9,7 @@ from experiments import analysis, claims, figures, notebooks, pages, webpage
 from experiments.analysis import Results
 from experiments.runtime import ROOT, build_folder
 from experiments.store import Published, Together, local_store, write_atomically, write_parquet
+from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -21,7 +22,8 @@ SUMMARY = (
     "`tuned` (equal trials for every method: does the claim hold when everyone is tuned?). The "
     "numbers are means over seeds with their 95% bootstrap interval."
 )
-CAPTION = "{section}: {title}. Solid: ours; dashed: the paper's own curves, read off its figure."
+CAPTION = "{section}: {title}."
+CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
 
 
 def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
@@ -75,7 +77,8 @@ def _note(profile: str) -> str:
 def _caption(results: Results) -> str:
     study = results.study
     note = f" Not finished: {results.progress}." if results.missing else ""
-    return CAPTION.format(section=study.section, title=study.title) + note
+    caption = CAPTION.format(section=study.section, title=study.title)
+    return caption + (CURVES if study.in_paper else "") + note
 
 
 def _provenance(found: Iterable[Results]) -> dict[str, str]:
@@ -150,23 +153,7 @@ def publish_pages() -> list[Path]:
 
 
 def readme(text: str, found: Sequence[Results]) -> str:
-    """The README with its verdict tables and its figures made anew."""
-    parts = []
-    for results in found:
-        study = results.study
-        rows = claims.rows([results])
-        protocols = [p for p in PROTOCOLS if any(row[p] for row in rows)]
-        parts += [f"**{study.section}: {study.title}**", ""]
-        head = ["Section", "Statement", "Paper", *protocols]
-        parts += [" | ".join(["", *head, ""]).strip(), "|" + " --- |" * len(head)]
-        for row in rows:
-            cells = [
-                f"**{row[p]}**<br>{row[f'{p}_numbers']}".removesuffix("<br>") if row[p] else "-"
-                for p in protocols
-            ]
-            cells = [row["section"], row["reading"], row["paper"], *cells]
-            parts.append("| " + " | ".join(cells) + " |")
-        parts.append("")
+    """The README with its verdicts, its figures and its table of studies made anew."""
     shown = []
     for results in found:
         name, notebook = results.study.name, results.study.notebook
@@ -176,8 +163,63 @@ def readme(text: str, found: Sequence[Results]) -> str:
             f"*{_caption(results)} Page: [{notebook}](notebooks/{notebook}.ipynb).*",
             "",
         ]
-    text = _between(text, "verdicts", "\n".join(parts).rstrip())
-    return _between(text, "figures", "\n".join(shown).rstrip())
+    text = _between(text, "verdicts", "\n".join([*_summary(found), "", *_tables(found)]).rstrip())
+    text = _between(text, "figures", "\n".join(shown).rstrip())
+    return _between(text, "studies", "\n".join(_published(found)))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def _summary(found: Sequence[Results]) -> list[str]:
+    """How many statements of each study hold, a row for each study."""
+    rows = []
+    for results in found:
+        judged = claims.rows([results])
+        counts = [_counts([row[p] for row in judged if row[p]]) for p in PROTOCOLS]
+        title = f"[{results.study.title}](notebooks/{results.study.notebook}.ipynb)"
+        rows.append([results.study.section, title, *counts])
+    return _table(["Of the paper", "Study", *PROTOCOLS], rows)
+
+
+def _counts(verdicts: Sequence[str]) -> str:
+    """Verdicts in numbers: "3 reproduced, 1 not reproduced"."""
+    kinds = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, claims.NOT_TESTED)
+    counted = ((verdicts.count(kind), kind) for kind in kinds)
+    return ", ".join(f"{n} {kind}" for n, kind in counted if n) or "-"
+
+
+def _tables(found: Sequence[Results]) -> list[str]:
+    """Every statement with its verdicts and its numbers, a table for each study."""
+    parts = []
+    for results in found:
+        rows = claims.rows([results])
+        protocols = [p for p in PROTOCOLS if any(row[p] for row in rows)]
+        cells = []
+        for row in rows:
+            judged = [
+                f"**{row[p]}**<br>{row[f'{p}_numbers']}".removesuffix("<br>") if row[p] else "-"
+                for p in protocols
+            ]
+            cells.append([row["section"], row["reading"], row["paper"], *judged])
+        title = f"{results.study.section}: {results.study.title}"
+        parts += [f"<details><summary><b>{title}</b></summary>", ""]
+        parts += _table(["Section", "Statement", "Paper", *protocols], cells)
+        parts += ["", "</details>", ""]
+    return parts
+
+
+def _published(found: Sequence[Results]) -> list[str]:
+    """Every study, and how far its published records are."""
+    by_name = {results.study.name: results for results in found}
+    rows = []
+    for study in STUDIES.values():
+        results = by_name.get(study.name)
+        state = "not yet" if results is None else results.progress if results.missing else "whole"
+        rows.append([study.section, study.title, f"`{study.name}`", state])
+    return _table(["Of the paper", "What", "Study", "Published"], rows)
 
 
 def _between(text: str, name: str, content: str) -> str:

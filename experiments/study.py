@@ -259,9 +259,14 @@ class Study:
         return problems.PROBLEMS[self.problem].measured
 
     @property
+    def in_paper(self) -> bool:
+        """Whether the paper has a figure of it."""
+        return self.fitted or any(panel.points for panel in self.panels)
+
+    @property
     def fitted(self) -> bool:
         """Whether the paper shows curves, to which the matched settings are fitted."""
-        return any(arm.plotted for arm in self.arms)
+        return any(arm.plotted and arm.matched for arm in self.arms)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""

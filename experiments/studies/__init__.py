@@ -1,4 +1,7 @@
-"""The studies, one file per figure or section, in the paper's order. Declarations only."""
+"""The studies, one file per figure or part: first the paper's figures, then its other sections.
+
+Declarations only.
+"""
 
 from experiments.check import known
 from experiments.studies import (
@@ -23,8 +26,8 @@ STUDIES: dict[str, Study] = {
         fig2_sfo.COST,
         fig3.STUDY,
         fig4.STUDY,
-        *sec7.STUDIES,
         *theory.STUDIES,
+        *sec7.STUDIES,
     )
 }
 
