@@ -155,8 +155,9 @@ def regret(results: Results) -> Figure:
         for t, end, colour in ends:
             shown = t[t >= t[-1] / 100]
             rate.plot(shown, end * np.sqrt(t[-1] / shown), ":", color=colour, lw=1.2)
-        rate.plot([], [], ":", color=GREY, label="slope of 1/√T")
-        rate.set(xscale="log", yscale="log")
+        if ends:
+            rate.plot([], [], ":", color=GREY, label="slope of 1/√T")
+            rate.set(xscale="log", yscale="log")
         _finish(rate, "average regret R(T) / T", "steps T", "nats, or as the losses are")
         bound.axhline(1, color=GREY, ls="--", lw=1, label="the bound")
         bound.set(xscale="log", yscale="log")

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments import analysis, claims
@@ -195,7 +196,12 @@ def test_every_claim_of_the_ledger_can_be_judged():
         assert set(claim.arms) <= {arm.name for arm in study.arms}
         assert claim.protocols
         assert set(claim.protocols) <= {"matched", "tuned"}
-        assert 0 <= claim.passes[0] <= claim.passes[1] < study.profiles["paper"].epochs
+        first, last = claim.passes
+        assert 0 <= first <= last < study.profiles["paper"].epochs or (study.measured, last) == (
+            True,
+            -1,
+        )
+        assert claim.metric.startswith("recorded_") == bool(claim.recorded)
         assert claim.source in ("text", "figure")
         assert claim.criterion
         assert claim.why
@@ -491,3 +497,79 @@ def test_the_best_of_k_trials_is_that_of_all_draws():
         lowest = sorted(min(draw) for draw in itertools.combinations(costs, k))
         places = [int(np.ceil(q * len(lowest) - 1e-9)) - 1 for q in (0.25, 0.5, 0.75)]
         assert list(found.loc[k, ["low", "median", "high"]]) == [lowest[i] for i in places]
+
+
+# --- what is recorded beside the costs ------------------------------------------------------------
+
+
+class Rows:
+    """Results whose metrics are given: two seeds, as many rows as there are."""
+
+    study = STUDIES["sec2-steps"]
+
+    def __init__(self, **metrics) -> None:
+        self.metrics = metrics
+
+    def matrix(self, role, arm, metric="training_cost"):
+        values = self.metrics[metric]
+        return pd.DataFrame(values if isinstance(values, list) else values[arm])
+
+
+def recorded(metric: str, *names: str, passes=(0, -1), **metrics) -> list[float]:
+    claim = dataclasses.replace(
+        BY_ID["sec2-steps-scale"], metric=metric, recorded=names, passes=passes
+    )
+    return claims.metric(claim, "matched", Rows(**metrics)).tolist()
+
+
+def test_the_metrics_of_what_is_recorded():
+    a, b = [[1.0, 4.0, 2.0], [3.0, 3.0, 9.0]], [[2.0, 2.0, 2.0], [1.0, 3.0, 9.0]]
+    assert recorded("recorded_largest", "a", a=a) == [4, 9]
+    assert recorded("recorded_largest", "a", passes=(0, 1), a=a) == [4, 3]
+    assert recorded("recorded_last", "a", a=a) == [2, 9]
+    assert recorded("recorded_last", "a", passes=(0, 0), a=a) == [1, 3]
+    assert recorded("recorded_change", "a", a=a) == [2, 3]
+    assert recorded("recorded_off", "a", a=a) == [3, 8]
+    ratio = recorded("recorded_ratio", "a", "b", passes=(1, 2), a=a, b=b)
+    assert ratio == pytest.approx([np.sqrt(2 * 1), 1])
+
+
+def test_a_rate_is_the_slope_over_the_last_tenfold():
+    t = np.array([1.0, 10.0, 100.0, 300.0, 1000.0])
+    regret = np.where(t < 100, 7.0, t**-0.5)  # what comes before does not count
+    found = recorded("recorded_rate", "a", a=[list(regret), list(t**-0.25)], t=[list(t)] * 2)
+    assert found == pytest.approx([-0.5, -0.25])
+
+
+def test_growth_with_the_number_of_minibatches_is_a_slope():
+    claim = BY_ID["fig2-sfo-cost-memory"]
+    memory = {f"SFO/{n}": [[0.0, 3.0 * n, 3.0 * n]] * 2 for n in (25, 50, 100, 200)}
+
+    class Costs(Rows):
+        study = STUDIES["fig2-sfo-cost"]
+
+    assert claims.metric(claim, "matched", Costs(optimizer_mb=memory)) == pytest.approx([1, 1])
+    square = {arm: [[0.0, n[0][1] ** 2, n[0][1] ** 2]] * 2 for arm, n in memory.items()}
+    assert claims.metric(claim, "matched", Costs(optimizer_mb=square)) == pytest.approx([2, 2])
+
+
+def test_time_is_taken_to_where_the_other_ends():
+    claim = BY_ID["fig2-sfo-less-time"]
+    costs = {"Adam": [[4.0, 2.0, 1.0], [4.0, 3.9, 3.8]], "SFO": [[9.0, 5.0, 2.0], [9.0, 5.0, 3.0]]}
+    seconds = {"Adam": [[1.0, 1.0, 1.0]] * 2, "SFO": [[5.0, 5.0, 10.0]] * 2}
+
+    class Timed(Rows):
+        study = STUDIES["fig2-sfo"]
+
+    found = claims.metric(claim, "matched", Timed(training_cost=costs, seconds=seconds))
+    assert found.tolist() == [2 / 20, np.inf]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(5, 10, REPRODUCED), (4, 4.9, NOT_REPRODUCED), (11, 12, NOT_REPRODUCED), (4, 6, INCONCLUSIVE)],
+)
+def test_a_metric_between_two_limits(low, high, expected):
+    claim = BY_ID["fig2-sfo-cost-iteration-25"]
+    assert claims.decide(claim, low, high) == expected
+    assert "within [5, 10]" in claim.criterion
