@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import pages, runtime
+from experiments import analysis, claims, pages, runtime, training
 from experiments.problems import files, mnist
 from experiments.store import Published, Store
 from experiments.studies import STUDIES
-from experiments.study import Run
+from experiments.study import Run, plan
 
 DATA = "mnist-stand-in"
 RUN = Run(
@@ -288,3 +288,23 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
                 # Another processor rounds otherwise, and a run with a large step makes that grow.
                 np.testing.assert_allclose(now[0], then[0], rtol=1e-4, err_msg=run.id)
                 np.testing.assert_allclose(now[1], then[1], rtol=1e-2, err_msg=run.id)
+
+
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.measured])
+def test_a_measurement_is_a_record_like_any(tmp_path, name):
+    study = STUDIES[name]
+    data = files.stand_in(study.data_set)
+    store = Store(tmp_path)
+    for entry in plan(study, "smoke", data, store).entries:
+        record = training.train(entry.run, store)
+        lengths = {len(values) for values in record["metrics"].values()}
+        assert len(lengths) == 1
+        assert np.isfinite([*record["metrics"].values()]).all()
+        assert record["manifest"]["precision"] == "float64"
+        assert record["manifest"]["backend"] == "numpy"
+        store.put(record)
+        assert store.get(entry.run.id)["metrics"] == training.train(entry.run, store)["metrics"]
+    found = analysis.results(study, "smoke", data, store)
+    assert not found.missing
+    for claim in claims.of(study):
+        assert len(claims.metric(claim, "matched", found)) == 1, claim.id
