@@ -143,7 +143,7 @@ def publish_pages() -> list[Path]:
         notebooks.save(notebooks.canonical(nbformat.read(output, as_version=4)), source)
         written.append(source)
     found = [pages.published(study) for study in studies]
-    for results in found:
+    for results in (each for each in found if each.study.in_paper):
         path = pages.RESULTS / f"{results.study.name}.png"
         made_from = pages.origin(results)["records"]
         write_atomically(path, figures.png(figures.main(results), made_from))
@@ -155,7 +155,7 @@ def publish_pages() -> list[Path]:
 def readme(text: str, found: Sequence[Results]) -> str:
     """The README with its verdicts, its figures and its table of studies made anew."""
     shown = []
-    for results in found:
+    for results in (each for each in found if each.study.in_paper):
         name, notebook = results.study.name, results.study.notebook
         shown += [
             f"![{results.study.title}](results/{name}.png)",
