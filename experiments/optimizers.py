@@ -19,6 +19,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "decay": ("constant", "sqrt_epoch", "sqrt_step"),
     "epsilon_form": ("algorithm1", "hat"),
     "bias_correction": (True, False),
+    "amsgrad": (True, False),
 }
 
 
@@ -32,8 +33,10 @@ def adam(
     epsilon: float = 1e-8,
     epsilon_form: str = "algorithm1",
     bias_correction: bool = True,
+    beta_1_decay: float = 1.0,
+    amsgrad: bool = False,
 ) -> Any:
-    """Algorithm 1 of the paper."""
+    """Algorithm 1 of the paper; with the decaying beta_1 of Section 4, or as AMSGrad."""
     from adam_tf import Adam
 
     return Adam(
@@ -43,6 +46,8 @@ def adam(
         epsilon=epsilon,
         epsilon_form=epsilon_form,
         bias_correction=bias_correction,
+        beta_1_decay=beta_1_decay,
+        amsgrad=amsgrad,
     )
 
 
@@ -158,5 +163,8 @@ def _check_value(name: str, key: str, value: Any) -> None:
     if key in ("beta_1", "beta_2", "momentum", "rho"):
         if not 0 <= value < 1:
             raise ValueError(bad + "use a number in [0, 1)")
+    elif key == "beta_1_decay":
+        if not 0 < value <= 1:
+            raise ValueError(bad + "use a number in (0, 1]")
     elif value < 0 or (key == "learning_rate" and value == 0):
         raise ValueError(bad + "use a positive number")
