@@ -6,7 +6,7 @@ a row is. `settings` are those of `Adam` below, by the names of `experiments.opt
 
 - `step_sizes` and `constructed_steps`: how long a step can be (Section 2.1);
 - `moment_bias`: what the bias correction corrects (Section 3);
-- `regret`: Theorem 4.1 where it holds, and a printing error in it (Section 4);
+- `regret`: Theorem 4.1 where Adam converges, and where its bound as printed fails (Section 4);
 - `counterexample`: convex problems on which Adam fails, and Theorem 4.1 with it (Reddi, Kale and
   Kumar, On the Convergence of Adam and Beyond, ICLR 2018).
 """
