@@ -788,7 +788,7 @@ def grid_difference(results: Results, passes: int | None = None) -> Figure:
                 pair = (arm, rate), (counterpart(arm), rate)
                 if all(each in loss for each in pair):
                     text = _difference(*(loss[each] for each in pair))
-                    dark = abs(values.iloc[i, j]) > 13
+                    dark = abs(float(values.to_numpy()[i, j])) > 13
                     colour = "white" if dark else "black"
                     axis.text(j, i, text, ha="center", va="center", fontsize=7.5, color=colour)
             labels = [a.removesuffix("/biascorr").replace("/", ", ") for a in rows]
