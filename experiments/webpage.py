@@ -442,7 +442,7 @@ def _picture(mime: str, data: str, alt: str) -> str:
     if mime == "image/png":
         width, height = _png_size(base64.b64decode(data))
         size = f' width="{width}" height="{height}"'
-        style = ' class="panorama"' if width > 1.9 * height else ""
+        style = ' class="panorama"' if width > 1.5 * height else ""
     return f'<img{style} src="data:{mime};base64,{data}" alt="{html.escape(alt)}"{size}>'
 
 
