@@ -121,8 +121,14 @@ class Verdict:
             return ""
         if not np.isfinite(self.value):
             return self.reason or "diverged"
-        text = f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}], n = {self.n}"
+        value, low, high = (_number(x) for x in (self.value, self.low, self.high))
+        text = f"{value} [{low}, {high}], n = {self.n}"
         return f"{text}; {self.reason}" if self.reason else text
+
+
+def _number(value: float) -> str:
+    """Four decimals, or two digits of what these would hide."""
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
 @functools.cache
