@@ -67,7 +67,7 @@ def step_sizes(results: Results) -> Figure:
         for pair, colour in PAIRS.items():
             _line(longest, results, pair, "largest_over_paper", colour, _name(pair), x=None)
         longest.axhline(1, color=GREY, ls="--", lw=1, label="the paper's bound")
-        longest.set(yscale="log")
+        longest.set(ylim=(0, None))
         _finish(longest, "longest step / the paper's bound", "pass", "ratio")
         pair, colour = next(iter(PAIRS.items()))
         for name, label, style in (
