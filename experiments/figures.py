@@ -860,7 +860,7 @@ def png(figure: Figure, source: str | None = None) -> bytes:
     few = (
         Image.open(drawn)
         .convert("RGB")
-        .quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        .quantize(255, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     )
     few.save(packed, "png", optimize=True, dpi=(DPI, DPI), pnginfo=info)
     return packed.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments import analysis, claims, figures, notebooks, pages, webpage
@@ -27,7 +27,7 @@ CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
 
 
 def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
-    """Run the studies' notebooks at a profile, which trains what is missing, and write the report.
+    """Run the pages at a profile, which trains what is missing, and write the report.
 
     Returns:
         The overview page, `<build>/<profile>/report/index.html`.
@@ -38,10 +38,9 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
     folder = build_folder() / profile
     found = [pages.results(study.name, profile, data) for study in studies]
     executed = []
-    for name in dict.fromkeys(study.notebook for study in studies):
-        executed.append(folder / "notebooks" / f"{name}.ipynb")
-        parameters = {"profile": profile, "data": data}
-        notebooks.execute(NOTEBOOKS / f"{name}.ipynb", executed[-1], parameters)
+    for page in notebooks_of(studies):
+        executed.append(folder / "notebooks" / page.name)
+        _execute(page, executed[-1], {"profile": profile, "data": data})
     stand_in = any(results.stand_in for results in found)
     return webpage.build(
         folder / "report",
@@ -63,6 +62,18 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
         else None,
         note=None if profile == "published" else _note(profile),
     )
+
+
+def notebooks_of(studies: Sequence[Study]) -> list[Path]:
+    """The pages of these studies and those that belong to no study, in the order of their names."""
+    others = {study.notebook for study in STUDIES.values()} - {study.notebook for study in studies}
+    return [page for page in sorted(NOTEBOOKS.glob("*.ipynb")) if page.stem not in others]
+
+
+def _execute(page: Path, output: Path, parameters: Mapping[str, object]) -> None:
+    """Run a page with those of the parameters that it declares."""
+    declared = notebooks.declared(page)
+    notebooks.execute(page, output, {k: v for k, v in parameters.items() if k in declared})
 
 
 def _note(profile: str) -> str:
@@ -136,10 +147,9 @@ def publish_pages() -> list[Path]:
 
     studies = pages.published_studies()
     written = []
-    for name in dict.fromkeys(study.notebook for study in studies):
-        source = NOTEBOOKS / f"{name}.ipynb"
+    for source in notebooks_of(studies):
         output = build_folder() / "published" / "notebooks" / source.name
-        notebooks.execute(source, output, {"profile": "published"})
+        _execute(source, output, {"profile": "published"})
         notebooks.save(notebooks.canonical(nbformat.read(output, as_version=4)), source)
         written.append(source)
     found = [pages.published(study) for study in studies]

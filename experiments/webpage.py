@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # A symbol and words beside the colour: no verdict depends on seeing colours.
 VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
 PROTOCOLS = ("matched", "tuned")
+OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded away
 
 _NUMBER = r"[-−+±]?[\d.,]*\d(e[-−+]?\d+)?\s?%?|[-−+]?(inf|nan|∞)|NaN|None|[-–—]?"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -40,7 +41,8 @@ class Page:
 
     Attributes:
         name: the file's name without its ending.
-        notebook: the executed notebook; its first heading is the page's title.
+        notebook: the executed notebook; its first heading is the page's title. The code of cells
+            that are tagged "open" is unfolded.
         label: the page's name in the navigation bar, by default made from `name`.
         root: the folder that images in the notebook's text are relative to.
     """
@@ -351,10 +353,11 @@ def _body(page: Page, names: Sequence[str]) -> dict[str, Any]:
             code = Markup(_highlight(cell.source))
             body = _outputs(cell, writer)
         if code or body:
-            cells.append({"number": number, "code": code, "html": Markup(body)})
+            unfolded = OPEN in cell.metadata.get("tags", [])
+            cells.append({"number": number, "code": code, "open": unfolded, "html": Markup(body)})
     if writer.title is None:
         heading = Markup("<h1>{}</h1>").format(page.short)
-        cells.insert(0, {"number": 0, "code": None, "html": heading})
+        cells.insert(0, {"number": 0, "code": None, "open": False, "html": heading})
     return {"href": page.href, "title": writer.title or page.short, "cells": cells}
 
 

@@ -13,6 +13,7 @@ import pytest
 from experiments import notebooks, pages
 from experiments.problems import files
 from experiments.runtime import ROOT
+from experiments.studies import STUDIES
 
 
 def study(build: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,11 +68,11 @@ def test_reproduce_on_stand_in_data(tmp_path):
 @pytest.mark.skipif(
     not all(map(files.available, files.DATASETS)), reason="ADAM_TF_DATA lacks data sets"
 )
-@pytest.mark.parametrize("page", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", sorted({study.notebook for study in STUDIES.values()}))
 def test_notebooks_run_on_real_data(tmp_path, monkeypatch, page):
     monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path))
-    output = tmp_path / page.name
-    notebooks.execute(page, output, {"profile": "smoke"})
+    output = tmp_path / f"{page}.ipynb"
+    notebooks.execute(ROOT / "notebooks" / output.name, output, {"profile": "smoke"})
     assert "STAND-IN" not in output.read_text()
     assert re.search("profile smoke: (MNIST|CIFAR10)", output.read_text())
 

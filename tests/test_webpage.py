@@ -293,6 +293,13 @@ def test_outputs(files, parsed):
     assert len([attrs for attrs in page.all("div") if attrs.get("class") == "scroll"]) == 2
 
 
+def test_code_that_is_part_of_the_text_is_unfolded():
+    cells = [cell("folded()"), cell("shown()", tags=["open"])]
+    text = render(**arguments(pages=[page("01_adam", *cells)], verdicts=[], figures=[]))
+    details = Elements(text["01_adam.html"]).all("details")
+    assert [("open" in attrs) for attrs in details] == [False, True]
+
+
 def test_pictures_have_descriptions_and_sizes(parsed):
     pictures = [image for page in parsed.values() for image in page.all("img")]
     assert [image["alt"] for image in pictures] == ['The "first" figure', "Last", "A curve"]
