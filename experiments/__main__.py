@@ -276,23 +276,24 @@ def run_command(options: argparse.Namespace) -> int:
     known("engine", options.engine, execution.ENGINES)
     protocols = _protocols(options)
     store = local_store()
-    for study in chosen:
-        choice = files.choose(study.data_set, options.data)
-        _announce(choice)
-        plan = execution.complete(
-            study,
-            options.profile,
-            choice.kind,
-            store,
-            protocols=protocols,
-            engine=options.engine,
-            workers=options.workers,
-            also=Published(pages.RESULTS) if options.skip_published else None,
-        )
-        done = len(plan.runs()) - len(plan.missing(store))
-        print(f"{study.name}: {done} runs done at profile {options.profile}, in {store.path}")
-        if plan.on_edge:
-            print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
+    workers = options.workers or execution.default_workers()
+    with execution.ENGINES[options.engine](store.path, workers) as train_all:
+        for study in chosen:
+            choice = files.choose(study.data_set, options.data)
+            _announce(choice)
+            plan = execution.complete(
+                study,
+                options.profile,
+                choice.kind,
+                store,
+                protocols=protocols,
+                also=Published(pages.RESULTS) if options.skip_published else None,
+                train_all=train_all,
+            )
+            done = len(plan.runs()) - len(plan.missing(store))
+            print(f"{study.name}: {done} runs done at profile {options.profile}, in {store.path}")
+            if plan.on_edge:
+                print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
     _report_damage(store)
     return 0
 

@@ -43,7 +43,8 @@ class Result:
     damaged: tuple[str, ...]
 
 
-Engine = Callable[[Path, int], AbstractContextManager[Callable[[Sequence[Run]], Iterator[Result]]]]
+Train = Callable[[Sequence[Run]], Iterator[Result]]
+Engine = Callable[[Path, int], AbstractContextManager[Train]]
 
 
 def train_and_store(run: Run, folder: Path, wait: bool) -> Result | None:
@@ -74,7 +75,7 @@ def _end(record: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def serial(folder: Path, workers: int) -> Iterator[Callable[[Sequence[Run]], Iterator[Result]]]:
+def serial(folder: Path, workers: int) -> Iterator[Train]:
     """Every run in this process, in order."""
 
     def train_all(runs: Sequence[Run]) -> Iterator[Result]:
@@ -92,7 +93,7 @@ def serial(folder: Path, workers: int) -> Iterator[Callable[[Sequence[Run]], Ite
 
 
 @contextlib.contextmanager
-def processes(folder: Path, workers: int) -> Iterator[Callable[[Sequence[Run]], Iterator[Result]]]:
+def processes(folder: Path, workers: int) -> Iterator[Train]:
     """`workers` processes, each training one run at a time."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
@@ -173,10 +174,12 @@ def complete(
     workers: int | None = None,
     progress: bool = True,
     also: Published | None = None,
+    train_all: Train | None = None,
 ) -> Plan:
     """Train whatever a study lacks at a profile, and return its plan, complete.
 
-    Records in `also` count as done.
+    Records in `also` count as done. An open engine, `train_all`, takes the place of one opened for
+    this study: its processes start TensorFlow once for several studies.
 
     Raises:
         ValueError: an unknown engine, profile or protocol, or fewer than one worker.
@@ -200,7 +203,10 @@ def complete(
     if not plan.missing(records):
         return plan
     store.check_writable()
-    with ENGINES[engine](store.path, workers) as train_all:
+    opened = (
+        contextlib.nullcontext(train_all) if train_all else ENGINES[engine](store.path, workers)
+    )
+    with opened as train_all:
         bar = Progress(study.name, plan, records, show=progress)
         with contextlib.closing(bar):
             while missing := plan.missing(records):
