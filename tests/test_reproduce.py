@@ -45,6 +45,8 @@ def test_reproduce_on_stand_in_data(tmp_path):
 
     made = study(tmp_path, "report", *options)
     assert made.returncode == 0, made.stderr
+    assert records.items() <= snapshot(tmp_path / "records").items()
+    records = snapshot(tmp_path / "records")  # a page trains all of its studies
     index = tmp_path / "smoke" / "report" / "index.html"
     assert f"report: {index}" in made.stdout
     assert "not tested" in made.stdout

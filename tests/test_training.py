@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from experiments import analysis, claims, pages, runtime, training
 from experiments.problems import files, mnist
 from experiments.store import Published, Store
 from experiments.studies import STUDIES
-from experiments.study import Run, plan
+from experiments.study import Plan, Run, plan
 
 DATA = "mnist-stand-in"
 RUN = Run(
@@ -278,16 +279,33 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
     """The first passes of one published run of each arm, trained now, meet their record."""
     published = Published(pages.RESULTS)
     found = pages.published(study)
-    for arm in study.arms:
-        for role in ("matched", "tuned"):
-            run = next(e.run for e in found.plan.entries if (e.role, e.arm) == (role, arm.name))
-            record = published.get(run.id)
-            again = train(dataclasses.replace(run, epochs=2), tmp_path)
-            for name in ("training_cost", "objective", "held_out_cost"):
-                now, then = again["metrics"][name], record["metrics"][name]
-                # Another processor rounds otherwise, and a run with a large step makes that grow.
-                np.testing.assert_allclose(now[0], then[0], rtol=1e-4, err_msg=run.id)
-                np.testing.assert_allclose(now[1], then[1], rtol=1e-2, err_msg=run.id)
+    for run in some_of_each_arm(found.plan):
+        record = published.get(run.id)
+        if record is None and found.missing:
+            continue
+        passes = run.epochs if study.measured else 2
+        again = train(dataclasses.replace(run, epochs=passes), tmp_path)
+        for name in set(record["metrics"]) & {*COSTS, *MEASURED}:
+            now, then = again["metrics"][name], record["metrics"][name]
+            assert len(now) == min(passes, len(then)) or study.measured
+            # Another processor rounds otherwise, and a run with a large step makes that grow.
+            np.testing.assert_allclose(now[:1], then[:1], rtol=1e-4, err_msg=run.id)
+            np.testing.assert_allclose(now[1:2], then[1:2], rtol=1e-2, err_msg=run.id)
+
+
+COSTS = ("training_cost", "objective", "held_out_cost")
+MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regret", "x")
+
+
+def some_of_each_arm(found: Plan) -> Iterator[Run]:
+    """One run of each arm and role that is reported, at the step size 0.001 if it has several."""
+    for role, arm in dict.fromkeys((e.role, e.arm) for e in found.entries):
+        if role not in ("matched", "tuned", "grid"):
+            continue
+        runs = [e.run for e in found.entries if (e.role, e.arm) == (role, arm)]
+        cheap = [run for run in runs if run.options.get("steps", 0) <= 100_000]
+        usual = [run for run in cheap if run.settings.get("learning_rate", 0.001) == 0.001]
+        yield from (usual or cheap)[:1]
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.measured])

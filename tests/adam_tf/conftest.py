@@ -25,3 +25,15 @@ def deterministic():
     from tensorflow.python.framework import config  # there is no public way back
 
     config.disable_op_determinism()
+
+
+@pytest.fixture
+def compilable():
+    """Keras compiles nothing in deterministic mode, which an earlier test may have turned on."""
+    from tensorflow.python.framework import config
+
+    enabled = config.is_op_determinism_enabled()
+    config.disable_op_determinism()
+    yield
+    if enabled:
+        config.enable_op_determinism()

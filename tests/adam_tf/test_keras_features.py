@@ -189,7 +189,7 @@ def test_dtype_policies_under_fit(make, policy):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("make", [Adam, AdaMax])
 @pytest.mark.parametrize("jit", [False, True])
-def test_callbacks_that_set_the_learning_rate(make, jit):
+def test_callbacks_that_set_the_learning_rate(make, jit, compilable):
     x = np.ones((8, 1))
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(make(0.1), "mse", jit_compile=jit)
