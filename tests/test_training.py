@@ -279,7 +279,7 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
     """The first passes of one published run of each arm, trained now, meet their record."""
     published = Published(pages.RESULTS)
     found = pages.published(study)
-    for run in some_of_each_arm(found.plan):
+    for role, run in some_of_each_arm(found.plan):
         record = published.get(run.id)
         if record is None and found.missing:
             continue
@@ -288,24 +288,29 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
         for name in set(record["metrics"]) & {*COSTS, *MEASURED}:
             now, then = again["metrics"][name], record["metrics"][name]
             assert len(now) == min(passes, len(then)) or study.measured
-            # Another processor rounds otherwise, and a run with a large step makes that grow.
             np.testing.assert_allclose(now[:1], then[:1], rtol=1e-4, err_msg=run.id)
-            np.testing.assert_allclose(now[1:2], then[1:2], rtol=1e-2, err_msg=run.id)
+            # Other threads and processors round otherwise. Tuned step sizes may be so large (316
+            # for AdaGrad without dropout) that rounding is all there is in the second pass.
+            if role != "tuned":
+                np.testing.assert_allclose(now[1:2], then[1:2], rtol=1e-2, err_msg=run.id)
 
 
 COSTS = ("training_cost", "objective", "held_out_cost")
 MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regret", "x")
 
 
-def some_of_each_arm(found: Plan) -> Iterator[Run]:
-    """One run of each arm and role that is reported, at the step size 0.001 if it has several."""
-    for role, arm in dict.fromkeys((e.role, e.arm) for e in found.entries):
-        if role not in ("matched", "tuned", "grid"):
-            continue
-        runs = [e.run for e in found.entries if (e.role, e.arm) == (role, arm)]
-        cheap = [run for run in runs if run.options.get("steps", 0) <= 100_000]
-        usual = [run for run in cheap if run.settings.get("learning_rate", 0.001) == 0.001]
-        yield from (usual or cheap)[:1]
+def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
+    """A run of each arm and role that is reported: at the step size 0.001 if it has several.
+
+    Of measurements that take seconds only the first arm's.
+    """
+    reported = [entry for entry in found.entries if entry.role in ("matched", "tuned", "grid")]
+    for i, (role, arm) in enumerate(dict.fromkeys((e.role, e.arm) for e in reported)):
+        runs = [e.run for e in reported if (e.role, e.arm) == (role, arm)]
+        usual = [run for run in runs if run.settings.get("learning_rate", 0.001) == 0.001]
+        run = (usual or runs)[0]
+        if i == 0 or run.options.get("steps", 0) <= 100_000:
+            yield role, run
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.measured])
