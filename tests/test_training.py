@@ -302,14 +302,15 @@ MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regre
 def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
     """A run of each arm and role that is reported: at the step size 0.001 if it has several.
 
-    Of measurements that take seconds only the first arm's.
+    Of a grid the first four arms', of measurements that take seconds the first one's.
     """
     reported = [entry for entry in found.entries if entry.role in ("matched", "tuned", "grid")]
     for i, (role, arm) in enumerate(dict.fromkeys((e.role, e.arm) for e in reported)):
         runs = [e.run for e in reported if (e.role, e.arm) == (role, arm)]
         usual = [run for run in runs if run.settings.get("learning_rate", 0.001) == 0.001]
         run = (usual or runs)[0]
-        if i == 0 or run.options.get("steps", 0) <= 100_000:
+        short = run.options.get("steps", 0) <= 100_000 and (role != "grid" or i < 4)
+        if i == 0 or short:
             yield role, run
 
 
