@@ -107,7 +107,7 @@ STUDY = Study(
         ),
     ),
     notebook="02_fig2_multilayer",
-    step_ms=10.0,
+    step_ms=15.0,
 )
 
 COST = Study(
@@ -139,5 +139,5 @@ COST = Study(
     panels=(Panel("fig2-sfo-cost", x=(0, 2), y=(0, 1)),),
     departures=(),
     notebook="02_fig2_multilayer",
-    step_ms=10.0,
+    step_ms=370.0,  # an iteration of SFO takes as long as many of the others' steps
 )
