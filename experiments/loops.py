@@ -273,8 +273,11 @@ def sum_of_functions(
         with threadpoolctl.threadpool_limits(1):
             for _ in minibatches:
                 costs.clear()
-                objective = sfo.step()
-                seen.append((costs[objective], objective))
+                try:
+                    objective = sfo.step()
+                except FloatingPointError:  # it diverged at its start, which is a result
+                    return math.inf, math.inf
+                seen.append((costs.get(objective, math.inf), objective))
         assign(sfo.theta)
         cost, objective = np.mean(seen, axis=0)
         return float(cost), float(objective)

@@ -151,6 +151,8 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     averages = Averages(problem.model.trainable_variables) if problem.averages else None
     state: Variables | Iterations
     if run.optimizer == "sfo":
+        if averages:
+            raise ValueError("averages=1.0 is not valid with sfo: its steps are not averaged")
         steps = run.settings["minibatches"]
         if steps > len(problem.train[0]):
             raise ValueError(f"minibatches={steps} exceeds {len(problem.train[0])} examples")

@@ -147,3 +147,25 @@ def test_more_minibatches_than_examples_are_refused(tmp_path):
     run = dataclasses.replace(RUN, settings={"minibatches": 401})
     with pytest.raises(ValueError, match=r"minibatches=401 exceeds 400 examples"):
         training.train(run, Store(tmp_path))
+
+
+def test_a_run_that_starts_beyond_numbers_is_recorded_as_diverged(tmp_path, monkeypatch):
+    compile_loops = loops.compile_loops
+
+    def broken(problem, optimizer, averages=None):
+        def nothing(indices):
+            gradients = [np.full(v.shape, np.nan) for v in problem.model.trainable_variables]
+            return np.nan, np.nan, gradients
+
+        return compile_loops(problem, optimizer, averages)._replace(differentiate=nothing)
+
+    monkeypatch.setattr(loops, "compile_loops", broken)
+    record = training.train(RUN, Store(tmp_path))
+    assert (record["status"], record["diverged_at"]) == ("diverged", 0)
+    assert record["metrics"]["training_cost"] == []
+
+
+def test_averages_of_sfo_are_refused(tmp_path):
+    run = dataclasses.replace(RUN, options={**RUN.options, "averages": 1.0})
+    with pytest.raises(ValueError, match=r"averages=1\.0 is not valid with sfo"):
+        training.train(run, Store(tmp_path))

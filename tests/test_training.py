@@ -289,9 +289,10 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
             now, then = again["metrics"][name], record["metrics"][name]
             assert len(now) == min(passes, len(then)) or study.measured
             np.testing.assert_allclose(now[:1], then[:1], rtol=1e-4, err_msg=run.id)
-            # Other threads and processors round otherwise. Tuned step sizes may be so large (316
+            # Other threads and processors round otherwise. A tuned step size may be so large (316
             # for AdaGrad without dropout) that rounding is all there is in the second pass.
-            if role != "tuned":
+            wild = role == "tuned" and record["metrics"]["training_cost"][0] > 10
+            if not wild:
                 np.testing.assert_allclose(now[1:2], then[1:2], rtol=1e-2, err_msg=run.id)
 
 
