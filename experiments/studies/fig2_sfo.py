@@ -134,9 +134,9 @@ COST = Study(
             seeds=1,
             options={"train_examples": 5_000, "hidden": 100},
         ),
-        "paper": Profile(epochs=3, seeds=3),
+        "paper": Profile(epochs=2, seeds=3),
     },
-    panels=(Panel("fig2-sfo-cost", x=(0, 2), y=(0, 1)),),
+    panels=(Panel("fig2-sfo-cost", x=(0, 1), y=(0, 1)),),
     departures=(),
     notebook="02_fig2_multilayer",
     step_ms=370.0,  # an iteration of SFO takes as long as many of the others' steps
