@@ -635,18 +635,9 @@ class SFO:
         """Go on from a `state` of an optimizer that was built with the same arguments.
 
         Raises:
-            ValueError: when the state is of another problem or history.
+            ValueError: when the state is of another problem or history; nothing is changed then.
         """
-        names = {*ARRAYS, *LISTS, "basis"} if self._basis is not None else {*ARRAYS, *LISTS}
-        if missing := sorted(names - set(state)):
-            raise ValueError(f"this is not the state of such an optimizer: it lacks {missing[0]}")
-        for name, attribute in ARRAYS.items():
-            ours, theirs = getattr(self, attribute).shape, state[name].shape
-            if ours != theirs:
-                raise ValueError(
-                    f"the state's {name} has shape {theirs}, {ours} is needed: "
-                    "build the optimizer as the one that was interrupted"
-                )
+        self.check(state)
         for name, attribute in ARRAYS.items():
             setattr(self, attribute, np.array(state[name]))
         self.evaluated = state["evaluated"].tolist()
@@ -658,6 +649,23 @@ class SFO:
         _unpack(self._rng, state["generator"])
         if self._basis is not None:
             self._basis[: self._size] = state["basis"]
+
+    def check(self, state: Mapping[str, np.ndarray]) -> None:
+        """Whether `restore` takes this state.
+
+        Raises:
+            ValueError: it does not; the message says why.
+        """
+        names = {*ARRAYS, *LISTS, "basis"} if self._basis is not None else {*ARRAYS, *LISTS}
+        if missing := sorted(names - set(state)):
+            raise ValueError(f"this is not the state of such an optimizer: it lacks {missing[0]}")
+        for name, attribute in ARRAYS.items():
+            ours, theirs = getattr(self, attribute).shape, state[name].shape
+            if ours != theirs:
+                raise ValueError(
+                    f"the state's {name} has shape {theirs}, {ours} is needed: "
+                    "build the optimizer as the one that was interrupted"
+                )
 
 
 # What a state holds of an optimizer.

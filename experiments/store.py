@@ -15,7 +15,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,13 @@ class Store:
         write_atomically(self._checkpoint(run_id), hashlib.sha256(content).digest() + content)
 
     def load_checkpoint(
-        self, run_id: str, shapes: list[tuple[int, ...]] | None
+        self, run_id: str, fits: Callable[[list[Any]], bool]
     ) -> tuple[list[Any], dict[str, list[float]]] | None:
-        """The state that `save_checkpoint` kept, or None if there is none of these shapes.
+        """The arrays and metrics that `save_checkpoint` kept, or None if there are none that fit.
 
-        Without `shapes` any will do.
+        Args:
+            run_id: whose.
+            fits: whether the run can go on from these arrays.
         """
         import numpy as np
 
@@ -122,7 +124,7 @@ class Store:
         if hashlib.sha256(content[32:]).digest() == content[:32]:
             with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
                 values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
-                if shapes in (None, [value.shape for value in values]):
+                if fits(values):
                     return values, json.loads(str(arrays["metrics"]))
             problem = "it is of another version of the optimizer or the model"
         self.damaged.append(f"{path} is ignored: {problem}; its run starts from the beginning")

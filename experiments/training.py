@@ -1,9 +1,7 @@
 """Train one run and return its record.
 
-A run is a pure function of its configuration: initial weights, batch order and every other random
-number come from (seed, stream, epoch), never from what ran before. So a resumed run repeats the
-interrupted one bit by bit, and at equal seed every method sees the same weights, batches and noise.
-An epoch is one compiled call (`experiments.loops`).
+A run is a pure function of its configuration (`experiments.randomness`), so a resumed run repeats
+the interrupted one bit by bit. An epoch is one compiled call (`experiments.loops`).
 """
 
 from __future__ import annotations
@@ -20,29 +18,14 @@ import threadpoolctl
 
 from experiments import diagnostics, loops, optimizers, problems, runtime
 from experiments.problems import Problem
+from experiments.randomness import batch_order, steps_per_epoch, stream
 from experiments.sfo import SFO
 from experiments.store import Store
 from experiments.study import Run
 
 # Recorded after each pass; problems that classify nothing have no accuracy, others add diagnostics.
 METRICS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
-STREAMS = {"order": 0, "weights": 1, "noise": 2}
 CHECKPOINT_SECONDS = 10.0
-
-
-def stream(seed: int, name: str, epoch: int = 0) -> np.random.Generator:
-    """The random numbers of one purpose in one epoch of one seed."""
-    return np.random.default_rng([seed, STREAMS[name], epoch])
-
-
-def batch_order(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
-    """Indices of an epoch's batches, shape (steps, batch_size): a fresh shuffle without the rest.
-
-    The examples that do not fill a last batch are left out of this epoch, others in the next.
-    """
-    steps = examples // batch_size
-    order = stream(seed, "order", epoch).permutation(examples)[: steps * batch_size]
-    return order.reshape(steps, batch_size).astype(np.int32)
 
 
 def _reset_noise(model: Any, seed: int, epoch: int) -> None:
@@ -61,10 +44,10 @@ class Variables:
     def __init__(self, variables: list[Any]) -> None:
         self.variables = variables
 
-    @property
-    def shapes(self) -> list[tuple[int, ...]] | None:
-        """The shapes that a checkpoint must have, or None if they change on the way."""
-        return [tuple(variable.shape) for variable in self.variables]
+    def fits(self, arrays: list[np.ndarray]) -> bool:
+        """Whether `restore` takes these arrays; other code may have stored them."""
+        ours = [tuple(variable.shape) for variable in self.variables]
+        return ours == [array.shape for array in arrays]
 
     def arrays(self) -> list[np.ndarray]:
         """The state, to be stored."""
@@ -85,10 +68,16 @@ class Iterations(Variables):
         super().__init__(variables)
         self.sfo, self.names = sfo, sorted(sfo.state())
 
-    @property
-    def shapes(self) -> None:
-        """They change on the way."""
-        return None
+    def fits(self, arrays: list[np.ndarray]) -> bool:
+        """The same of the model's variables and of the optimizer's state."""
+        own = len(self.variables)
+        if len(arrays) != own + len(self.names) or not super().fits(arrays[:own]):
+            return False
+        try:
+            self.sfo.check(self._state(arrays))
+        except ValueError:
+            return False
+        return True
 
     def arrays(self) -> list[np.ndarray]:
         """The model's variables, then the optimizer's state by name."""
@@ -97,9 +86,11 @@ class Iterations(Variables):
 
     def restore(self, arrays: list[np.ndarray]) -> None:
         """Go on from a stored state."""
-        own = len(self.variables)
-        super().restore(arrays[:own])
-        self.sfo.restore(dict(zip(self.names, arrays[own:], strict=True)))
+        super().restore(arrays[: len(self.variables)])
+        self.sfo.restore(self._state(arrays))
+
+    def _state(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self.names, arrays[len(self.variables) :], strict=True))
 
 
 def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> dict[str, float]:
@@ -144,9 +135,7 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     keras.utils.set_random_seed(int(stream(run.seed, "weights").integers(2**31)))
     started, clock = datetime.now(UTC), time.perf_counter()
     problem = problems.build(run.problem, run.data, run.options, run.seed)
-    steps = len(problem.train[0]) // run.batch_size
-    if steps == 0:
-        raise ValueError(f"batch_size={run.batch_size} exceeds {len(problem.train[0])} examples")
+    steps = steps_per_epoch(len(problem.train[0]), run.batch_size)
     optimizer = optimizers.build(run.optimizer, run.settings, steps)
     averages = Averages(problem.model.trainable_variables) if problem.averages else None
     state: Variables | Iterations
@@ -167,7 +156,7 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     first_batch = np.arange(run.batch_size, dtype=np.int32)
 
     metrics: dict[str, list[float]] = {}
-    resumed = store.load_checkpoint(run.id, state.shapes)
+    resumed = store.load_checkpoint(run.id, state.fits)
     if resumed is not None:
         arrays, metrics = resumed
         state.restore(arrays)

@@ -335,7 +335,7 @@ def test_a_damaged_checkpoint_is_named_and_ignored(command):
     command.change(
         """
         def resume(run, records, on_epoch=None, fresh=train):
-            assert records.load_checkpoint(run.id, []) is None
+            assert records.load_checkpoint(run.id, lambda arrays: True) is None
             return fresh(run, records)
         training.train = resume
         """

@@ -97,7 +97,7 @@ class Trainer:
 
     def train(self, seed: int, weights: list[np.ndarray]) -> np.ndarray:
         """Costs, objectives and held-out costs of two epochs, (3, 2)."""
-        from experiments.training import batch_order
+        from experiments.randomness import batch_order
 
         variables = (*self.optimizer.variables, *self.problem.model.trainable_variables)
         for variable, value in zip(variables, (*self.fresh, *weights), strict=True):

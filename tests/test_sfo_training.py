@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import loops, optimizers, problems, sfo, training
+from experiments import loops, optimizers, problems, randomness, sfo, training
 from experiments.__main__ import main
 from experiments.store import Store
 from experiments.study import Run
@@ -59,7 +59,7 @@ def build(l2: float = 1e-3, **options):
 
 def test_the_subfunctions_are_the_objectives_of_fixed_minibatches():
     problem = build()
-    parts = training.batch_order(0, 0, 60, 20)
+    parts = randomness.batch_order(0, 0, 60, 20)
     seen: dict[int, list] = {}
 
     def spy(f_df, theta, *, seed, subfunctions):
@@ -97,7 +97,7 @@ def test_the_subfunctions_are_the_objectives_of_fixed_minibatches():
 
 def test_after_a_pass_the_model_has_sfos_parameters():
     problem = build()
-    parts = training.batch_order(0, 0, 60, 20)
+    parts = randomness.batch_order(0, 0, 60, 20)
     method = optimizers.build("sfo", {"minibatches": 3}, 0)
     compiled, found = loops.sum_of_functions(problem, method, parts, seed=0)
     compiled.train_epoch(parts)
@@ -121,6 +121,31 @@ def test_a_resumed_run_of_sfo_gives_the_same_bits(record, tmp_path, monkeypatch)
     assert resumed["manifest"]["resumed"]
     for name in ("training_cost", "objective", "held_out_cost"):
         assert resumed["metrics"][name] == record["metrics"][name], name
+
+
+def test_a_checkpoint_of_another_sfo_is_left(record, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(epochs: int) -> None:
+        if epochs == 4:
+            raise Stop
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    store = Store(tmp_path)
+    with pytest.raises(Stop):
+        training.train(RUN, store, on_epoch=stop)
+    good, metrics = store.load_checkpoint(RUN.id, lambda arrays: True)
+    first = next(i for i, array in enumerate(good) if array.ndim == 2)
+    cut = [array[:, :-1] if i == first else array for i, array in enumerate(good)]
+    last = next(i for i in reversed(range(len(good))) if good[i].ndim == 2)
+    other = [array[:-1] if i == last else array for i, array in enumerate(good)]
+    for arrays in (good[:-1], cut, other):
+        store.save_checkpoint(RUN.id, arrays, metrics)
+        again = training.train(RUN, store)
+        assert not again["manifest"]["resumed"]
+        assert again["metrics"]["training_cost"] == record["metrics"]["training_cost"]
+        assert "another version" in store.damaged[-1]
 
 
 def test_a_run_that_does_not_fit_is_refused_in_one_line(tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import pytest
 from experiments import optimizers, runtime
 from experiments.problems import theory
 from experiments.problems.theory import Adam
+from experiments.randomness import batch_order
 
 DATA = "mnist-stand-in"
 SMALL = {"train_examples": 1_000}
@@ -268,16 +269,6 @@ def test_recorded_steps_are_ten_a_decade_and_the_last():
 # --- Logistic regression ---
 
 
-def test_batches_are_those_of_training():
-    from experiments.training import batch_order
-
-    for seed, epoch in ((0, 0), (3, 7)):
-        ours = theory.batch_order(seed, epoch, 1_000, 128)
-        np.testing.assert_array_equal(ours, batch_order(seed, epoch, 1_000, 128))
-    with pytest.raises(ValueError, match="batch_size=1001 exceeds 1000 examples"):
-        theory.batch_order(0, 0, 1_000, 1_001)
-
-
 @pytest.mark.parametrize("examples", [0, 60_001])
 def test_impossible_sizes_are_refused(examples):
     with pytest.raises(ValueError, match=f"train_examples={examples} is not valid: use 1 to 60000"):
@@ -428,7 +419,7 @@ def test_the_copies_are_trained_as_described():
 
     def trained(factor):
         adam, theta, steps = Adam(**settings), np.zeros((785, 10)), []
-        for which in theory.batch_order(5, 0, 500, 100):
+        for which in batch_order(5, 0, 500, 100):
             x, y = digits.batch(which)
             move = adam.step(factor * (x.T @ theory.cross_entropy(theta, x, y)[1]) / 100)
             theta -= move
@@ -509,7 +500,7 @@ def test_expectations_are_over_all_batches_at_the_parameters_of_the_step():
         theory.moment_bias, {"learning_rate": 0.1}, DATA, 0, 500, 1, parameters="moving", **SMALL
     )
     digits = theory.load_digits(DATA, 1_000)
-    batches = theory.batch_order(0, 0, 1_000, 500)
+    batches = batch_order(0, 0, 1_000, 500)
     drawn = [int(np.random.default_rng([0, 3, 0]).integers(2, size=1)[0])]
     pool = theory.batch_gradients(digits, batches, np.zeros((785, 10)))
     expected = 0.001 * (pool[drawn[0]] ** 2).sum() / (pool**2).mean(axis=0).sum()

@@ -61,7 +61,7 @@ def softmax(scores):
 
 def oracle(run: Run):
     """The same training in float64 NumPy, written from the textbook formulas."""
-    from experiments.training import batch_order
+    from experiments.randomness import batch_order
 
     arrays = mnist.load(run.data)
     n, l2 = run.options["train_examples"], run.options["l2"]
@@ -195,7 +195,7 @@ def test_a_diverging_run_is_recorded_at_its_epoch(tmp_path):
 
 
 def test_batches_of_an_epoch_depend_on_seed_and_epoch_alone():
-    from experiments.training import batch_order
+    from experiments.randomness import batch_order
 
     order = batch_order(3, 7, 1_000, 128)
     assert order.shape == (7, 128)
@@ -205,10 +205,12 @@ def test_batches_of_an_epoch_depend_on_seed_and_epoch_alone():
     np.testing.assert_array_equal(order, batch_order(3, 7, 1_000, 128))
     assert (order != batch_order(3, 8, 1_000, 128)).any()
     assert (order != batch_order(4, 7, 1_000, 128)).any()
+    with pytest.raises(ValueError, match="batch_size=1001 exceeds 1000 examples"):
+        batch_order(0, 0, 1_000, 1_001)
 
 
 def test_every_image_is_seen_in_some_pass():
-    from experiments.training import batch_order
+    from experiments.randomness import batch_order
 
     seen = np.unique(np.concatenate([batch_order(0, e, 1_000, 128).ravel() for e in range(8)]))
     assert len(seen) == 1_000

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from experiments.check import known
 from experiments.problems import mnist
+from experiments.randomness import batch_order, stream
 
 Array = NDArray[np.float64]
 Settings = Mapping[str, Any]
@@ -31,8 +32,6 @@ Row = dict[str, float]
 
 CLASSES = 10
 DECAYS = ("constant", "sqrt_epoch", "sqrt_step")
-# What is random, by its number; "order" is that of `experiments.training`.
-STREAMS = {"order": 0, "draws": 3, "factors": 4, "functions": 5}
 
 
 @dataclass
@@ -139,24 +138,7 @@ def recorded_steps(last: int) -> list[int]:
     return sorted(spaced | {last})
 
 
-def _random(seed: int, name: str, epoch: int = 0) -> np.random.Generator:
-    return np.random.default_rng([seed, STREAMS[name], epoch])
-
-
 # --- Logistic regression on MNIST ---
-
-
-def batch_order(seed: int, epoch: int, examples: int, batch_size: int) -> NDArray[np.int64]:
-    """The batches of `experiments.training`: a fresh shuffle of each pass, without the rest.
-
-    Raises:
-        ValueError: there are fewer examples than a batch has.
-    """
-    steps = examples // batch_size
-    if steps == 0:
-        raise ValueError(f"batch_size={batch_size} exceeds {examples} examples")
-    order = _random(seed, "order", epoch).permutation(examples)[: steps * batch_size]
-    return order.reshape(steps, batch_size)
 
 
 @dataclass(frozen=True)
@@ -374,7 +356,7 @@ def _means(lengths: Array, m_hat: Array, v_hat: Array) -> Row:
 def _factors(seed: int, scale: float, inputs: int) -> Array:
     """What the gradients of the three copies are multiplied by, (3, inputs, classes)."""
     decades = abs(math.log10(scale))
-    drawn = _random(seed, "factors").uniform(-decades, decades, (inputs, CLASSES))
+    drawn = stream(seed, "factors").uniform(-decades, decades, (inputs, CLASSES))
     return np.stack([np.ones_like(drawn), np.full_like(drawn, scale), 10.0**drawn])
 
 
@@ -421,7 +403,7 @@ def moment_bias(
     batches = batch_order(seed, 0, len(digits.labels), batch_size)
     adam = Adam(**settings, steps_per_epoch=len(batches))
     theta = np.zeros((digits.images.shape[1] + 1, CLASSES))
-    draws = _random(seed, "draws")
+    draws = stream(seed, "draws")
     steps = epochs * len(batches)
     recorded = set(recorded_steps(steps))
     pool = batch_gradients(digits, batches, theta)
@@ -437,7 +419,7 @@ def moment_bias(
             yield _bias(adam, pool.mean(axis=0), np.mean(pool**2, axis=0))
 
 
-def batch_gradients(digits: Digits, batches: NDArray[np.int64], theta: Array) -> Array:
+def batch_gradients(digits: Digits, batches: NDArray[np.int32], theta: Array) -> Array:
     """The gradient of each batch's mean cost, (batches, coordinates)."""
     gradients = np.empty((len(batches), theta.size))
     for i, which in enumerate(batches):
@@ -716,7 +698,7 @@ def quadratics(seed: int, steps: int, dimensions: int, sparse: bool) -> Quadrati
 
     If `sparse`, coordinate i counts with probability 1 / i, like words by their rank.
     """
-    draws = _random(seed, "functions")
+    draws = stream(seed, "functions")
     centre = draws.uniform(-1, 1, dimensions)
     targets = centre + draws.uniform(-1, 1, (steps, dimensions))
     chance = 1 / np.arange(1, dimensions + 1) if sparse else np.ones(dimensions)
@@ -886,7 +868,7 @@ def slopes(kind: str, seed: int, c: float) -> Iterator[float]:
         yield from itertools.cycle([float(c), -1.0, -1.0])
     if kind == "online":
         yield from itertools.cycle([1010.0] + [-10.0] * 100)
-    draws = _random(seed, "functions")
+    draws = stream(seed, "functions")
     while True:
         yield from np.where(draws.random(10_000) < 0.01, 1010.0, -10.0).tolist()
 
