@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Fixed numbers: a new purpose takes the next, since records depend on these.
-STREAMS = {"order": 0, "weights": 1, "noise": 2, "draws": 3, "factors": 4, "functions": 5}
+STREAMS = {
+    "order": 0,
+    "weights": 1,
+    "noise": 2,
+    "draws": 3,
+    "factors": 4,
+    "functions": 5,
+    "sample": 6,
+}
 
 
 def stream(seed: int, name: str, epoch: int = 0) -> np.random.Generator:

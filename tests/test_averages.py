@@ -10,6 +10,8 @@ import pytest
 from adam_tf.averaging import average_weight
 from experiments import loops, optimizers, problems, training
 from experiments.averages import DECAYS, Averages
+from experiments.problems import files
+from experiments.randomness import batch_order
 from experiments.store import Store
 from experiments.study import Run
 
@@ -88,13 +90,30 @@ def test_costs_are_measured_with_each_average_in_place(trained):
         assert measured[f"{kind} cost"] == pytest.approx(compiled.evaluate()[0], rel=1e-5), kind
 
 
-def test_samples_are_spread_over_all_examples():
-    labels = np.arange(25_000)  # the reviews lie in order: first all good ones, then all bad ones
-    found = loops._evaluated([labels], [labels[:7_000]])
-    assert len(found["training_sample"][0]) == loops.SAMPLE
-    assert found["training_sample"][0].mean() == pytest.approx(labels.mean(), rel=1e-3)
-    assert len(found["held_out_sample"][0]) == 7_000
-    assert len(found["held_out"][0]) == 7_000
+def test_samples_stand_for_all_examples():
+    labels = np.arange(60_000)
+    halves = labels % 2  # MNIST's training images alternate between two groups of writers
+    found = loops._evaluated([labels, halves], [labels[:4_000]])
+    chosen, odd = map(np.asarray, found["training_sample"])
+    assert len(set(chosen)) == loops.SAMPLE
+    np.testing.assert_array_equal(chosen % 2, odd)
+    assert chosen.mean() == pytest.approx(labels.mean(), rel=0.02)
+    assert odd.mean() == pytest.approx(0.5, abs=0.02)
+    assert len(found["held_out_sample"][0]) == len(found["held_out"][0]) == 4_000
+    again = loops._evaluated([labels], [labels])["training_sample"][0]
+    np.testing.assert_array_equal(np.asarray(again), chosen)
+
+
+@pytest.mark.skipif(not files.available("mnist"), reason="ADAM_TF_DATA holds no MNIST")
+def test_a_sample_of_mnist_is_neither_easier_nor_harder():
+    """Every twelfth training image costs a third more than the mean of all."""
+    problem = problems.build("mnist_logistic_regression", "mnist", {}, 0)
+    optimizer = optimizers.build("adam", {"learning_rate": 0.001}, 468)
+    optimizer.build(problem.model.trainable_variables)
+    compiled = loops.compile_loops(problem, optimizer)
+    for epoch in range(5):
+        passed, _ = compiled.train_epoch(batch_order(0, epoch, 60_000, 128))
+    assert compiled.evaluate("training_sample")[0] == pytest.approx(passed, rel=0.1)
 
 
 def test_training_does_not_feel_its_averages(tmp_path):
