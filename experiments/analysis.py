@@ -164,6 +164,18 @@ class Results:
         table = [(*key, loss) for key, loss in rows.items()]
         return pd.DataFrame(table, columns=["arm", "learning_rate", "seed", "loss"])
 
+    def at_default(self, arm: str, metric: str) -> pd.DataFrame:
+        """A metric of a grid's arm at the paper's default alpha = 0.001, by seed and pass."""
+        rows: dict[int, list[float]] = {}
+        for entry in self.plan.entries:
+            run = entry.run
+            if (entry.role, entry.arm, run.settings.get("learning_rate")) == ("grid", arm, 1e-3):
+                record = self.records.get(run.id)
+                values = record["metrics"].get(metric, []) if record else []
+                if len(values) > len(rows.get(run.seed, ())):  # of its stages the longest
+                    rows[run.seed] = values
+        return pd.DataFrame.from_dict(rows, orient="index")
+
     def averages(self) -> pd.DataFrame:
         """What averaging changes (Section 7.2): costs of the last pass, in percent of the last.
 

@@ -205,7 +205,7 @@ def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     if claim.metric == "time_ratio":
         return _time_ratio(*(_clocked(results, role, arm) for arm in claim.arms))
     if claim.metric == "sparser":
-        curves = [_at_default(results, claim.arms[0], recorded[0])]
+        curves = [results.at_default(claim.arms[0], recorded[0])]
     else:
         curves = [results.matrix(role, arm, name) for arm in claim.arms for name in recorded]
     windows = [curve.loc[:, first : last if last >= 0 else None].dropna() for curve in curves]
@@ -273,18 +273,6 @@ def _time_ratio(
         reached = np.flatnonzero(cost <= end)
         values.append(seconds[reached[0]] / whole if len(reached) else np.inf)
     return np.array(values)
-
-
-def _at_default(results: Results, arm: str, recorded: str) -> pd.DataFrame:
-    """A recorded metric of a grid's arm at the paper's default step size, by seed and pass."""
-    rows: dict[int, list[float]] = {}
-    for entry in results.plan.entries:
-        if (entry.role, entry.arm) == ("grid", arm) and entry.run.settings["learning_rate"] == 1e-3:
-            record = results.records.get(entry.run.id)
-            values = record["metrics"].get(recorded, []) if record else []
-            if len(values) > len(rows.get(entry.run.seed, ())):
-                rows[entry.run.seed] = values
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def counterpart(arm: str) -> str:

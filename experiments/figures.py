@@ -814,29 +814,20 @@ def _difference(corrected: float, other: float) -> str:
 
 def gradient_sparsity(results: Results) -> Figure:
     """How few coordinates carry a batch's gradient, by pass, at the paper's default step size."""
-    rows: dict[str, dict[int, list[float]]] = {}
-    for entry in results.plan.entries:
-        record = results.records.get(entry.run.id) if entry.role == "grid" else None
-        if record is None or entry.run.settings["learning_rate"] != 1e-3:
-            continue
-        values = record["metrics"].get("gradient_support", [])
-        if len(values) > len(rows.get(entry.arm, {}).get(entry.run.seed, ())):
-            rows.setdefault(entry.arm, {})[entry.run.seed] = values
     with _style():
         figure, axes = _figure(2)
         colours = sns.color_palette("colorblind")
         for axis, beta_1 in zip(axes[0], ("0", "0.9"), strict=True):
-            pairs = [arm for arm in rows if arm.startswith(f"b1={beta_1}/")]
-            for arm in pairs:
-                name = arm.removeprefix(f"b1={beta_1}/b2=")
-                beta_2, _, kind = name.partition("/")
+            for arm in results.study.arms:
+                first, beta_2, kind = (part.rpartition("=")[2] for part in arm.name.split("/"))
+                support = results.at_default(arm.name, "gradient_support").dropna(axis="columns")
+                if first != beta_1 or support.empty:
+                    continue
                 colour = colours[("0.99", "0.999", "0.9999").index(beta_2)]
-                values = list(rows[arm].values())
-                length = min(map(len, values))
-                mean = 100 * np.mean([v[:length] for v in values], axis=0)
                 style = "-" if kind == "biascorr" else ":"
                 label = f"β₂ = {beta_2}, {'with' if kind == 'biascorr' else 'without'} correction"
-                axis.plot(np.arange(1, length + 1), mean, style, color=colour, lw=2, label=label)
+                passes = np.arange(1, support.shape[1] + 1)
+                axis.plot(passes, 100 * support.mean(), style, color=colour, lw=2, label=label)
             axis.set(title=f"β₁ = {beta_1}, α = 0.001", xlabel=PASSES, ylim=(0, None))
             axis.set(ylabel="coordinates with 90% of the\nsquared gradient (%)")
             if axis.lines:
