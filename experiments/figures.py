@@ -255,6 +255,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
     study = results.study
     variants = _variants(study)
     single = len(study.panels) == 1
+    in_paper = any(arm.plotted for arm in study.arms)
     shown = protocols or (PROTOCOLS if single else ("matched",))
     places = [(panel, protocol, False) for protocol in shown for panel in study.panels]
     if single and not protocols and not study.panel.log:
@@ -265,7 +266,9 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
         for row, (variant, arms) in zip(axes, variants.items(), strict=True):
             for axis, (panel, protocol, enlarge) in zip(row, places, strict=True):
                 table = tables[protocol]
-                if enlarge and not any(arm.plotted for arm in arms):  # on its own axis already
+                # A variant that the paper's figure leaves out has an axis of its own already.
+                left_out = in_paper and not any(arm.plotted for arm in arms)
+                if enlarge and left_out:
                     axis.set_visible(False)
                     continue
                 for arm in arms:
@@ -282,7 +285,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 ours = table[table["arm"].isin(names)] if len(table) else table
                 if enlarge:
                     axis.set(title=_named(study, variant, "tuned, enlarged"), ylim=_enlarged(ours))
-                elif not any(arm.plotted for arm in arms) and len(ours):
+                elif left_out and len(ours):
                     axis.set(ylim=_around(ours["mean"]))
                     _log_axis(axis)
             row[0].legend(handles=_legend(arms), loc="upper right")
@@ -365,7 +368,7 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
             Line2D([], [], color="#555555", ls=style, lw=width, label=words[which])
             for which, (style, width) in styles.items()
         ]
-        axes[0][1].legend(handles=handles, loc="upper right", fontsize=8)
+        axes[0][0].legend(handles=handles, loc="upper right", fontsize=8)
         _footer(figure, results, _seeds(results, *tables))
         return figure
 
