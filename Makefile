@@ -73,6 +73,7 @@ lab: env  ## open the notebooks in JupyterLab
 
 bench: env  ## time training steps and optimizer updates
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/runs_at_once.py
 	$(BIN)/python benchmarks/optimizer_step.py
 
 clean:  ## remove build/ (records and reports made here) and caches; keeps .venv and results/

@@ -165,11 +165,14 @@ class Contestant:
 
     def ask(self, *words: object) -> Any:
         """Send a request and wait for its answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
-            print(*words, file=self.process.stdin, flush=True)
+        self.send(*words)
         return self.answer()
+
+    def send(self, *words: object) -> None:
+        """Send a request."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and `answer` says why
+            print(*words, file=self.process.stdin, flush=True)
 
     def answer(self) -> Any:
         """The next line of its answers."""

@@ -738,11 +738,12 @@ def test_share_of_the_second_moment_below_epsilon():
 # --- the benchmark --------------------------------------------------------------------------------
 
 BENCHMARK = ROOT / "benchmarks" / "training_step.py"
+AT_ONCE = ROOT / "benchmarks" / "runs_at_once.py"
 
 
-def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+def benchmark(*arguments: str, file: Path = BENCHMARK) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(BENCHMARK), *arguments],
+        [sys.executable, str(file), *arguments],
         capture_output=True,
         text=True,
         timeout=1200,
@@ -765,17 +766,26 @@ def test_the_benchmark_trains_the_same_model_everywhere():
     assert max(costs.values()) <= min(costs.values()) * 1.001
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+def test_one_run_and_one_for_each_core_are_timed():
+    done = benchmark("--model", "fig1-mnist", "--rounds", "1", "--steps", "3", file=AT_ONCE)
+    assert done.returncode == 0, done.stderr
+    name, together, apart, gain = done.stdout.splitlines()[-1].strip("| ").split(" | ")
+    assert name == "fig1-mnist"
+    assert float(gain) == pytest.approx(float(apart) / float(together), rel=0.02)
+
+
+@pytest.mark.parametrize("file", [BENCHMARK, AT_ONCE])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--model", "fig9"), "invalid choice: 'fig9'"),
         (("--rounds", "0"), "'0' is not valid: use a whole number, 1 or more"),
-        (("--threads", "3"), "invalid choice: 3"),
         (("--fast",), "unrecognized arguments: --fast"),
     ],
 )
-def test_the_benchmark_refuses_bad_input_in_one_line(arguments, message):
-    done = benchmark(*arguments)
+def test_a_benchmark_refuses_bad_input_in_one_line(arguments, message, file):
+    done = benchmark(*arguments, file=file)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
