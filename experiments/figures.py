@@ -279,8 +279,10 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 title = f"{protocol}: {title}" if panel.title else title
                 axis.set(title=_named(study, variant, title), xlim=panel.x, ylim=panel.y)
                 axis.set(xlabel=PASSES, ylabel="training cost (nats)")
-                if panel.log:
+                if panel.log and in_paper:  # with the powers of ten that the paper's axis has
                     axis.set_yscale("log")
+                elif panel.log:
+                    _log_axis(axis)
                 names = [arm.name for arm in arms]
                 ours = table[table["arm"].isin(names)] if len(table) else table
                 if enlarge:

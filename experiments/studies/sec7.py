@@ -96,7 +96,7 @@ STUDIES = (
         "sec7-multilayer",
         "AdaMax and averaging: multilayer network on MNIST, with dropout",
         fig2_dropout.STUDY,
-        Panel("sec7-multilayer", x=(0, 24), y=(0.01, 0.5), log=True),
+        Panel("sec7-multilayer", x=(0, 24), y=(0.03, 0.5), log=True),
         {
             "smoke": Profile(epochs=1, seeds=1, rounds=0, options={"train_examples": 1_280}),
             "quick": Profile(epochs=5, seeds=1, rounds=0, options={"train_examples": 5_000}),
