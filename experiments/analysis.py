@@ -260,10 +260,12 @@ class Results:
         return trials.groupby("arm").head(best or len(trials)).reset_index(drop=True)
 
     def selected(self) -> pd.DataFrame:
-        """The settings of each arm under both protocols, with the number of trials."""
+        """The settings of each tuned arm under both protocols, with the number of trials."""
         rows = []
         tuning = [entry for entry in self.plan.entries if entry.role == "tuning"]
         for arm in self.study.arms:
+            if not arm.tune:
+                continue
             tuned = self.plan.selected.get(arm.name)
             trials = {entry.trial for entry in tuning if entry.arm == arm.name}
             rows.append(
