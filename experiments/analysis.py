@@ -121,7 +121,8 @@ class Results:
                 rows[entry.run.seed] = values
         epochs = max([epochs, *map(len, rows.values())])
         padded = {seed: row + [math.nan] * (epochs - len(row)) for seed, row in rows.items()}
-        return pd.DataFrame.from_dict(padded, orient="index", columns=range(epochs))
+        table = pd.DataFrame.from_dict(padded, orient="index", columns=range(epochs))
+        return table.astype(float)
 
     def curves(self, role: str, metric: str = "training_cost") -> pd.DataFrame:
         """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n.

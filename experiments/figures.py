@@ -290,6 +290,8 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 elif left_out and len(ours):
                     axis.set(ylim=_around(ours["mean"]))
                     _log_axis(axis)
+                if not len(ours):
+                    axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
             row[0].legend(handles=_legend(arms), loc="upper right")
         _footer(figure, results, _seeds(results, *tables.values()))
         return figure

@@ -199,7 +199,8 @@ def test_curves_lie_over_the_papers_in_the_same_colour(name):
         assert is_in_paper(study.panel.name, arm.name)
     solid = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "-"]
     enlarged = len(study.panels) == 1 and not study.panel.log
-    assert len(solid) == columns * len(study.arms) - enlarged * (len(study.arms) - len(plotted))
+    left_out = len(study.arms) - len(plotted) if plotted else 0
+    assert len(solid) == columns * len(study.arms) - enlarged * left_out
     first = next(line for line in solid if line.get_color() == figures.COLOURS["Adam"])
     shown = {arm.name for arm in study.arms if arm.method == "Adam"}
     means = [found.curves("matched").query("arm == @arm")["mean"].to_numpy() for arm in shown]
@@ -256,4 +257,17 @@ def test_what_has_nothing_to_tune_stands_under_both_protocols():
     tuned, matched = (found.matrix(protocol, "SFO") for protocol in ("tuned", "matched"))
     assert len(tuned) > 0
     assert tuned.equals(matched)
-    assert not found.matrix("tuned", "Adam").equals(found.matrix("matched", "Adam"))
+    other = results("fig1-mnist")
+    assert not other.matrix("tuned", "AdaGrad").equals(other.matrix("matched", "AdaGrad"))
+
+
+@pytest.mark.parametrize("name", ["sec7-logistic", "sec7-variational"])
+def test_averages_of_a_study_that_is_not_tuned_yet(name):
+    found = results(name, keep=lambda run: run.seed < 1_000)
+    table = found.averages()
+    assert set(table["settings"]) == {"the paper's defaults"}
+    assert len(table) == 2 * len(found.study.arms) * len(AVERAGES)
+    assert "no runs yet" in [
+        text.get_text() for a in figures.curves(found).axes for text in a.texts
+    ]
+    assert results(name, keep=lambda run: False).averages().empty
