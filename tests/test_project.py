@@ -170,7 +170,7 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
 
 # Data flows from left to right, and nothing imports from its right.
 LAYERS = (
-    ("check",),
+    ("check", "randomness"),
     ("problems", "optimizers", "runtime", "diagnostics", "sfo"),
     ("study",),
     ("studies", "store"),

@@ -290,12 +290,22 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
         for name in set(record["metrics"]) & {*COSTS, *MEASURED}:
             now, then = again["metrics"][name], record["metrics"][name]
             assert len(now) == min(passes, len(then)) or study.measured
-            # Other threads and processors round otherwise, and a tuned step size may be so large
-            # (316 for AdaGrad without dropout) that rounding is all there is in the second pass.
-            first, second = (1e-2, 1e-1) if role == "tuned" else (1e-4, 1e-2)
+            first, second = tolerances(role, run, name)
             np.testing.assert_allclose(now[:1], then[:1], rtol=first, err_msg=run.id)
             if role != "tuned" or record["metrics"]["training_cost"][0] < 3:
                 np.testing.assert_allclose(now[1:2], then[1:2], rtol=second, err_msg=run.id)
+
+
+def tolerances(role: str, run: Run, name: str) -> tuple[float, float]:
+    """How far the first and second pass may be off: other threads and processors round otherwise.
+
+    In a convex problem that hardly grows, unless a tuned step size is very large (316 for AdaGrad
+    without dropout: rounding is all there is in its second pass). In a network it grows with every
+    step, and the cost at the end of a pass, unlike the mean over it, does not average it out.
+    """
+    if run.problem in ("mnist_multilayer", "cifar10_convolutional"):
+        return (0.2, 0.4) if name == "held_out_cost" else (0.03, 0.2)
+    return (1e-2, 1e-1) if role == "tuned" or run.problem == "mnist_variational" else (1e-4, 1e-2)
 
 
 COSTS = ("training_cost", "objective", "held_out_cost")
@@ -305,7 +315,8 @@ MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regre
 def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
     """A run of each arm and role that is reported: at the step size 0.001 if it has several.
 
-    Of a grid the first four arms', of measurements that take seconds the first one's.
+    Of a grid the first four arms', of measurements that take seconds the first one's, and of SFO's
+    costs those of the fewest minibatches: others take minutes and gigabytes.
     """
     reported = [entry for entry in found.entries if entry.role in ("matched", "tuned", "grid")]
     for i, (role, arm) in enumerate(dict.fromkeys((e.role, e.arm) for e in reported)):
@@ -313,6 +324,7 @@ def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
         usual = [run for run in runs if run.settings.get("learning_rate", 0.001) == 0.001]
         run = (usual or runs)[0]
         short = run.options.get("steps", 0) <= 100_000 and (role != "grid" or i < 4)
+        short &= run.settings.get("minibatches", 0) <= 25
         if i == 0 or short:
             yield role, run
 
