@@ -15,11 +15,10 @@ import statistics
 import sys
 import time
 
-from training_step import MODELS, Contestant, Failed, count, median_ratio, start
+from training_step import MODELS, Contestant, Failed, count, local_data, median_ratio, start
 
 from experiments import runtime
 from experiments.__main__ import Parser
-from experiments.problems import files
 
 LOOP = "TensorFlow loop"
 
@@ -38,13 +37,9 @@ def measure(name: str, rounds: int, cores: int, steps: int | None) -> None:
     """Print the row of a model."""
     model = MODELS[name]
     steps = steps or model.steps
-    data = files.choose(model.data_set, "auto", download=False).kind
-    if not files.is_stand_in(data) and not files.available(data):
-        data = files.stand_in(data)
-    every, shared = (
-        [start(LOOP, name, data, 1) for _ in range(cores)],
-        start(LOOP, name, data, cores),
-    )
+    data = local_data(model.data_set)
+    every = [start(LOOP, name, data, 1) for _ in range(cores)]
+    shared = start(LOOP, name, data, cores)
     try:
         for run in (*every, shared):
             run.answer()

@@ -198,13 +198,18 @@ def start(name: str, model: str, data: str, threads: int) -> Contestant:
     return Contestant(name, subprocess.Popen(command, text=True, env=environment, **pipes))  # type: ignore[call-overload]
 
 
+def local_data(data_set: str) -> str:
+    """The data set if it is on this machine, else its stand-in."""
+    data = files.choose(data_set, "auto", download=False).kind
+    found = files.is_stand_in(data) or files.available(data)
+    return data if found else files.stand_in(data)
+
+
 def measure(name: str, rounds: int, threads: int, steps: int | None) -> None:
     """Print the rows of a model."""
     model = MODELS[name]
     steps = min(steps or model.steps, model.options["train_examples"] // model.batch_size)
-    data = files.choose(model.data_set, "auto", download=False).kind
-    if not files.is_stand_in(data) and not files.available(data):
-        data = files.stand_in(data)
+    data = local_data(model.data_set)
     wanted = [
         contestant
         for contestant, needs in CONTESTANTS.items()

@@ -127,19 +127,10 @@ def test_training_does_not_feel_its_averages(tmp_path):
     assert {name.split()[0] for name in extra} == {"last", "mean", "exponential"}
 
 
-def test_a_resumed_run_has_the_same_averages(tmp_path, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    def stop(epochs: int) -> None:
-        if epochs == 2:
-            raise Stop
-
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+def test_a_resumed_run_has_the_same_averages(tmp_path, interrupt):
     whole = training.train(RUN, Store(tmp_path / "whole"))
     parts = Store(tmp_path / "parts")
-    with pytest.raises(Stop):
-        training.train(RUN, parts, on_epoch=stop)
+    interrupt(RUN, parts, 2)
     resumed = training.train(RUN, parts)
     assert resumed["manifest"]["resumed"]
     for name in set(whole["metrics"]) - {"seconds"}:

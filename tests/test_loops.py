@@ -791,6 +791,13 @@ def test_a_benchmark_refuses_bad_input_in_one_line(arguments, message, file):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_benchmark_refuses_other_numbers_of_threads():
+    done = benchmark("--threads", "3")
+    assert done.returncode == 2
+    assert "invalid choice: 3" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_benchmark_counts_the_operations_of_the_models(monkeypatch, small_images):
     """Against the layers of the models themselves."""
     import keras

@@ -105,36 +105,18 @@ def test_after_a_pass_the_model_has_sfos_parameters():
     np.testing.assert_array_equal(flat, found.theta.astype(np.float32))
 
 
-def test_a_resumed_run_of_sfo_gives_the_same_bits(record, tmp_path, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    def stop(epochs: int) -> None:
-        if epochs == 4:
-            raise Stop
-
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+def test_a_resumed_run_of_sfo_gives_the_same_bits(record, tmp_path, interrupt):
     store = Store(tmp_path)
-    with pytest.raises(Stop):
-        training.train(RUN, store, on_epoch=stop)
+    interrupt(RUN, store, 4)
     resumed = training.train(RUN, store)
     assert resumed["manifest"]["resumed"]
     for name in ("training_cost", "objective", "held_out_cost"):
         assert resumed["metrics"][name] == record["metrics"][name], name
 
 
-def test_a_checkpoint_of_another_sfo_is_left(record, tmp_path, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    def stop(epochs: int) -> None:
-        if epochs == 4:
-            raise Stop
-
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+def test_a_checkpoint_of_another_sfo_is_left(record, tmp_path, interrupt):
     store = Store(tmp_path)
-    with pytest.raises(Stop):
-        training.train(RUN, store, on_epoch=stop)
+    interrupt(RUN, store, 4)
     good, metrics = store.load_checkpoint(RUN.id, lambda arrays: True)
     first = next(i for i, array in enumerate(good) if array.ndim == 2)
     cut = [array[:, :-1] if i == first else array for i, array in enumerate(good)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import analysis, claims, pages, runtime, training
+from experiments import analysis, claims, execution, pages, runtime, training
 from experiments.problems import files, mnist
 from experiments.store import Published, Store
 from experiments.studies import STUDIES
@@ -148,21 +148,9 @@ def test_a_run_repeats_bit_by_bit_whatever_ran_before(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_resumed_run_gives_the_same_bits(tmp_path, monkeypatch, stop):
-    from experiments import training
-
+def test_a_resumed_run_gives_the_same_bits(tmp_path, interrupt, stop):
     whole = train(RUN, tmp_path / "whole")
-
-    class Stop(Exception):
-        pass
-
-    def interrupt(done):
-        if done == stop + 1:
-            raise Stop
-
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    with pytest.raises(Stop):
-        train(RUN, tmp_path / "parts", on_epoch=interrupt)
+    interrupt(RUN, Store(tmp_path / "parts"), stop + 1)
     epochs = []
     resumed = train(RUN, tmp_path / "parts", on_epoch=epochs.append)
     assert epochs == list(range(stop + 1, RUN.epochs + 1))
@@ -278,18 +266,26 @@ def test_the_manifest_says_what_ran(tmp_path):
 @pytest.mark.skipif(not files.available("mnist"), reason="ADAM_TF_DATA holds no MNIST")
 @pytest.mark.parametrize("study", [s for s in STUDIES.values() if pages.published_file(s).exists()])
 def test_published_runs_can_be_trained_again(tmp_path, study):
-    """The first passes of one published run of each arm, trained now, meet their record."""
-    published = Published(pages.RESULTS)
-    found = pages.published(study)
+    """The first passes of one published run of each arm, trained now, meet their record.
+
+    In a process of its own with one thread, as all published runs were trained.
+    """
+    published, found, store = Published(pages.RESULTS), pages.published(study), Store(tmp_path)
+    again = []
     for role, run in some_of_each_arm(found.plan):
         record = published.get(run.id)
-        if record is None and found.missing:
-            continue
-        passes = run.epochs if study.measured else 2
-        again = train(dataclasses.replace(run, epochs=passes), tmp_path)
+        if record is not None or not found.missing:
+            short = run if study.measured else dataclasses.replace(run, epochs=2)
+            again.append((role, short, record))
+    if not again:
+        pytest.skip("none of its reported runs is published yet")
+    with execution.processes(tmp_path, workers=1) as train_all:
+        assert len(list(train_all([run for _, run, _ in again]))) == len(again)
+    for role, run, record in again:
+        metrics = store.get(run.id)["metrics"]
         for name in set(record["metrics"]) & {*COSTS, *MEASURED}:
-            now, then = again["metrics"][name], record["metrics"][name]
-            assert len(now) == min(passes, len(then)) or study.measured
+            now, then = metrics[name], record["metrics"][name]
+            assert len(now) == min(run.epochs, len(then)) or study.measured
             first, second = tolerances(role, run, name)
             np.testing.assert_allclose(now[:1], then[:1], rtol=first, err_msg=run.id)
             if role != "tuned" or record["metrics"]["training_cost"][0] < 3:
@@ -297,15 +293,17 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
 
 
 def tolerances(role: str, run: Run, name: str) -> tuple[float, float]:
-    """How far the first and second pass may be off: other threads and processors round otherwise.
+    """How far the first and second pass may be off; on a processor like the record's, not a bit is.
 
-    In a convex problem that hardly grows, unless a tuned step size is very large (316 for AdaGrad
-    without dropout: rounding is all there is in its second pass). In a network it grows with every
-    step, and the cost at the end of a pass, unlike the mean over it, does not average it out.
+    Others round otherwise. In a convex problem that hardly grows, unless a tuned step size is very
+    large (316 for AdaGrad without dropout: rounding is all there is in its second pass). In a
+    network it grows with every step, and the cost at the end of a pass, unlike the mean over it,
+    does not average it out: up to 0.1% and 0.6%, and 1% and 3% held out, in `sec7-multilayer` with
+    AVX2 in place of AVX-512.
     """
     if run.problem in ("mnist_multilayer", "cifar10_convolutional"):
-        return (0.2, 0.4) if name == "held_out_cost" else (0.03, 0.2)
-    return (1e-2, 1e-1) if role == "tuned" or run.problem == "mnist_variational" else (1e-4, 1e-2)
+        return (0.05, 0.1) if name == "held_out_cost" else (0.01, 0.03)
+    return (1e-2, 1e-1) if role == "tuned" else (1e-4, 1e-2)
 
 
 COSTS = ("training_cost", "objective", "held_out_cost")
@@ -315,17 +313,16 @@ MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regre
 def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
     """A run of each arm and role that is reported: at the step size 0.001 if it has several.
 
-    Of a grid the first four arms', of measurements that take seconds the first one's, and of SFO's
-    costs those of the fewest minibatches: others take minutes and gigabytes.
+    Of measurements that take seconds the first arm's, and of SFO's costs those of the fewest
+    minibatches: others take minutes and gigabytes.
     """
     reported = [entry for entry in found.entries if entry.role in ("matched", "tuned", "grid")]
     for i, (role, arm) in enumerate(dict.fromkeys((e.role, e.arm) for e in reported)):
         runs = [e.run for e in reported if (e.role, e.arm) == (role, arm)]
         usual = [run for run in runs if run.settings.get("learning_rate", 0.001) == 0.001]
         run = (usual or runs)[0]
-        short = run.options.get("steps", 0) <= 100_000 and (role != "grid" or i < 4)
-        short &= run.settings.get("minibatches", 0) <= 25
-        if i == 0 or short:
+        steps, minibatches = run.options.get("steps", 0), run.settings.get("minibatches", 0)
+        if i == 0 or (steps <= 100_000 and minibatches <= 25):
             yield role, run
 
 

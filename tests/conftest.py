@@ -1,0 +1,30 @@
+"""Fixtures of several files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from experiments.store import Store
+from experiments.study import Run
+
+
+@pytest.fixture
+def interrupt(monkeypatch) -> Callable[[Run, Store, int], None]:
+    """Train a run and stop it at the end of a pass; the checkpoint is of the pass before."""
+    from experiments import training
+
+    class Stop(Exception):
+        pass
+
+    def interrupted(run: Run, store: Store, epoch: int) -> None:
+        def stop(epochs: int) -> None:
+            if epochs == epoch:
+                raise Stop
+
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        with pytest.raises(Stop):
+            training.train(run, store, on_epoch=stop)
+
+    return interrupted
