@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,6 +36,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (interrupted)."""
+    if arguments is None:  # schedulers send SIGTERM: it is taken like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
         code = options.function(options) or 0
@@ -417,9 +420,19 @@ def publish_command(options: argparse.Namespace) -> None:
     """Publish the complete records of studies under results/."""
     from experiments import report
 
+    published = False
     for study in _studies(options):
-        path, progress = report.publish(study)
+        try:
+            path, progress = report.publish(study)
+        except report.NothingToPublish as error:
+            if options.studies:
+                raise
+            print(error)
+            continue
         print(f"{path}: {progress}")
+        published = True
+    if not published:
+        raise ValueError("there is nothing to publish; `adam-study run --profile paper` trains it")
 
 
 def data_command(options: argparse.Namespace) -> int:

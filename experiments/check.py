@@ -13,6 +13,8 @@ def known(kind: str, name: str, allowed: Iterable[str]) -> str:
     if name in allowed:
         return name
     lower = {option.lower(): option for option in allowed}
-    near = [lower[match] for match in get_close_matches(str(name).lower(), lower, n=2, cutoff=0.5)]
+    text = str(name).lower()
+    longer = [option for option in lower if text and option.startswith(text)]
+    near = [lower[match] for match in longer or get_close_matches(text, lower, n=2, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(allowed)}")

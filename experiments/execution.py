@@ -116,7 +116,7 @@ def processes(folder: Path, workers: int) -> Iterator[Train]:
     except BaseException as error:
         # Records are written atomically, so a worker may be stopped anywhere.
         for process in list((pool._processes or {}).values()):
-            process.terminate()
+            process.kill()
         pool.shutdown(wait=False, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise ChildProcessError(
@@ -129,11 +129,11 @@ def processes(folder: Path, workers: int) -> Iterator[Train]:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment; processes that start in it never see one, the parent does."""
+    """Hold Ctrl-C and SIGTERM back for a moment: processes that start in it never see them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -141,8 +141,9 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent ends, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C and SIGTERM to the parent, and end when the parent ends, however it ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
 

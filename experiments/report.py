@@ -26,6 +26,10 @@ CAPTION = "{section}: {title}."
 CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
 
 
+class NothingToPublish(ValueError):
+    """There are no records of the study at the `paper` profile."""
+
+
 def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
     """Run the pages at a profile, which trains what is missing, and write the report.
 
@@ -126,13 +130,13 @@ def publish(study: Study) -> tuple[Path, str]:
         The file, and how many of the runs it holds.
 
     Raises:
-        ValueError: there are no records of real data.
+        NothingToPublish: there are no records of real data.
     """
     records = Together(local_store(), Published(pages.RESULTS))
     found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
     kept = [record for run in found.plan.runs() if (record := records.get(run.id))]
     if not kept:
-        raise ValueError(
+        raise NothingToPublish(
             f"{study.name}: there is nothing to publish; "
             f"`adam-study run {study.name} --profile paper` trains it"
         )

@@ -55,6 +55,7 @@ def start(line: str, **options) -> subprocess.Popen:
             "plan fig1-mnsit",
             ["unknown study 'fig1-mnsit': did you mean fig1-mnist or ", "? allowed: "],
         ),
+        ("run fig1", ["unknown study 'fig1': did you mean fig1-mnist or fig1-imdb? allowed: "]),
         ("run fig1_mnist", ["unknown study 'fig1_mnist': did you mean fig1-mnist"]),
         ("plan --profile smok", ["unknown profile 'smok': did you mean smoke?", "quick, paper"]),
         ("run --profile smok", ["unknown profile 'smok': did you mean smoke?"]),
@@ -268,6 +269,19 @@ def test_an_unfinished_study_is_published_as_such_and_grows(published, build, ca
     out = capfd.readouterr().out
     assert "not finished, 2 of 333 runs" in out
     assert "reproduced\n" not in out
+
+
+def test_all_studies_are_published_but_those_without_runs(published, build, capfd):
+    assert run("publish") == 2
+    err = capfd.readouterr().err
+    assert err.startswith("adam-study: there is nothing to publish; `adam-study run")
+    assert err.count("\n") == 1
+    Store(build / "records").put(finished(paper_runs()[0]))
+    assert run("publish") == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert f"{published}: 1 of 333 runs, not finished" in lines
+    assert sum("there is nothing to publish" in line for line in lines) == len(lines) - 1
+    assert len(lines) == len(studies.STUDIES)
 
 
 def test_published_runs_are_trained_again_unless_told_otherwise(published, monkeypatch, capfd):

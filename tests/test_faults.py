@@ -529,11 +529,12 @@ def test_workers_end_with_their_parent(command):
     check_complete(command)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("engine", execution.ENGINES)
-def test_ctrl_c_during_training(command, engine):
+def test_ctrl_c_and_sigterm_during_training(command, engine, number):
     process = command.start(*RUN, "--engine", engine, pause=0.2)
     wait_for(lambda: len(list(command.records.glob("*.json"))) >= 2)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert last_line(err) == "interrupted; finished runs are kept, the same command goes on"
@@ -546,8 +547,9 @@ def test_ctrl_c_during_training(command, engine):
     assert all(path.stat().st_mtime_ns == mtime for path, mtime in kept.items())
 
 
-def test_ctrl_c_while_workers_start(command):
-    """At their start the workers have not yet said that Ctrl-C is not for them."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_while_workers_start(command, number):
+    """At their start the workers have not yet said that these are not for them."""
     command.change(
         """
         if __name__ != "__main__":
@@ -557,7 +559,7 @@ def test_ctrl_c_while_workers_start(command):
     )
     process = command.start()
     wait_for(lambda: command.log.with_name("starting").exists())
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert last_line(err) == "interrupted; finished runs are kept, the same command goes on"
