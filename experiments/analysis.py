@@ -25,7 +25,6 @@ COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "se
 # The averages of Section 7.2 as they are recorded, and in words.
 AVERAGES = {"mean": "mean of all steps", "exponential": "exponential, corrected"}
 SETTINGS = {"matched": "the paper's defaults", "tuned": "tuned"}
-FIRST_FITTED_PASS = 3  # the fit to the paper's curve leaves out the first, noisiest passes
 
 
 @dataclass(frozen=True)
@@ -382,16 +381,14 @@ def gaps(panel: Panel, arm: str, curve: np.ndarray, first: int, last: int) -> np
     return np.abs(np.log(ours) - np.log(theirs)) if panel.log else np.abs(ours - theirs)
 
 
-def distance(
-    panel: Panel, arm: str, curve: np.ndarray | None, first: int = FIRST_FITTED_PASS
-) -> tuple[float, float]:
-    """Root mean square and largest of `gaps` between a curve and the paper's, from `first`.
+def distance(panel: Panel, arm: str, curve: np.ndarray | None) -> tuple[float, float]:
+    """Root mean square and largest of `gaps` between a curve and the paper's, from `panel.first`.
 
     Infinite for a diverged run, NaN if there is no pass in common.
     """
     if curve is None:
         return math.inf, math.inf
-    gap = gaps(panel, arm, curve, first, len(curve))
+    gap = gaps(panel, arm, curve, panel.first, len(curve))
     if not gap.size:
         return math.nan, math.nan
     return float(np.sqrt(np.mean(gap**2))), float(gap.max())

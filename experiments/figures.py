@@ -33,7 +33,7 @@ COLOURS = {
     "AdaGrad": "#0173b2",
     "SGDNesterov": "#029e73",
     "RMSProp": "#cc78bc",
-    "AdaDelta": "#de8f05",
+    "AdaDelta": "#7b5530",
     "AdaMax": "#56b4e9",
     "SFO": "#949494",
 }
@@ -125,6 +125,35 @@ def _seeds(results: Results, *tables: pd.DataFrame) -> str:
     n = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
     text = f"Mean of {n} seed{'s' * (n != '1')}"
     return text + (" with 95% interval." if found[-1] > 1 else ".")
+
+
+def _passes(results: Results, panel: Panel) -> tuple[float, float]:
+    """Limits of the axis of passes: the panel's, or fewer while no run has come near its end."""
+    tables = [
+        results.matrix(protocol, arm.name) for protocol in PROTOCOLS for arm in results.study.arms
+    ]
+    reached = max((int(table.notna().any().sum()) - 1 for table in tables), default=0)
+    first, last = panel.x
+    return (first, reached if 0 < reached < 0.9 * last else last)
+
+
+def _costs(panel: Panel, axis: Axes) -> tuple[float, float]:
+    """Limits of the axis of costs: the panel's, down to the lines that few passes show."""
+    low, high = panel.y
+    last = axis.get_xlim()[1]
+    if panel.log and last < panel.x[1]:
+        lines = [np.asarray(line.get_xydata(), float) for line in axis.lines]
+        shown = [cost for line in lines for x, cost in line if x <= last and cost > 0]
+        low = 0.8 * min(shown, default=low / 0.8)
+    return low, high
+
+
+def _rest(results: Results) -> str:
+    """What of the paper's figure the axes leave out."""
+    last = results.study.panel.x[1]
+    in_paper = any(arm.plotted for arm in results.study.arms)
+    shortened = in_paper and _passes(results, results.study.panel)[1] < last
+    return f" The paper's goes on to pass {last:g}." if shortened else ""
 
 
 def main(results: Results) -> Figure:
@@ -277,9 +306,11 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 if protocol == "matched" and not study.fitted:
                     title = DEFAULTS
                 title = f"{protocol}: {title}" if panel.title else title
-                axis.set(title=_named(study, variant, title), xlim=panel.x, ylim=panel.y)
+                axis.set(title=_named(study, variant, title), xlim=_passes(results, panel))
+                axis.set(ylim=_costs(panel, axis))
                 axis.set(xlabel=PASSES, ylabel="training cost (nats)")
-                if panel.log and in_paper:  # with the powers of ten that the paper's axis has
+                decades = axis.get_ylim()[1] > 20 * axis.get_ylim()[0]
+                if panel.log and in_paper and decades:  # with powers of ten, as the paper's axis
                     axis.set_yscale("log")
                 elif panel.log:
                     _log_axis(axis)
@@ -293,7 +324,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 if not len(ours):
                     axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
             row[0].legend(handles=_legend(arms), loc="upper right")
-        _footer(figure, results, _seeds(results, *tables.values()))
+        _footer(figure, results, _seeds(results, *tables.values()) + _rest(results))
         return figure
 
 
@@ -396,7 +427,9 @@ def ratios(results: Results) -> Figure:
                     for values in _ratio(axis, results, protocol, pair, _pair_colour(pair, pairs))
                 ]
                 axis.set(title=_named(study, variant, TITLES[protocol]), yscale="log")
-                axis.set(xlim=study.panel.x, ylim=_ratio_limits(drawn))
+                axis.set(xlim=_passes(results, study.panel), ylim=_ratio_limits(drawn))
+                if all(results.matrix(protocol, arm).empty for pair in here for arm in pair):
+                    axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_formatter("{x:g}")
                 if axis.get_ylim()[0] < 0.1:
@@ -410,9 +443,8 @@ def ratios(results: Results) -> Figure:
                 handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's"))
             handles.append(Patch(color="#e6e6e6", label="similar: within 5%"))
             row[1].legend(handles=handles, loc="best", fontsize=8)
-        _footer(
-            figure, results, "Below 1, the first method is ahead. Ratio at equal seed, 95% band."
-        )
+        text = "Below 1, the first method is ahead. Ratio at equal seed, 95% band."
+        _footer(figure, results, text + _rest(results))
         return figure
 
 
@@ -443,7 +475,7 @@ def _ratio(
         a, b = (paper_curve(results.study.panel.name, arm) for arm in pair)
         paper = (a / b).dropna()
         axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.2, alpha=0.75)
-        yield paper.to_numpy()
+        yield paper[paper.index <= _passes(results, results.study.panel)[1]].to_numpy()
     over, under = (results.matrix(protocol, arm) for arm in pair)
     seeds = over.index.intersection(under.index)
     ratio = over.loc[seeds].astype(float) / under.loc[seeds].astype(float)
@@ -636,7 +668,7 @@ def held_out(results: Results) -> Figure:
                     colour = COLOURS[arm.method]
                     axis.plot(ours["pass"], mean, color=colour, lw=2, label=arm.method)
                     axis.fill_between(ours["pass"], low, high, color=colour, alpha=0.25, lw=0)
-                axis.set(xlabel=PASSES, ylabel=label, xlim=study.panel.x)
+                axis.set(xlabel=PASSES, ylabel=label, xlim=_passes(results, study.panel))
                 what = title.partition(" ")[0]
                 named = _named(study, variant, f"tuned: {title}")
                 axis.set(title=f"{named}, {what}" if len(variants) > 1 else named)

@@ -202,6 +202,8 @@ class Panel:
         title: what the panel shows, where a figure has several.
         points: of a grid: the step sizes at which the paper's curves have points.
         clock: whether x is wall time, in passes of the study's first arm, instead of passes.
+        first: the pass from which settings are fitted to the paper's curves; the passes before it
+            are the steepest, and say more of the start than of the settings.
     """
 
     name: str
@@ -211,6 +213,7 @@ class Panel:
     title: str = ""
     points: tuple[float, ...] = ()
     clock: bool = False
+    first: int = 3
 
 
 @dataclass(frozen=True)

@@ -255,6 +255,14 @@ def test_the_distance_to_the_paper_counts_common_passes_only():
     assert paper.index[0] == 6
 
 
+def test_four_passes_of_figure_3_are_fitted_by_all_four():
+    panel = STUDIES["fig3"].panel
+    curve = paper_curve(panel.name, "Adam").to_numpy()[:4]
+    assert distance(panel, "Adam", curve * [np.e, 1, 1, np.e]) == pytest.approx((0.5**0.5, 1.0))
+    late = dataclasses.replace(panel, first=3)
+    assert distance(late, "Adam", curve * [np.e, 1, 1, 1]) == (0.0, 0.0)
+
+
 def test_an_unknown_curve_is_refused():
     with pytest.raises(ValueError, match="no curve 'Lion' in panel 'fig1L'"):
         paper_curve("fig1L", "Lion")

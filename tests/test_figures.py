@@ -207,6 +207,22 @@ def test_curves_lie_over_the_papers_in_the_same_colour(name):
     assert any(np.array_equal(first.get_ydata(), mean) for mean in means)
 
 
+@pytest.mark.parametrize("name", ["fig2-dropout", "fig3"])
+def test_axes_end_where_the_runs_do(name):
+    """A stage of a long run fills the figure, and the footer says how far the paper's goes."""
+    study = STUDIES[name]
+    (stage,) = study.profile("paper").stages
+    last, lowest = study.panel.x[1], study.panel.y[0]
+    whole = results(name, "paper")
+    begun = results(name, "paper", keep=lambda run: run.epochs == stage)
+    for found, right in ((whole, last), (begun, stage - 1)):
+        for figure in (figures.curves(found), figures.ratios(found)):
+            assert figure.axes[-1].get_xlim()[1] == right
+            assert (f"The paper's goes on to pass {last:g}" in texts(figure)) == (right < last)
+    assert figures.curves(whole).axes[-1].get_ylim()[0] == lowest
+    assert figures.curves(begun).axes[-1].get_ylim()[0] > lowest
+
+
 def test_the_grid_shows_what_is_off_its_axis_and_what_diverged():
     found = results("fig4", "paper")
     figure = figures.grid(found, 10)

@@ -90,8 +90,8 @@ STUDY = Study(
             ),
         ),
         Departure(
-            "Adam's batches of 128 images and its decay by passes are those of the other figures.",
-            "The paper gives neither here. No setting of the grid falls as fast as its curve.",
+            "Adam's step size decays by passes, as in Figure 1.",
+            "The paper mentions no decay here. No setting of the grid falls as fast as its curve.",
             (Alternative("constant step size", "Adam", settings={"decay": "constant"}),),
         ),
         Departure(
