@@ -137,14 +137,21 @@ def _passes(results: Results, panel: Panel) -> tuple[float, float]:
     return (first, reached if 0 < reached < 0.9 * last else last)
 
 
+def _pass_axis(axis: Axes, results: Results, panel: Panel) -> None:
+    """Passes from left to right, whole ones."""
+    axis.set(xlim=_passes(results, panel), xlabel=PASSES)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def _costs(panel: Panel, axis: Axes) -> tuple[float, float]:
-    """Limits of the axis of costs: the panel's, down to the lines that few passes show."""
+    """Limits of the axis of costs: the panel's, or closer around the lines of few passes."""
     low, high = panel.y
     last = axis.get_xlim()[1]
     if panel.log and last < panel.x[1]:
         lines = [np.asarray(line.get_xydata(), float) for line in axis.lines]
         shown = [cost for line in lines for x, cost in line if x <= last and cost > 0]
-        low = 0.8 * min(shown, default=low / 0.8)
+        if shown:
+            low, high = 0.8 * min(shown), min(high, 1.25 * max(shown))
     return low, high
 
 
@@ -306,9 +313,9 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 if protocol == "matched" and not study.fitted:
                     title = DEFAULTS
                 title = f"{protocol}: {title}" if panel.title else title
-                axis.set(title=_named(study, variant, title), xlim=_passes(results, panel))
-                axis.set(ylim=_costs(panel, axis))
-                axis.set(xlabel=PASSES, ylabel="training cost (nats)")
+                _pass_axis(axis, results, panel)
+                axis.set(title=_named(study, variant, title), ylim=_costs(panel, axis))
+                axis.set(ylabel="training cost (nats)")
                 decades = axis.get_ylim()[1] > 20 * axis.get_ylim()[0]
                 if panel.log and in_paper and decades:  # with powers of ten, as the paper's axis
                     axis.set_yscale("log")
@@ -427,14 +434,14 @@ def ratios(results: Results) -> Figure:
                     for values in _ratio(axis, results, protocol, pair, _pair_colour(pair, pairs))
                 ]
                 axis.set(title=_named(study, variant, TITLES[protocol]), yscale="log")
-                axis.set(xlim=_passes(results, study.panel), ylim=_ratio_limits(drawn))
+                _pass_axis(axis, results, study.panel)
+                axis.set(ylabel="ratio of training costs", ylim=_ratio_limits(drawn))
                 if all(results.matrix(protocol, arm).empty for pair in here for arm in pair):
                     axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_formatter("{x:g}")
                 if axis.get_ylim()[0] < 0.1:
                     axis.yaxis.set_minor_formatter("")
-                axis.set(xlabel=PASSES, ylabel="ratio of training costs")
             handles: list[Any] = [
                 Line2D([], [], color=_pair_colour(pair, pairs), lw=2, label=" / ".join(pair))
                 for pair in here
@@ -668,7 +675,8 @@ def held_out(results: Results) -> Figure:
                     colour = COLOURS[arm.method]
                     axis.plot(ours["pass"], mean, color=colour, lw=2, label=arm.method)
                     axis.fill_between(ours["pass"], low, high, color=colour, alpha=0.25, lw=0)
-                axis.set(xlabel=PASSES, ylabel=label, xlim=_passes(results, study.panel))
+                _pass_axis(axis, results, study.panel)
+                axis.set(ylabel=label)
                 what = title.partition(" ")[0]
                 named = _named(study, variant, f"tuned: {title}")
                 axis.set(title=f"{named}, {what}" if len(variants) > 1 else named)
@@ -716,7 +724,8 @@ def second_moments(results: Results, role: str = "matched") -> Figure:
                         lw=width,
                         label=label,
                     )
-            axis.set(title=arm.name.replace("+", " with "), xlabel=PASSES, ylim=(-0.02, 1.02))
+            _pass_axis(axis, results, study.panel)
+            axis.set(title=arm.name.replace("+", " with "), ylim=(-0.02, 1.02))
             axis.set(ylabel="share of coordinates")
             if axis.lines:
                 handles, _ = axis.get_legend_handles_labels()
