@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from experiments.analysis import AVERAGES, Results, best_of, interval, is_in_paper, paper_curve
 from experiments.claims import counterpart, of
@@ -515,7 +515,8 @@ def sensitivity(results: Results) -> Figure:
             for axis, arm in zip(row, arms, strict=True):
                 rows = here[here["arm"] == arm.name] if len(here) else here
                 _sensitivity(axis, results, arm, rows, (low, top))
-                axis.set(xscale="log", title=_named(study, variant, arm.method), xlabel="")
+                _rate_axis(axis)
+                axis.set(title=_named(study, variant, arm.method), xlabel="")
                 if len(variants) > 1:
                     axis.set(title=f"{arm.method}, {'with' if variant else 'no'} dropout")
                 axis.set(ylim=(low, top * 1.01))
@@ -554,6 +555,16 @@ def _log_axis(axis: Axes) -> None:
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("{x:g}" if high < 20 * low else "")
+
+
+def _rate_axis(axis: Axes) -> None:
+    """A logarithmic axis of learning rates; of two decades or less with plain numbers."""
+    axis.set(xscale="log")
+    axis.xaxis.set_minor_formatter("")
+    low, high = axis.get_xlim()
+    if high < 200 * low:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter("{x:g}")
 
 
 def _sensitivity(

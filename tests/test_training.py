@@ -268,7 +268,7 @@ def test_the_manifest_says_what_ran(tmp_path):
 def test_published_runs_can_be_trained_again(tmp_path, study):
     """The first passes of one published run of each arm, trained now, meet their record.
 
-    In a process of its own with one thread, as all published runs were trained.
+    In processes of their own with one thread each, as all published runs were trained.
     """
     published, found, store = Published(pages.RESULTS), pages.published(study), Store(tmp_path)
     again = []
@@ -279,7 +279,7 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
             again.append((role, short, record))
     if not again:
         pytest.skip("none of its reported runs is published yet")
-    with execution.processes(tmp_path, workers=1) as train_all:
+    with execution.processes(tmp_path, execution.default_workers()) as train_all:
         assert len(list(train_all([run for _, run, _ in again]))) == len(again)
     for role, run, record in again:
         metrics = store.get(run.id)["metrics"]
