@@ -426,6 +426,7 @@ def ratios(results: Results) -> Figure:
         for row, variant in zip(axes, variants, strict=True):
             here = [pair for pair in pairs if study.arm(pair[0]).variant == variant]
             for axis, protocol in zip(row, PROTOCOLS, strict=True):
+                _pass_axis(axis, results, study.panel)
                 axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
                 axis.axhline(1, color="#999999", lw=0.8, zorder=1)
                 drawn = [
@@ -434,7 +435,6 @@ def ratios(results: Results) -> Figure:
                     for values in _ratio(axis, results, protocol, pair, _pair_colour(pair, pairs))
                 ]
                 axis.set(title=_named(study, variant, TITLES[protocol]), yscale="log")
-                _pass_axis(axis, results, study.panel)
                 axis.set(ylabel="ratio of training costs", ylim=_ratio_limits(drawn))
                 if all(results.matrix(protocol, arm).empty for pair in here for arm in pair):
                     axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
@@ -477,12 +477,12 @@ def _pair_colour(pair: tuple[str, ...], pairs: Sequence[tuple[str, ...]]) -> str
 def _ratio(
     axis: Axes, results: Results, protocol: str, pair: tuple[str, ...], colour: str
 ) -> Iterator[np.ndarray]:
-    """Draw our ratio and the paper's; yields the values drawn."""
+    """Draw our ratio and the paper's; yields the values that the axis of passes shows."""
     if all(results.study.arm(arm).plotted for arm in pair):
         a, b = (paper_curve(results.study.panel.name, arm) for arm in pair)
         paper = (a / b).dropna()
         axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.2, alpha=0.75)
-        yield paper[paper.index <= _passes(results, results.study.panel)[1]].to_numpy()
+        yield paper[paper.index <= axis.get_xlim()[1]].to_numpy()
     over, under = (results.matrix(protocol, arm) for arm in pair)
     seeds = over.index.intersection(under.index)
     ratio = over.loc[seeds].astype(float) / under.loc[seeds].astype(float)

@@ -293,7 +293,7 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
 
 
 def tolerances(role: str, run: Run, name: str) -> tuple[float, float]:
-    """How far the first and second pass may be off; on a processor like the record's, not a bit is.
+    """How far off the first and second pass may be; a processor like the record's repeats all bits.
 
     Others round otherwise. In a convex problem that hardly grows, unless a tuned step size is very
     large (316 for AdaGrad without dropout: rounding is all there is in its second pass). In a
