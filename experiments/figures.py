@@ -117,6 +117,16 @@ def _named(study: Study, variant: str, title: str) -> str:
     return f"{f'with {variant}' if variant else 'no dropout'}; {title.partition(':')[0]}"
 
 
+def _protocols(results: Results) -> list[str]:
+    """The protocols of which there are runs; both while there are none at all."""
+    done = [
+        protocol
+        for protocol in PROTOCOLS
+        if any(not results.matrix(protocol, arm.name).empty for arm in results.study.arms)
+    ]
+    return done or list(PROTOCOLS)
+
+
 def _seeds(results: Results, *tables: pd.DataFrame) -> str:
     """How many seeds were averaged, and whether runs are still missing."""
     found = sorted({int(n) for table in tables if len(table) for n in table["n"]})
@@ -421,11 +431,12 @@ def ratios(results: Results) -> Figure:
     kinds = ("cost_ratio", "final_ratio")
     pairs = list(dict.fromkeys(claim.arms for claim in of(study) if claim.metric in kinds))
     variants = [v for v in _variants(study) if any(study.arm(a).variant == v for a, _ in pairs)]
+    shown = _protocols(results)
     with _style():
-        figure, axes = _figure(2, rows=len(variants))
+        figure, axes = _figure(len(shown), rows=len(variants))
         for row, variant in zip(axes, variants, strict=True):
             here = [pair for pair in pairs if study.arm(pair[0]).variant == variant]
-            for axis, protocol in zip(row, PROTOCOLS, strict=True):
+            for axis, protocol in zip(row, shown, strict=True):
                 _pass_axis(axis, results, study.panel)
                 axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
                 axis.axhline(1, color="#999999", lw=0.8, zorder=1)
@@ -439,6 +450,7 @@ def ratios(results: Results) -> Figure:
                 if all(results.matrix(protocol, arm).empty for pair in here for arm in pair):
                     axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
                 axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, *range(2, 10))))
                 axis.yaxis.set_minor_formatter("{x:g}")
                 if axis.get_ylim()[0] < 0.1:
                     axis.yaxis.set_minor_formatter("")
@@ -449,7 +461,8 @@ def ratios(results: Results) -> Figure:
             if any(study.arm(arm).plotted for pair in here for arm in pair):
                 handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's"))
             handles.append(Patch(color="#e6e6e6", label="similar: within 5%"))
-            row[1].legend(handles=handles, loc="best", fontsize=8)
+            # Lines may be anywhere between the limits, so the legend stands beside them.
+            row[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
         text = "Below 1, the first method is ahead. Ratio at equal seed, 95% band."
         _footer(figure, results, text + _rest(results))
         return figure
@@ -661,8 +674,12 @@ def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str
 
 
 def held_out(results: Results) -> Figure:
-    """Held-out cost and error by pass under the tuned protocol: an addition to the paper."""
+    """Held-out cost and error by pass: an addition to the paper.
+
+    With tuned settings; with matched ones while there are no tuned runs.
+    """
     study = results.study
+    protocol = _protocols(results)[-1]
     variants = _variants(study)
     metrics = (
         ("held_out_cost", "held-out cost (nats)", "cost on held-out examples"),
@@ -672,7 +689,7 @@ def held_out(results: Results) -> Figure:
         figure, axes = _figure(2, rows=len(variants))
         tables = []
         for column, (metric, label, title) in enumerate(metrics):
-            table = results.curves("tuned", metric).replace([np.inf, -np.inf], np.nan)
+            table = results.curves(protocol, metric).replace([np.inf, -np.inf], np.nan)
             tables.append(table)
             for row, (variant, arms) in zip(axes, variants.items(), strict=True):
                 axis = row[column]
@@ -689,7 +706,7 @@ def held_out(results: Results) -> Figure:
                 _pass_axis(axis, results, study.panel)
                 axis.set(ylabel=label)
                 what = title.partition(" ")[0]
-                named = _named(study, variant, f"tuned: {title}")
+                named = _named(study, variant, f"{protocol}: {title}")
                 axis.set(title=f"{named}, {what}" if len(variants) > 1 else named)
                 if axis.lines:
                     values = [np.asarray(line.get_ydata(), float) for line in axis.lines]

@@ -223,6 +223,21 @@ def test_axes_end_where_the_runs_do(name):
     assert figures.curves(begun).axes[-1].get_ylim()[0] > lowest
 
 
+def test_a_protocol_without_runs_takes_no_place():
+    """While tuning is not done, ratios and held-out examples are those of the matched runs."""
+    both = results("fig3", "paper")
+    matched = results("fig3", "paper", keep=lambda run: run.seed < 1_000)
+    assert not matched.plan.selected
+    variants = 2
+    assert len(figures.ratios(both).axes) == 2 * variants
+    assert len(figures.ratios(matched).axes) == variants
+    assert "no runs yet" not in texts(figures.ratios(matched))
+    for found, protocol in ((both, "tuned"), (matched, "matched")):
+        figure = figures.held_out(found)
+        assert all(f"; {protocol}, " in axis.get_title("left") for axis in figure.axes)
+        assert all(len(axis.lines) == 3 for axis in figure.axes)
+
+
 def test_the_grid_shows_what_is_off_its_axis_and_what_diverged():
     found = results("fig4", "paper")
     figure = figures.grid(found, 10)
