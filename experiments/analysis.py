@@ -235,8 +235,10 @@ class Results:
     def best_of(self) -> pd.DataFrame:
         """The best of k trials drawn at random from each arm's grid: arm, k, median, low, high.
 
-        `low` and `high` are the quartiles.
+        `low` and `high` are the quartiles. Empty until the whole grid is trained.
         """
+        if not self.plan.selected:
+            return pd.DataFrame()
         trials = self.trials("tuning")
         frames = []
         for arm in self.study.arms:

@@ -102,6 +102,12 @@ def _footer(figure: Figure, results: Results, text: str) -> None:
             )
 
 
+def _note(axis: Axes, text: str) -> None:
+    """Say in the middle of a panel why it is empty; the paper's curves may be behind."""
+    box = {"color": "white", "alpha": 0.85}
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, bbox=box)
+
+
 def _variants(study: Study) -> dict[str, list[Arm]]:
     """The arms of each variant of the problem; those that the paper plots come first."""
     variants: dict[str, list[Arm]] = {}
@@ -339,7 +345,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     axis.set(ylim=_around(ours["mean"]))
                     _log_axis(axis)
                 if not len(ours):
-                    axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
+                    _note(axis, "no runs yet")
             row[0].legend(handles=_legend(arms), loc="upper right")
         _footer(figure, results, _seeds(results, *tables.values()) + _rest(results))
         return figure
@@ -535,6 +541,8 @@ def sensitivity(results: Results) -> Figure:
                 axis.set(ylim=(low, top * 1.01))
                 if log:
                     _log_axis(axis)
+                if not len(rows):
+                    _note(axis, "no runs yet")
             row[0].legend(loc="best", fontsize=8)
             row[0].set(ylabel="training cost, last pass (nats)")
         for axis in axes[-1]:
@@ -545,6 +553,9 @@ def sensitivity(results: Results) -> Figure:
             f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes; "
             "costs off the axis are at its edge."
         )
+        if not results.plan.selected:
+            done, planned = trials["seeds"].sum() if len(trials) else 0, results.plan.runs("tuning")
+            text += f" Tuning is not finished: {done} of {len(planned)} trials."
         _footer(figure, results, text)
         return figure
 
@@ -624,6 +635,8 @@ def best_of_trials(results: Results) -> Figure:
             here = table[table["arm"].isin(names)] if len(table) else table
             lines = {arm.method: here[here["arm"] == arm.name] for arm in arms if len(here)}
             _best_of(axis, lines, COLOURS)
+            if not lines:
+                _note(axis, "tuning is not finished")
             axis.set(title=_named(study, variant, "the best of k trials"))
             axis.set(
                 xlabel="trials k, drawn from the grid", ylabel="training cost, last pass (nats)"

@@ -91,7 +91,8 @@ def results(name: str, profile: str = "quick", data: str | None = None, **option
 
 
 def texts(figure) -> str:
-    parts = [figure._supxlabel.get_text()] if figure._supxlabel else []
+    footer = figure._supxlabel.get_text() if figure._supxlabel else ""
+    parts = [" ".join(footer.split())]  # lines wrap anywhere
     for axis in figure.axes:
         parts += [axis.get_title(loc="left"), axis.get_xlabel(), axis.get_ylabel()]
         parts += [text.get_text() for text in axis.texts]
@@ -236,6 +237,21 @@ def test_a_protocol_without_runs_takes_no_place():
         figure = figures.held_out(found)
         assert all(f"; {protocol}, " in axis.get_title("left") for axis in figure.axes)
         assert all(len(axis.lines) == 3 for axis in figure.axes)
+
+
+def test_a_grid_that_is_half_trained_says_so():
+    """Its trials are shown; the best of them is not, since the best may be yet to come."""
+    half = results("fig3", "paper", keep=lambda run: run.optimizer == "adam" or run.seed < 1_000)
+    assert half.best_of().empty
+    sensitivity = figures.sensitivity(half)
+    assert "Tuning is not finished: 6 of 18 trials." in texts(sensitivity)
+    notes = [[text.get_text() for text in axis.texts] for axis in sensitivity.axes]
+    assert notes == 2 * [["no runs yet"], ["no runs yet"], []]
+    assert "tuning is not finished" in texts(figures.best_of_trials(half))
+    whole = results("fig3", "paper")
+    assert not whole.best_of().empty
+    for figure in (figures.sensitivity(whole), figures.best_of_trials(whole)):
+        assert "not finished" not in texts(figure)
 
 
 def test_the_grid_shows_what_is_off_its_axis_and_what_diverged():

@@ -275,7 +275,8 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
     for role, run in some_of_each_arm(found.plan):
         record = published.get(run.id)
         if record is not None or not found.missing:
-            short = run if study.measured else dataclasses.replace(run, epochs=2)
+            passes = 1 if run.problem == CONVOLUTIONAL else 2
+            short = run if study.measured else dataclasses.replace(run, epochs=passes)
             again.append((role, short, record))
     if not again:
         pytest.skip("none of its reported runs is published yet")
@@ -286,6 +287,7 @@ def test_published_runs_can_be_trained_again(tmp_path, study):
         for name in set(record["metrics"]) & {*COSTS, *MEASURED}:
             now, then = metrics[name], record["metrics"][name]
             assert len(now) == min(run.epochs, len(then)) or study.measured
+            then = then[: len(now)]
             first, second = tolerances(role, run, name)
             np.testing.assert_allclose(now[:1], then[:1], rtol=first, err_msg=run.id)
             if role != "tuned" or record["metrics"]["training_cost"][0] < 3:
@@ -301,11 +303,12 @@ def tolerances(role: str, run: Run, name: str) -> tuple[float, float]:
     does not average it out: up to 0.1% and 0.6%, and 1% and 3% held out, in `sec7-multilayer` with
     AVX2 in place of AVX-512.
     """
-    if run.problem in ("mnist_multilayer", "cifar10_convolutional"):
+    if run.problem in ("mnist_multilayer", CONVOLUTIONAL):
         return (0.05, 0.1) if name == "held_out_cost" else (0.01, 0.03)
     return (1e-2, 1e-1) if role == "tuned" else (1e-4, 1e-2)
 
 
+CONVOLUTIONAL = "cifar10_convolutional"
 COSTS = ("training_cost", "objective", "held_out_cost")
 MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regret", "x")
 
@@ -313,8 +316,9 @@ MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regre
 def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
     """A run of each arm and role that is reported: at the step size 0.001 if it has several.
 
-    Of measurements that take seconds the first arm's, and of SFO's costs those of the fewest
-    minibatches: others take minutes and gigabytes.
+    Of measurements that take seconds the first arm's, of SFO's costs those of the fewest
+    minibatches, and of the convolutional network Adam's matched runs: others take minutes and
+    gigabytes.
     """
     reported = [entry for entry in found.entries if entry.role in ("matched", "tuned", "grid")]
     for i, (role, arm) in enumerate(dict.fromkeys((e.role, e.arm) for e in reported)):
@@ -322,6 +326,8 @@ def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
         usual = [run for run in runs if run.settings.get("learning_rate", 0.001) == 0.001]
         run = (usual or runs)[0]
         steps, minibatches = run.options.get("steps", 0), run.settings.get("minibatches", 0)
+        if run.problem == CONVOLUTIONAL and (role, run.optimizer) != ("matched", "adam"):
+            continue
         if i == 0 or (steps <= 100_000 and minibatches <= 25):
             yield role, run
 
