@@ -454,7 +454,7 @@ def ratios(results: Results) -> Figure:
                 axis.set(title=_named(study, variant, TITLES[protocol]), yscale="log")
                 axis.set(ylabel="ratio of training costs", ylim=_ratio_limits(drawn))
                 if all(results.matrix(protocol, arm).empty for pair in here for arm in pair):
-                    axis.text(0.5, 0.5, "no runs yet", ha="center", transform=axis.transAxes)
+                    _note(axis, "no runs yet")
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, *range(2, 10))))
                 axis.yaxis.set_minor_formatter("{x:g}")
@@ -554,8 +554,9 @@ def sensitivity(results: Results) -> Figure:
             "costs off the axis are at its edge."
         )
         if not results.plan.selected:
-            done, planned = trials["seeds"].sum() if len(trials) else 0, results.plan.runs("tuning")
-            text += f" Tuning is not finished: {done} of {len(planned)} trials."
+            runs = len(results.plan.runs("tuning"))
+            done = runs - len(results.plan.missing(results.records, "tuning"))
+            text += f" Tuning is not finished: {done} of {runs} runs."
         _footer(figure, results, text)
         return figure
 

@@ -12,7 +12,7 @@ def _arms(name: str, optimizer: str, matched: dict[str, Any], rates: tuple[float
     """A method without and with dropout."""
     fixed = {key: (value,) for key, value in matched.items() if key != "learning_rate"}
     fit = {"learning_rate": rates, **fixed}
-    tune = {"learning_rate": matched["learning_rate"]}
+    tune = {"learning_rate": matched["learning_rate"], **fixed}
     return (
         Arm(name, optimizer, matched, fit, tune, options=CLEAN),
         Arm(f"{name}+dropout", optimizer, matched, fit, tune, options=NOISY),
