@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments import studies
 from experiments.check import known
-from experiments.study import PROTOCOLS, Plan, Run, Study, combinations, describe
+from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
 from experiments.study import plan as make_plan
 
 if TYPE_CHECKING:
@@ -180,13 +180,14 @@ def plan_command(options: argparse.Namespace) -> None:
     from experiments.store import local_store
 
     store, report = local_store(), []
+    records = _with_published(store) if options.skip_published else store
     protocols = _protocols(options)
     workers = options.workers or execution.default_workers()
     for study in _studies(options):
         study.profile(options.profile)
         choice = files.choose(study.data_set, options.data, download=False)
-        plan = make_plan(study, options.profile, choice.kind, store, protocols)
-        report.append(_planned(study, plan, store, workers, choice))
+        plan = make_plan(study, options.profile, choice.kind, records, protocols)
+        report.append(_planned(study, plan, records, store, workers, choice))
     if options.json:
         print(json.dumps(report, indent=1))
         return
@@ -209,13 +210,23 @@ def plan_command(options: argparse.Namespace) -> None:
     _report_damage(store)
 
 
-def _planned(study: Study, plan: Plan, store: Store, workers: int, choice: Any) -> dict[str, Any]:
+def _with_published(store: Store) -> Records:
+    """The records made here and the published ones."""
+    from experiments import pages
+    from experiments.store import Published, Together
+
+    return Together(store, Published(pages.RESULTS))
+
+
+def _planned(
+    study: Study, plan: Plan, records: Records, store: Store, workers: int, choice: Any
+) -> dict[str, Any]:
     roles = {}
     for role in dict.fromkeys(entry.role for entry in plan.entries):
         runs = plan.runs(role)
-        roles[role] = {"runs": len(runs), "done": len(runs) - len(plan.missing(store, role))}
-    missing = plan.missing(store)
-    seconds, basis, error = estimate(study, plan, store)
+        roles[role] = {"runs": len(runs), "done": len(runs) - len(plan.missing(records, role))}
+    missing = plan.missing(records)
+    seconds, basis, error = estimate(study, plan, missing, store)
     return {
         "study": study.name,
         "data": choice.kind + (f" ({choice.reason})" if choice.reason else ""),
@@ -231,7 +242,9 @@ def _planned(study: Study, plan: Plan, store: Store, workers: int, choice: Any) 
 START_SECONDS = 1.5  # of a run: data, model, compilation
 
 
-def estimate(study: Study, plan: Plan, store: Store) -> tuple[float, str, float | None]:
+def estimate(
+    study: Study, plan: Plan, missing: Sequence[Run], store: Store
+) -> tuple[float, str, float | None]:
     """Seconds that the missing runs take one by one, what that is based on, and its error.
 
     Before anything has run, steps are counted and a step takes what it took on the reference
@@ -247,7 +260,6 @@ def estimate(study: Study, plan: Plan, store: Store) -> tuple[float, str, float 
         return START_SECONDS + steps * study.step_ms / 1000
 
     done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
-    missing = plan.missing(store)
     total = sum(map(foretold, missing))
     if missing and plan.later:
         total += plan.later * statistics.mean(map(foretold, plan.runs("matched") or missing))
@@ -472,7 +484,7 @@ COMMANDS: dict[str, Command] = {
     "plan": (
         plan_command,
         "what a run would train, what is done, and how long the rest may take",
-        (*COMMON, "protocol", "workers", "json"),
+        (*COMMON, "protocol", "workers", "skip_published", "json"),
     ),
     "run": (
         run_command,
@@ -532,7 +544,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "skip_published": (
         ("--skip-published",),
-        {"action": "store_true", "help": "take the runs under results/ as done: train the others"},
+        {"action": "store_true", "help": "take the runs under results/ as done"},
     ),
     "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
     "set": (

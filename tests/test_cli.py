@@ -294,7 +294,14 @@ def test_published_runs_are_trained_again_unless_told_otherwise(published, monke
         return finished(run)
 
     monkeypatch.setattr(training, "train", train)
-    line = f"run {STUDY} --profile smoke --engine serial --data real --protocol matched"
+    asked = f"{STUDY} --profile smoke --data real --protocol matched"
+    for option, done in (("--skip-published", 2), ("", 0)):
+        assert run(f"plan {asked} --json {option}") == 0
+        (entry,) = json.loads(capfd.readouterr().out)
+        assert entry["roles"]["matched"] == {"runs": 6, "done": done}
+        assert entry["missing"] == 6 - done
+        assert entry["basis"] == "from a machine with 2 cores"  # others' times are not ours
+    line = f"run {asked} --engine serial"
     assert run(f"{line} --skip-published") == 0
     assert len(trained) == 4
     assert not {runs[0].id, runs[1].id} & set(trained)
