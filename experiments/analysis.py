@@ -9,7 +9,7 @@ import csv
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,13 +130,10 @@ class Results:
         """
         frames = []
         for arm in self.study.arms:
-            values = self.matrix(role, arm.name, metric)
-            reached = values.notna().sum()
-            for n in sorted(set(reached[reached > 0]), reverse=True):
-                block = values.loc[:, reached == n].dropna()
+            for block in of_equal_seeds(self.matrix(role, arm.name, metric)):
                 mean, low, high = interval(block.to_numpy())
                 columns = {"pass": block.columns, "mean": mean, "low": low, "high": high}
-                frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": n}))
+                frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": len(block)}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def diagnostic(self, role: str, arm: str) -> list[str]:
@@ -394,6 +391,13 @@ def distance(panel: Panel, arm: str, curve: np.ndarray | None) -> tuple[float, f
     if not gap.size:
         return math.nan, math.nan
     return float(np.sqrt(np.mean(gap**2))), float(gap.max())
+
+
+def of_equal_seeds(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """A row per seed, divided where fewer seeds have reached a pass (NaN: not reached)."""
+    reached = values.notna().sum()
+    for n in sorted(set(reached[reached > 0]), reverse=True):
+        yield values.loc[:, reached == n].dropna()
 
 
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -23,7 +23,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from experiments.analysis import AVERAGES, Results, best_of, interval, is_in_paper, paper_curve
+from experiments.analysis import (
+    AVERAGES,
+    Results,
+    best_of,
+    interval,
+    is_in_paper,
+    of_equal_seeds,
+    paper_curve,
+)
 from experiments.claims import counterpart, of
 from experiments.study import PROTOCOLS, Arm, Panel, Study, describe
 
@@ -143,19 +151,17 @@ def _seeds(results: Results, *tables: pd.DataFrame) -> str:
     return text + (" with 95% interval." if found[-1] > 1 else ".")
 
 
-def _passes(results: Results, panel: Panel) -> tuple[float, float]:
+def _passes(results: Results, panel: Panel, arms: Sequence[Arm]) -> tuple[float, float]:
     """Limits of the axis of passes: the panel's, or fewer while no run has come near its end."""
-    tables = [
-        results.matrix(protocol, arm.name) for protocol in PROTOCOLS for arm in results.study.arms
-    ]
+    tables = [results.matrix(protocol, arm.name) for protocol in PROTOCOLS for arm in arms]
     reached = max((int(table.notna().any().sum()) - 1 for table in tables), default=0)
     first, last = panel.x
     return (first, reached if 0 < reached < 0.9 * last else last)
 
 
-def _pass_axis(axis: Axes, results: Results, panel: Panel) -> None:
+def _pass_axis(axis: Axes, results: Results, panel: Panel, arms: Sequence[Arm]) -> None:
     """Passes from left to right, whole ones."""
-    axis.set(xlim=_passes(results, panel), xlabel=PASSES)
+    axis.set(xlim=_passes(results, panel, arms), xlabel=PASSES)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -173,10 +179,17 @@ def _costs(panel: Panel, axis: Axes) -> tuple[float, float]:
 
 def _rest(results: Results) -> str:
     """What of the paper's figure the axes leave out."""
-    last = results.study.panel.x[1]
-    in_paper = any(arm.plotted for arm in results.study.arms)
-    shortened = in_paper and _passes(results, results.study.panel)[1] < last
-    return f" The paper's goes on to pass {last:g}." if shortened else ""
+    panel, variants = results.study.panel, _variants(results.study)
+    short = [
+        variant
+        for variant, arms in variants.items()
+        if any(arm.plotted for arm in arms) and _passes(results, panel, arms)[1] < panel.x[1]
+    ]
+    if not short:
+        return ""
+    names = " and ".join(f"with {variant}" if variant else "without dropout" for variant in short)
+    where = f" {names}" if len(short) < len(variants) else ""
+    return f" The paper's goes on to pass {panel.x[1]:g}{where}."
 
 
 def main(results: Results) -> Figure:
@@ -328,8 +341,8 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 title = panel.title or TITLES[protocol]
                 if protocol == "matched" and not study.fitted:
                     title = DEFAULTS
-                title = f"{protocol}: {title}" if panel.title else title
-                _pass_axis(axis, results, panel)
+                title = f"{protocol}, {title}" if panel.title else title
+                _pass_axis(axis, results, panel, arms)
                 axis.set(title=_named(study, variant, title), ylim=_costs(panel, axis))
                 axis.set(ylabel="training cost (nats)")
                 decades = axis.get_ylim()[1] > 20 * axis.get_ylim()[0]
@@ -442,8 +455,9 @@ def ratios(results: Results) -> Figure:
         figure, axes = _figure(len(shown), rows=len(variants))
         for row, variant in zip(axes, variants, strict=True):
             here = [pair for pair in pairs if study.arm(pair[0]).variant == variant]
+            arms = _variants(study)[variant]
             for axis, protocol in zip(row, shown, strict=True):
-                _pass_axis(axis, results, study.panel)
+                _pass_axis(axis, results, study.panel, arms)
                 axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
                 axis.axhline(1, color="#999999", lw=0.8, zorder=1)
                 drawn = [
@@ -504,15 +518,20 @@ def _ratio(
         yield paper[paper.index <= axis.get_xlim()[1]].to_numpy()
     over, under = (results.matrix(protocol, arm) for arm in pair)
     seeds = over.index.intersection(under.index)
-    ratio = over.loc[seeds].astype(float) / under.loc[seeds].astype(float)
-    # Diverged, or exactly 0 in float32.
-    ratio = ratio.where((ratio > 0) & (ratio < np.inf)).dropna(axis="columns")
-    if ratio.empty:
+    parts = []
+    for block in of_equal_seeds(over.loc[seeds].where(under.loc[seeds].notna())):
+        ratio = block / under.loc[block.index, block.columns]
+        # Diverged, or exactly 0 in float32.
+        ratio = ratio.where((ratio > 0) & (ratio < np.inf)).dropna(axis="columns")
+        if not ratio.empty:
+            logs = interval(np.log(ratio.to_numpy()))
+            parts.append(pd.DataFrame(np.exp(logs).T, ratio.columns, ["mean", "low", "high"]))
+    if not parts:
         return
-    mean, low, high = (np.exp(x) for x in interval(np.log(ratio.to_numpy())))
-    axis.plot(ratio.columns, mean, color=colour, lw=2)
-    axis.fill_between(ratio.columns, low, high, color=colour, alpha=0.25, lw=0)
-    yield mean
+    line = pd.concat(parts).sort_index()
+    axis.plot(line.index, line["mean"], color=colour, lw=2)
+    axis.fill_between(line.index, line["low"], line["high"], color=colour, alpha=0.25, lw=0)
+    yield line["mean"].to_numpy()
 
 
 def sensitivity(results: Results) -> Figure:
@@ -717,7 +736,7 @@ def held_out(results: Results) -> Figure:
                     colour = COLOURS[arm.method]
                     axis.plot(ours["pass"], mean, color=colour, lw=2, label=arm.method)
                     axis.fill_between(ours["pass"], low, high, color=colour, alpha=0.25, lw=0)
-                _pass_axis(axis, results, study.panel)
+                _pass_axis(axis, results, study.panel, arms)
                 axis.set(ylabel=label)
                 what = title.partition(" ")[0]
                 named = _named(study, variant, f"{protocol}: {title}")
@@ -766,7 +785,7 @@ def second_moments(results: Results, role: str = "matched") -> Figure:
                         lw=width,
                         label=label,
                     )
-            _pass_axis(axis, results, study.panel)
+            _pass_axis(axis, results, study.panel, [arm])
             axis.set(title=arm.name.replace("+", " with "), ylim=(-0.02, 1.02))
             axis.set(ylabel="share of coordinates")
             if axis.lines:

@@ -239,6 +239,33 @@ def test_a_protocol_without_runs_takes_no_place():
         assert all(len(axis.lines) == 3 for axis in figure.axes)
 
 
+def test_what_one_seed_alone_has_reached_is_drawn():
+    """A first seed of the whole length, in one variant: the other one's axes end where it does."""
+
+    def some(run):
+        long = run.seed == 0 and not run.options["hidden_dropout"]
+        return run.epochs == 4 or long
+
+    found = results("fig3", "paper", keep=some)
+    table = found.curves("matched")
+    seeds = table[table["arm"] == "Adam"].set_index("pass")["n"]
+    assert list(seeds) == 4 * [3] + 42 * [1]
+    assert set(table[table["arm"] == "Adam+dropout"]["pass"]) == set(range(4))
+    for figure in (figures.curves(found), figures.ratios(found), figures.held_out(found)):
+        ends = {axis.get_title("left")[:4]: axis.get_xlim()[1] for axis in figure.axes}
+        assert ends == {"no d": 45, "with": 3}
+    assert "The paper's goes on to pass 45 with dropout." in texts(figures.curves(found))
+    clean = figures.ratios(found).axes[0]
+    ours = [line for line in clean.lines if line.get_linewidth() == 2]
+    assert len(ours) == 4
+    over, under = (found.matrix("matched", arm) for arm in ("Adam", "SGDNesterov"))
+    for line in ours:
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(46))
+    shown = ours[0].get_ydata()
+    np.testing.assert_allclose(shown[4:], (over / under).loc[0, 4:])
+    np.testing.assert_allclose(np.log(shown[:4]), np.log(over / under).loc[:, :3].mean())
+
+
 def test_a_grid_that_is_half_trained_says_so():
     """Its trials are shown; the best of them is not, since the best may be yet to come."""
     half = results("fig3", "paper", keep=lambda run: run.optimizer == "adam" or run.seed < 1_000)
