@@ -116,13 +116,14 @@ class Verdict:
 
     @property
     def numbers(self) -> str:
-        """The metric with its interval and n, or the reason there is none."""
+        """The metric with its interval (not of one seed) and n, or the reason there is none."""
         if not self.verdict:
             return ""
         if not np.isfinite(self.value):
             return self.reason or "diverged"
         value, low, high = (_number(x) for x in (self.value, self.low, self.high))
-        text = f"{value} [{low}, {high}], n = {self.n}"
+        interval = f" [{low}, {high}]" if self.n > 1 else ""
+        text = f"{value}{interval}, n = {self.n}"
         return f"{text}; {self.reason}" if self.reason else text
 
 

@@ -229,6 +229,24 @@ def test_intervals_cover_the_mean_about_as_often_as_they_say():
     assert 0.87 <= covered <= 0.98
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_intervals_do_not_depend_on_rounding(monkeypatch, n):
+    """Numbers in another unit are rounded otherwise, as they are on another processor."""
+    values = np.random.default_rng(5).normal(size=(n, 200))
+
+    def largest_difference() -> float:
+        scaled = analysis.interval(0.3 * values)
+        return max(
+            np.abs(a / 0.3 - b).max()
+            for a, b in zip(scaled, analysis.interval(values), strict=True)
+        )
+
+    assert largest_difference() < 1e-11
+    if n in (3, 5):
+        monkeypatch.setattr(analysis, "_summable", lambda values: values)
+        assert largest_difference() > 1e-3
+
+
 def test_intervals_are_the_same_each_time():
     values = np.random.default_rng(1).normal(size=(5, 3))
     for a, b in zip(interval(values), interval(values), strict=True):
@@ -344,6 +362,8 @@ def test_a_claim_is_judged_by_the_seeds_that_are_there():
     found = partly(results(noisy()), lambda run: run.seed < 2)
     assert verdict(found, FASTER).verdict == NOT_TESTED
     assert verdict(found, FASTER).reason == "fewer than 3 seeds"
+    one = verdict(partly(results(noisy()), lambda run: run.seed < 1), FASTER)
+    assert one.numbers == f"{one.value:.4f}, n = 1; fewer than 3 seeds"  # no interval
 
 
 def test_only_seeds_that_both_methods_have_are_compared():
