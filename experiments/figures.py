@@ -743,8 +743,8 @@ def held_out(results: Results) -> Figure:
                 axis.set(title=f"{named}, {what}" if len(variants) > 1 else named)
                 if axis.lines:
                     values = [np.asarray(line.get_ydata(), float) for line in axis.lines]
-                    late = [y[1:] if len(y) > 1 else y for y in values]
-                    low, high = np.nanmin(late), np.nanpercentile(np.concatenate(late), 98)
+                    late = np.concatenate([y[1:] if len(y) > 1 else y for y in values])
+                    low, high = np.nanmin(late), np.nanpercentile(late, 98)
                     axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
                     if 0 < 10 * low < high:
                         axis.set(ylim=(0.8 * low, 3 * high))

@@ -266,6 +266,16 @@ def test_what_one_seed_alone_has_reached_is_drawn():
     np.testing.assert_allclose(np.log(shown[:4]), np.log(over / under).loc[:, :3].mean())
 
 
+def test_methods_of_which_one_has_gone_further_are_drawn_together():
+    found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.optimizer == "adam")
+    for figure in every_figure(found):
+        assert figures.png(figure)
+    clean = figures.curves(found).axes[1]
+    ends = {line.get_color(): line.get_xdata()[-1] for line in clean.lines if line.get_lw() == 2}
+    assert ends[figures.COLOURS["Adam"]] == 45
+    assert ends[figures.COLOURS["SGDNesterov"]] == ends[figures.COLOURS["AdaGrad"]] == 3
+
+
 def test_a_grid_that_is_half_trained_says_so():
     """Its trials are shown; the best of them is not, since the best may be yet to come."""
     half = results("fig3", "paper", keep=lambda run: run.optimizer == "adam" or run.seed < 1_000)
