@@ -529,6 +529,15 @@ def test_workers_end_with_their_parent(command):
     check_complete(command)
 
 
+@pytest.fixture
+def _sigint_is_heard():
+    """A shell lets what it runs in the background ignore SIGINT, and so do all its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint_is_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("engine", execution.ENGINES)
 def test_ctrl_c_and_sigterm_during_training(command, engine, number):
@@ -547,6 +556,7 @@ def test_ctrl_c_and_sigterm_during_training(command, engine, number):
     assert all(path.stat().st_mtime_ns == mtime for path, mtime in kept.items())
 
 
+@pytest.mark.usefixtures("_sigint_is_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_while_workers_start(command, number):
     """At their start the workers have not yet said that these are not for them."""
