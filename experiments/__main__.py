@@ -180,7 +180,7 @@ def plan_command(options: argparse.Namespace) -> None:
     from experiments.store import local_store
 
     store, report = local_store(), []
-    records = _with_published(store) if options.skip_published else store
+    records = _counted(options, store)
     protocols = _protocols(options)
     workers = options.workers or execution.default_workers()
     for study in _studies(options):
@@ -210,12 +210,13 @@ def plan_command(options: argparse.Namespace) -> None:
     _report_damage(store)
 
 
-def _with_published(store: Store) -> Records:
-    """The records made here and the published ones."""
+def _counted(options: argparse.Namespace, store: Store) -> Records:
+    """The records whose runs count as done: those made here, and the published ones if asked."""
+    if not options.skip_published:
+        return store
     from experiments import pages
-    from experiments.store import Published, Together
 
-    return Together(store, Published(pages.RESULTS))
+    return pages.with_published(store)
 
 
 def _planned(
@@ -281,9 +282,9 @@ def run_command(options: argparse.Namespace) -> int:
     """Train what is missing."""
     if options.set or options.arm:
         return try_command(options)
-    from experiments import execution, pages
+    from experiments import execution
     from experiments.problems import files
-    from experiments.store import Published, local_store
+    from experiments.store import local_store
 
     chosen = _studies(options)
     for study in chosen:
@@ -291,6 +292,7 @@ def run_command(options: argparse.Namespace) -> int:
     known("engine", options.engine, execution.ENGINES)
     protocols = _protocols(options)
     store = local_store()
+    records = _counted(options, store)
     workers = options.workers or execution.default_workers()
     with execution.ENGINES[options.engine](store.path, workers) as train_all:
         for study in chosen:
@@ -302,11 +304,15 @@ def run_command(options: argparse.Namespace) -> int:
                 choice.kind,
                 store,
                 protocols=protocols,
-                also=Published(pages.RESULTS) if options.skip_published else None,
+                records=records,
                 train_all=train_all,
             )
-            done = len(plan.runs()) - len(plan.missing(store))
-            print(f"{study.name}: {done} runs done at profile {options.profile}, in {store.path}")
+            done = len(plan.runs()) - len(plan.missing(records))
+            where = " and results/" if options.skip_published else ""
+            print(
+                f"{study.name}: {done} runs done at profile {options.profile}, "
+                f"in {store.path}{where}"
+            )
             if plan.on_edge:
                 print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
     _report_damage(store)

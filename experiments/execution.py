@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments import study as studies
 from experiments.check import known
-from experiments.store import Published, Store, Together
+from experiments.store import Store
 from experiments.study import Plan, Records, Run, Study
 
 
@@ -174,13 +174,14 @@ def complete(
     engine: str = "processes",
     workers: int | None = None,
     progress: bool = True,
-    also: Published | None = None,
+    records: Records | None = None,
     train_all: Train | None = None,
 ) -> Plan:
     """Train whatever a study lacks at a profile, and return its plan, complete.
 
-    Records in `also` count as done. An open engine, `train_all`, takes the place of one opened for
-    this study: its processes start TensorFlow once for several studies.
+    Runs that have a record in `records`, by default in the store, count as done. An open engine,
+    `train_all`, takes the place of one opened for this study: its processes start TensorFlow once
+    for several studies.
 
     Raises:
         ValueError: an unknown engine, profile or protocol, or fewer than one worker.
@@ -195,7 +196,7 @@ def complete(
     for protocol in protocols:
         known("protocol", protocol, studies.PROTOCOLS)
 
-    records = Together(store, also) if also else store
+    records = records or store
 
     def current() -> Plan:
         return studies.plan(study, profile, data, records, protocols)

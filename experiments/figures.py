@@ -449,13 +449,13 @@ def ratios(results: Results) -> Figure:
     study = results.study
     kinds = ("cost_ratio", "final_ratio")
     pairs = list(dict.fromkeys(claim.arms for claim in of(study) if claim.metric in kinds))
-    variants = [v for v in _variants(study) if any(study.arm(a).variant == v for a, _ in pairs)]
+    compared = {study.arm(arm).variant for arm, _ in pairs}
+    variants = {name: arms for name, arms in _variants(study).items() if name in compared}
     shown = _protocols(results)
     with _style():
         figure, axes = _figure(len(shown), rows=len(variants))
-        for row, variant in zip(axes, variants, strict=True):
+        for row, (variant, arms) in zip(axes, variants.items(), strict=True):
             here = [pair for pair in pairs if study.arm(pair[0]).variant == variant]
-            arms = _variants(study)[variant]
             for axis, protocol in zip(row, shown, strict=True):
                 _pass_axis(axis, results, study.panel, arms)
                 axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)

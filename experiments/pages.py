@@ -13,7 +13,7 @@ from experiments.analysis import Results
 from experiments.check import known
 from experiments.problems import files
 from experiments.runtime import ROOT, commit
-from experiments.store import Published, local_store
+from experiments.store import Published, Store, Together, local_store
 from experiments.study import PROTOCOLS, Study
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def published(study: Study) -> Results:
 def published_studies() -> list[Study]:
     """The studies that have published records, finished or not."""
     return [study for study in studies.STUDIES.values() if published_file(study).exists()]
+
+
+def with_published(store: Store) -> Together:
+    """The records of a store and the published ones; where both have a run, the store's."""
+    return Together(store, Published(RESULTS))
 
 
 def published_file(study: Study) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments import analysis, claims, figures, notebooks, pages, webpage
 from experiments.analysis import Results
 from experiments.runtime import ROOT, build_folder
-from experiments.store import Published, Together, local_store, write_atomically, write_parquet
+from experiments.store import local_store, write_atomically, write_parquet
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study
 
@@ -132,7 +132,7 @@ def publish(study: Study) -> tuple[Path, str]:
     Raises:
         NothingToPublish: there are no records of real data.
     """
-    records = Together(local_store(), Published(pages.RESULTS))
+    records = pages.with_published(local_store())
     found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
     kept = [record for run in found.plan.runs() if (record := records.get(run.id))]
     if not kept:

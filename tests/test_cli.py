@@ -303,6 +303,8 @@ def test_published_runs_are_trained_again_unless_told_otherwise(published, monke
         assert entry["basis"] == "from a machine with 2 cores"  # others' times are not ours
     line = f"run {asked} --engine serial"
     assert run(f"{line} --skip-published") == 0
+    assert "6 runs done at profile smoke" in (said := capfd.readouterr().out)
+    assert said.endswith(" and results/\n")
     assert len(trained) == 4
     assert not {runs[0].id, runs[1].id} & set(trained)
     assert run(line) == 0
