@@ -447,15 +447,14 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
 def ratios(results: Results) -> Figure:
     """Training cost of one method over another, pass by pass: what the verdicts are about."""
     study = results.study
-    kinds = ("cost_ratio", "final_ratio")
-    pairs = list(dict.fromkeys(claim.arms for claim in of(study) if claim.metric in kinds))
-    compared = {study.arm(arm).variant for arm, _ in pairs}
+    compared = _pairs(study)
+    pairs = [pair for here in compared.values() for pair in here]
     variants = {name: arms for name, arms in _variants(study).items() if name in compared}
     shown = _protocols(results)
     with _style():
         figure, axes = _figure(len(shown), rows=len(variants))
         for row, (variant, arms) in zip(axes, variants.items(), strict=True):
-            here = [pair for pair in pairs if study.arm(pair[0]).variant == variant]
+            here = compared[variant]
             for axis, protocol in zip(row, shown, strict=True):
                 _pass_axis(axis, results, study.panel, arms)
                 axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
@@ -475,7 +474,7 @@ def ratios(results: Results) -> Figure:
                 if axis.get_ylim()[0] < 0.1:
                     axis.yaxis.set_minor_formatter("")
             handles: list[Any] = [
-                Line2D([], [], color=_pair_colour(pair, pairs), lw=2, label=" / ".join(pair))
+                Line2D([], [], color=_pair_colour(pair, pairs), lw=2, label=_over(study, pair))
                 for pair in here
             ]
             if any(study.arm(arm).plotted for pair in here for arm in pair):
@@ -486,6 +485,32 @@ def ratios(results: Results) -> Figure:
         text = "Below 1, the first method is ahead. Ratio at equal seed, 95% band."
         _footer(figure, results, text + _rest(results))
         return figure
+
+
+def _pairs(study: Study) -> dict[str, list[tuple[str, str]]]:
+    """The arms whose ratio is shown, by variant; each pair once, in the order of the claims.
+
+    What claims compare in one variant is shown in every variant in which they compare something.
+    """
+    claimed = [claim.arms for claim in of(study) if claim.metric in ("cost_ratio", "final_ratio")]
+    methods = {pair: tuple(study.arm(arm).method for arm in pair) for pair in claimed}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for variant in dict.fromkeys(study.arm(pair[0]).variant for pair in claimed):
+        arms = {arm.method: arm.name for arm in study.arms if arm.variant == variant}
+        pairs: dict[frozenset[str], tuple[str, str]] = {}
+        # Which of the two is divided by the other is as in the variant's own claims.
+        for pair in sorted(claimed, key=lambda pair: study.arm(pair[0]).variant != variant):
+            over, under = methods[pair]
+            if over in arms and under in arms:
+                pairs.setdefault(frozenset((over, under)), (arms[over], arms[under]))
+        order = dict.fromkeys(map(frozenset, methods.values()))
+        found[variant] = [pairs[key] for key in order if key in pairs]
+    return found
+
+
+def _over(study: Study, pair: tuple[str, str]) -> str:
+    """A ratio's name; the panel's title has the variant."""
+    return " / ".join(study.arm(arm).method for arm in pair)
 
 
 def _ratio_limits(drawn: Sequence[np.ndarray]) -> tuple[float, float]:

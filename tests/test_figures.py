@@ -257,13 +257,22 @@ def test_what_one_seed_alone_has_reached_is_drawn():
     assert "The paper's goes on to pass 45 with dropout." in texts(figures.curves(found))
     clean = figures.ratios(found).axes[0]
     ours = [line for line in clean.lines if line.get_linewidth() == 2]
-    assert len(ours) == 4
+    assert len(ours) == 3
     over, under = (found.matrix("matched", arm) for arm in ("Adam", "SGDNesterov"))
     for line in ours:
         np.testing.assert_array_equal(line.get_xdata(), np.arange(46))
     shown = ours[0].get_ydata()
     np.testing.assert_allclose(shown[4:], (over / under).loc[0, 4:])
     np.testing.assert_allclose(np.log(shown[:4]), np.log(over / under).loc[:, :3].mean())
+
+
+def test_ratios_compare_the_same_methods_with_and_without_dropout():
+    """Also where claims name a pair in one variant alone, and once where they turn it around."""
+    axes = figures.ratios(results("fig3", "paper", keep=lambda run: run.seed < 1_000)).axes
+    named = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in axes]
+    pairs = ["Adam / SGDNesterov", "AdaGrad / SGDNesterov", "Adam / AdaGrad"]
+    assert [names[:-2] for names in named] == [pairs, pairs]
+    assert [len([line for line in axis.lines if line.get_lw() == 2]) for axis in axes] == [3, 3]
 
 
 def test_methods_of_which_one_has_gone_further_are_drawn_together():
