@@ -474,7 +474,9 @@ def ratios(results: Results) -> Figure:
                 if axis.get_ylim()[0] < 0.1:
                     axis.yaxis.set_minor_formatter("")
             handles: list[Any] = [
-                Line2D([], [], color=_pair_colour(pair, pairs), lw=2, label=_over(study, pair))
+                Line2D(
+                    [], [], color=_pair_colour(pair, pairs), lw=2, label=_named_ratio(study, pair)
+                )
                 for pair in here
             ]
             if any(study.arm(arm).plotted for pair in here for arm in pair):
@@ -494,6 +496,7 @@ def _pairs(study: Study) -> dict[str, list[tuple[str, str]]]:
     """
     claimed = [claim.arms for claim in of(study) if claim.metric in ("cost_ratio", "final_ratio")]
     methods = {pair: tuple(study.arm(arm).method for arm in pair) for pair in claimed}
+    order = dict.fromkeys(map(frozenset, methods.values()))
     found: dict[str, list[tuple[str, str]]] = {}
     for variant in dict.fromkeys(study.arm(pair[0]).variant for pair in claimed):
         arms = {arm.method: arm.name for arm in study.arms if arm.variant == variant}
@@ -503,12 +506,11 @@ def _pairs(study: Study) -> dict[str, list[tuple[str, str]]]:
             over, under = methods[pair]
             if over in arms and under in arms:
                 pairs.setdefault(frozenset((over, under)), (arms[over], arms[under]))
-        order = dict.fromkeys(map(frozenset, methods.values()))
         found[variant] = [pairs[key] for key in order if key in pairs]
     return found
 
 
-def _over(study: Study, pair: tuple[str, str]) -> str:
+def _named_ratio(study: Study, pair: tuple[str, str]) -> str:
     """A ratio's name; the panel's title has the variant."""
     return " / ".join(study.arm(arm).method for arm in pair)
 

@@ -9,19 +9,12 @@ import pytest
 from experiments.store import Store
 from experiments.study import Run
 
-# Files that take minutes, the longest first: a worker that took one last would keep others waiting.
-LONGEST = (
-    "test_training.py",
-    "test_reproduce.py",
-    "test_loops.py",
-    "test_sfo_training.py",
-    "test_faults.py",
-    "test_cli.py",
-)
+# Files that take minutes: a worker that took one last would keep the others waiting.
+LONGEST = ("test_training.py", "test_reproduce.py", "test_loops.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest files; the rest stay in order."""
+    """Start with these files; the rest stay in order."""
     rank = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
