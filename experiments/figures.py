@@ -613,10 +613,13 @@ def _cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:
     kept = kept[np.isfinite(kept)]
     if not len(kept):
         return 0.0, 1.0, False
-    low = float(kept.min())
+    low, high = float(kept.min()), float(kept.max())
+    if high < 4 * low:
+        margin = 0.05 * (high - low) + 0.001 * low
+        return low - margin, high + margin, False
     if kept.median() < 1.6 * low:
-        return low * 0.985, min(low * 1.6, 1.02 * float(kept.max())), False
-    top = min(float(kept.max()), 3 * float(kept.median())) * 1.1
+        return low * 0.985, low * 1.6, False
+    top = min(high, 3 * float(kept.median())) * 1.1
     return max(low * 0.85, top * 1e-5), top, True
 
 
@@ -684,6 +687,7 @@ def best_of_trials(results: Results) -> Figure:
             _best_of(axis, lines, COLOURS)
             if not lines:
                 _note(axis, "tuning is not finished")
+                axis.set(xticks=[], yticks=[])
             axis.set(title=_named(study, variant, "the best of k trials"))
             axis.set(
                 xlabel="trials k, drawn from the grid", ylabel="training cost, last pass (nats)"

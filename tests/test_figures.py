@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments import figures, theory_figures
@@ -298,6 +299,27 @@ def test_a_grid_that_is_half_trained_says_so():
     assert not whole.best_of().empty
     for figure in (figures.sensitivity(whole), figures.best_of_trials(whole)):
         assert "not finished" not in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("costs", "whole", "log"),
+    [
+        pytest.param([0.5, 0.8, 0.9, 1.4, 1.99], True, False, id="close together: all are shown"),
+        pytest.param([0.5, 0.5, 0.5], True, False, id="all equal"),
+        pytest.param([0.5, 0.6, 0.7, 9.0, np.inf], False, False, id="mostly near the best"),
+        pytest.param([0.001, 0.1, 0.2], True, True, id="far apart"),
+        pytest.param([np.inf, np.inf], False, False, id="none is finite"),
+    ],
+)
+def test_the_axis_of_the_trials_shows_the_best_of_them_and_all_where_they_are_close(
+    costs, whole, log
+):
+    low, top, logarithmic = figures._cost_range(pd.DataFrame({"final_cost": costs}))
+    assert low < top
+    assert logarithmic == log
+    if np.isfinite(min(costs)):
+        assert low < min(costs) < top
+    assert (top > max(costs)) == whole
 
 
 def test_the_grid_shows_what_is_off_its_axis_and_what_diverged():
