@@ -564,6 +564,7 @@ def _ratio(
 def sensitivity(results: Results) -> Figure:
     """Training cost of the last pass against the learning rate, for every trial of the grid."""
     study, trials = results.study, results.trials("tuning")
+    off_axis = False
     variants = {
         name: tuned
         for name, arms in _variants(study).items()
@@ -577,6 +578,8 @@ def sensitivity(results: Results) -> Figure:
             names = [arm.name for arm in arms]
             here = trials[trials["arm"].isin(names)] if len(trials) else trials
             low, top, log = _cost_range(here)
+            if len(here):
+                off_axis |= not here["final_cost"].between(low, top).all()
             for axis, arm in zip(row, arms, strict=True):
                 rows = here[here["arm"] == arm.name] if len(here) else here
                 _sensitivity(axis, results, arm, rows, (low, top))
@@ -595,10 +598,8 @@ def sensitivity(results: Results) -> Figure:
             axis.set(xlabel="learning rate α")
         size = study.profile(results.profile)
         seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
-        text = (
-            f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes; "
-            "costs off the axis are at its edge."
-        )
+        text = f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes"
+        text += "; costs off the axis are at its edge." if off_axis else "."
         if not results.plan.selected:
             runs = len(results.plan.runs("tuning"))
             done = runs - len(results.plan.missing(results.records, "tuning"))
@@ -614,7 +615,7 @@ def _cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:
     if not len(kept):
         return 0.0, 1.0, False
     low, high = float(kept.min()), float(kept.max())
-    if high < 4 * low:
+    if high < 5 * low:
         margin = 0.05 * (high - low) + 0.001 * low
         return low - margin, high + margin, False
     if kept.median() < 1.6 * low:

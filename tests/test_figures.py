@@ -297,6 +297,7 @@ def test_a_grid_that_is_half_trained_says_so():
     assert "tuning is not finished" in texts(figures.best_of_trials(half))
     whole = results("fig3", "paper")
     assert not whole.best_of().empty
+    assert "costs off the axis" not in texts(figures.sensitivity(whole))
     for figure in (figures.sensitivity(whole), figures.best_of_trials(whole)):
         assert "not finished" not in texts(figure)
 
