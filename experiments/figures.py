@@ -141,6 +141,12 @@ def _protocols(results: Results) -> list[str]:
     return done or list(PROTOCOLS)
 
 
+def _last_pass(results: Results, protocol: str) -> int:
+    """How far the runs of a protocol have come; -1 while there are none."""
+    table = results.curves(protocol)
+    return int(table["pass"].max()) if len(table) else -1
+
+
 def _seeds(results: Results, *tables: pd.DataFrame) -> str:
     """How many seeds were averaged, and whether runs are still missing."""
     found = sorted({int(n) for table in tables if len(table) for n in table["n"]})
@@ -741,10 +747,10 @@ def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str
 def held_out(results: Results) -> Figure:
     """Held-out cost and error by pass: an addition to the paper.
 
-    With tuned settings; with matched ones while there are no tuned runs.
+    With the settings whose runs have come further; with tuned ones if both have come as far.
     """
     study = results.study
-    protocol = _protocols(results)[-1]
+    protocol = max(reversed(_protocols(results)), key=lambda name: _last_pass(results, name))
     variants = _variants(study)
     metrics = (
         ("held_out_cost", "held-out cost (nats)", "cost on held-out examples"),

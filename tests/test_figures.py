@@ -240,6 +240,21 @@ def test_a_protocol_without_runs_takes_no_place():
         assert all(len(axis.lines) == 3 for axis in figure.axes)
 
 
+def test_held_out_examples_are_those_of_the_protocol_that_has_come_further():
+    """Tuned runs that end after the first stage do not hide matched ones of the whole length."""
+    both = results("fig3", "paper")
+    ids = {
+        role: {entry.run.id for entry in both.plan.entries if entry.role == role}
+        for role in ("matched", "tuned")
+    }
+    only = ids["matched"] - ids["tuned"]
+    found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.id in only)
+    assert set(found.curves("tuned")["pass"]) == set(range(4))
+    figure = figures.held_out(found)
+    assert all("; matched, " in axis.get_title("left") for axis in figure.axes)
+    assert all(max(max(line.get_xdata()) for line in axis.lines) == 45 for axis in figure.axes)
+
+
 def test_what_one_seed_alone_has_reached_is_drawn():
     """A first seed of the whole length, in one variant: the other one's axes end where it does."""
 
