@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -141,10 +141,10 @@ def _protocols(results: Results) -> list[str]:
     return done or list(PROTOCOLS)
 
 
-def _last_pass(results: Results, protocol: str) -> int:
-    """How far the runs of a protocol have come; -1 while there are none."""
-    table = results.curves(protocol)
-    return int(table["pass"].max()) if len(table) else -1
+def _last_pass(results: Results, protocols: Iterable[str], arms: Iterable[Arm]) -> int:
+    """How far the runs have come; -1 while there are none."""
+    tables = [results.matrix(protocol, arm.name) for protocol in protocols for arm in arms]
+    return max((int(table.notna().any().sum()) - 1 for table in tables), default=-1)
 
 
 def _seeds(results: Results, *tables: pd.DataFrame) -> str:
@@ -159,8 +159,7 @@ def _seeds(results: Results, *tables: pd.DataFrame) -> str:
 
 def _passes(results: Results, panel: Panel, arms: Sequence[Arm]) -> tuple[float, float]:
     """Limits of the axis of passes: the panel's, or fewer while no run has come near its end."""
-    tables = [results.matrix(protocol, arm.name) for protocol in PROTOCOLS for arm in arms]
-    reached = max((int(table.notna().any().sum()) - 1 for table in tables), default=0)
+    reached = _last_pass(results, PROTOCOLS, arms)
     first, last = panel.x
     return (first, reached if 0 < reached < 0.9 * last else last)
 
@@ -750,7 +749,9 @@ def held_out(results: Results) -> Figure:
     With the settings whose runs have come further; with tuned ones if both have come as far.
     """
     study = results.study
-    protocol = max(reversed(_protocols(results)), key=lambda name: _last_pass(results, name))
+    protocol = max(
+        reversed(_protocols(results)), key=lambda name: _last_pass(results, [name], study.arms)
+    )
     variants = _variants(study)
     metrics = (
         ("held_out_cost", "held-out cost (nats)", "cost on held-out examples"),

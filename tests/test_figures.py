@@ -317,10 +317,19 @@ def test_a_grid_that_is_half_trained_says_so():
         assert "not finished" not in texts(figure)
 
 
+def test_a_trial_off_the_axis_is_spoken_of(monkeypatch):
+    found = results("fig3", "paper")
+    trial, get = found.plan.runs("tuning")[0].id, found.records.get
+    poor = {**get(trial), "metrics": {"training_cost": [100.0] * 4}}
+    monkeypatch.setattr(found.records, "get", lambda id: poor if id == trial else get(id))
+    assert "; costs off the axis are at its edge." in texts(figures.sensitivity(found))
+
+
 @pytest.mark.parametrize(
     ("costs", "whole", "log"),
     [
         pytest.param([0.5, 0.8, 0.9, 1.4, 1.99], True, False, id="close together: all are shown"),
+        pytest.param([0.5, 0.8, 0.9, 1.4, 2.49], True, False, id="within a factor of five"),
         pytest.param([0.5, 0.5, 0.5], True, False, id="all equal"),
         pytest.param([0.5, 0.6, 0.7, 9.0, np.inf], False, False, id="mostly near the best"),
         pytest.param([0.001, 0.1, 0.2], True, True, id="far apart"),
