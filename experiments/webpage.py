@@ -41,15 +41,14 @@ class Page:
 
     Attributes:
         name: the file's name without its ending.
-        notebook: the executed notebook; its first heading is the page's title. The code of cells
-            that are tagged "open" is unfolded.
-        label: the page's name in the navigation bar, by default made from `name`.
+        notebook: the executed notebook; its first heading is the page's title, which the
+            navigation bar shows up to its colon. The code of cells that are tagged "open" is
+            unfolded.
         root: the folder that images in the notebook's text are relative to.
     """
 
     name: str
     notebook: NotebookNode
-    label: str = ""
     root: Path | None = None
 
     def __post_init__(self) -> None:
@@ -58,11 +57,11 @@ class Page:
             raise ValueError(f"{self.name!r} cannot be the name of a page")
 
     @classmethod
-    def read(cls, path: Path, *, label: str = "") -> Page:
+    def read(cls, path: Path) -> Page:
         """The page of an executed notebook on disk."""
         import nbformat
 
-        return cls(path.stem, nbformat.read(path, as_version=4), label, path.parent)
+        return cls(path.stem, nbformat.read(path, as_version=4), path.parent)
 
     @property
     def href(self) -> str:
@@ -70,10 +69,10 @@ class Page:
         return f"{self.name}.html"
 
     @property
-    def short(self) -> str:
-        """The page's name in the navigation bar."""
+    def words(self) -> str:
+        """The title of a page that has no heading, made from `name`."""
         words = re.sub(r"^\d+[_-]", "", self.name).replace("_", " ").strip()
-        return self.label or words[:1].upper() + words[1:]
+        return words[:1].upper() + words[1:]
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,7 @@ def render(
     if len(set(names)) < len(names):
         raise ValueError(f"two pages have the same name: {names}")
     environment = _environment()
+    bodies = [_body(page, names) for page in pages]
     shared = {
         "css": _css(),
         "title": title,
@@ -174,10 +174,9 @@ def render(
         "provenance": [(key, str(value)) for key, value in (provenance or {}).items()],
         "nav": [
             {"href": "index.html", "label": "Overview"},
-            *({"href": page.href, "label": page.short} for page in pages),
+            *({"href": body["href"], "label": body["title"].split(":")[0]} for body in bodies),
         ],
     }
-    bodies = [_body(page, names) for page in pages]
     rows = [_row(row, names) for row in verdicts]
     files = {
         "index.html": environment.get_template("index.html.j2").render(
@@ -356,9 +355,9 @@ def _body(page: Page, names: Sequence[str]) -> dict[str, Any]:
             unfolded = OPEN in cell.metadata.get("tags", [])
             cells.append({"number": number, "code": code, "open": unfolded, "html": Markup(body)})
     if writer.title is None:
-        heading = Markup("<h1>{}</h1>").format(page.short)
+        heading = Markup("<h1>{}</h1>").format(page.words)
         cells.insert(0, {"number": 0, "code": None, "open": False, "html": heading})
-    return {"href": page.href, "title": writer.title or page.short, "cells": cells}
+    return {"href": page.href, "title": writer.title or page.words, "cells": cells}
 
 
 def _refuse_unexecuted(page: Page) -> None:

@@ -258,6 +258,16 @@ def test_names_that_are_no_pages(name):
         page(name)
 
 
+def test_the_navigation_names_pages_by_their_titles_up_to_the_colon(files):
+    for text in files.values():
+        bar = re.search(r'<nav class="bar".*?</nav>', text, re.DOTALL)[0]
+        assert re.findall(r"<a [^>]*>(.*?)</a>", bar) == ["Overview", "Adam &amp; co", "Other"]
+    titled = page("03_fig3", new_markdown_cell("# Figure 3: a *network*: deep"))
+    text = render(**arguments(pages=[titled, second()], verdicts=[], figures=[]))["02_other.html"]
+    assert 'href="03_fig3.html">Figure 3</a>' in text
+    assert 'href="03_fig3.html">← Figure 3</a>' in text
+
+
 def test_text_is_escaped(files, parsed):
     for name, text in files.items():
         assert "<again>" not in text
