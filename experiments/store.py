@@ -294,17 +294,16 @@ def _from_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     fixed = ("run_id", "config", "manifest", "status", "diverged_at", "epoch")
     records: dict[str, dict[str, Any]] = {}
     for row in rows:
-        record = records.setdefault(
-            row["run_id"],
-            {
+        if row["run_id"] not in records:
+            records[row["run_id"]] = {
                 "format": FORMAT,
                 "config": json.loads(row["config"]),
                 "manifest": json.loads(row["manifest"]),
                 "status": row["status"],
                 "diverged_at": row["diverged_at"],
                 "metrics": {name: [] for name in row if name not in fixed},
-            },
-        )
+            }
+        record = records[row["run_id"]]
         if row["epoch"] is None:
             continue
         if row["epoch"] == 0:  # the columns of other records' metrics are empty here

@@ -18,6 +18,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from experiments import optimizers, problems
@@ -66,7 +67,7 @@ class Run:
         config["numerics"] = {part: NUMERICS.get(part, 1) for part in parts}
         return config
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this run."""
         return config_id(self.config())
