@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -364,7 +365,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     _log_axis(axis)
                 if not len(ours):
                     _note(axis, "no runs yet")
-            row[0].legend(handles=_legend(arms), loc="upper right")
+        _legend_above(figure, _legend(next(iter(variants.values()))))
         _footer(figure, results, _seeds(results, *tables.values()) + _rest(results))
         return figure
 
@@ -374,6 +375,12 @@ def _legend(arms: Sequence[Arm]) -> list[Line2D]:
     if any(arm.plotted for arm in arms):
         handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
     return handles
+
+
+def _legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
+    """One legend for all panels, where it hides no line."""
+    columns = int(figure.get_figwidth() / 1.8)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def _enlarged(curves: pd.DataFrame) -> tuple[float, float]:
@@ -746,12 +753,15 @@ def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str
 def held_out(results: Results) -> Figure:
     """Held-out cost and error by pass: an addition to the paper.
 
-    With the settings whose runs have come further; with tuned ones if both have come as far.
+    With the settings whose runs have come further, over all methods; with tuned ones if both have
+    come as far.
     """
     study = results.study
-    protocol = max(
-        reversed(_protocols(results)), key=lambda name: _last_pass(results, [name], study.arms)
-    )
+
+    def passes(protocol: str) -> int:
+        return sum(_last_pass(results, [protocol], [arm]) for arm in study.arms)
+
+    protocol = max(reversed(_protocols(results)), key=passes)
     variants = _variants(study)
     metrics = (
         ("held_out_cost", "held-out cost (nats)", "cost on held-out examples"),
@@ -788,8 +798,7 @@ def held_out(results: Results) -> Figure:
                     if 0 < 10 * low < high:
                         axis.set(ylim=(0.8 * low, 3 * high))
                         _log_axis(axis)
-        if axes[0][0].lines:
-            axes[0][0].legend(loc="upper right")
+        _legend_above(figure, axes[0][0].get_legend_handles_labels()[0])
         _footer(figure, results, f"Not in the paper. {_seeds(results, *tables)}")
         return figure
 
@@ -874,7 +883,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
             handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
         handles.append(Line2D([], [], color="#555555", ls="", marker="^", label="above the axis"))
         handles.append(Line2D([], [], color="#555555", ls="", marker="x", label="diverged"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=5)
+        _legend_above(figure, handles)
         n = sorted(set(table.groupby(["arm", "learning_rate"])["seed"].count())) or [0]
         seeds = f"{n[0]} to {n[-1]}" if len(n) > 1 else f"{n[0]}"
         settings = len(table.groupby(["arm", "learning_rate"])) if len(table) else 0

@@ -255,6 +255,35 @@ def test_held_out_examples_are_those_of_the_protocol_that_has_come_further():
     assert all(max(max(line.get_xdata()) for line in axis.lines) == 45 for axis in figure.axes)
 
 
+def test_held_out_examples_are_not_those_of_the_one_method_whose_tuned_runs_are_whole():
+    """One method's tuned settings may be the matched ones: its tuned runs are then whole."""
+    both = results("fig3", "paper")
+    late = {
+        entry.run.id
+        for entry in both.plan.entries
+        if entry.role == "tuned" and not entry.arm.startswith("Adam")
+    } - {entry.run.id for entry in both.plan.entries if entry.role == "matched"}
+    found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.id not in late)
+    ends = found.curves("tuned").groupby("arm")["pass"].max()
+    assert ends["Adam"] == 45 > ends.min() == 3
+    figure = figures.held_out(found)
+    assert all("; matched, " in axis.get_title("left") for axis in figure.axes)
+
+
+@pytest.mark.parametrize("draw", [figures.curves, figures.held_out])
+def test_the_legend_hides_no_curve(draw):
+    figure = draw(results("fig2-dropout", "paper"))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["AdaGrad", "RMSProp"]
+    box = legend.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    for axis in figure.axes:
+        assert axis.get_legend() is None
+        assert not box.overlaps(axis.get_tightbbox())
+
+
 def test_what_one_seed_alone_has_reached_is_drawn():
     """A first seed of the whole length, in one variant: the other one's axes end where it does."""
 
