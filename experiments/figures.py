@@ -379,7 +379,7 @@ def _legend(arms: Sequence[Arm]) -> list[Line2D]:
 
 def _legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
     """One legend for all panels, where it hides no line."""
-    columns = int(figure.get_figwidth() / 1.8)
+    columns = int(figure.get_figwidth() / 1.8)  # no entry is as wide as 1.8 inches
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
