@@ -18,7 +18,7 @@ import pytest
 from scipy import special, stats
 
 from experiments import diagnostics, loops, optimizers, problems, runtime
-from experiments.problems import cifar10
+from experiments.problems import cifar10, imdb, mnist
 from experiments.problems.files import Arrays
 from experiments.store import Store
 from experiments.study import Run
@@ -53,9 +53,9 @@ def build(name: str, noisy: bool, **options: Any) -> problems.Problem:
 
     keras.utils.set_random_seed(0)
     calm, noise = SMALL[name]
-    options = {"train_examples": 400, **calm, **(noise if noisy else {}), **options}
-    problem = problems.build(name, name.split("_")[0] + "-stand-in", options, seed=0)
-    return dataclasses.replace(problem, held_out=tuple(a[:30] for a in problem.held_out))
+    few = {"train_examples": 400, "held_out_examples": 30}
+    options = {**few, **calm, **(noise if noisy else {}), **options}
+    return problems.build(name, name.split("_")[0] + "-stand-in", options, seed=0)
 
 
 @contextmanager
@@ -566,6 +566,34 @@ def test_evaluation_is_the_mean_over_all_held_out_examples(monkeypatch, batch):
     expected = special.logsumexp(logits, axis=1) - logits[np.arange(30), labels]
     assert cost == pytest.approx(expected.mean(), rel=1e-6)
     assert accuracy == pytest.approx(np.mean(logits.argmax(axis=1) == labels), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_as_many_examples_are_held_out_as_asked(small_images, name):
+    """The first test images; reviews evenly of both classes, the shortest first."""
+    found = build(name, noisy=False, held_out_examples=10).held_out
+    assert {len(array) for array in found} == {10}
+    if name == "imdb_logistic_regression":
+        reviews = imdb.load("imdb-stand-in")
+        kept = np.linspace(0, len(reviews.y_test) - 1, 10).astype(int)
+        lengths = np.count_nonzero(reviews.counts_test[kept], axis=1)
+        kept = kept[np.argsort(lengths, kind="stable")]
+        expected = (reviews.x_test[kept], reviews.counts_test[kept], reviews.y_test[kept])
+        assert np.bincount(found[2]).tolist() == [5, 5]
+    elif name == "cifar10_convolutional":
+        found, expected = found[1:], (cifar10.load("cifar10-stand-in").y_test[:10],)
+    else:
+        arrays = mnist.load("mnist-stand-in")
+        expected = (arrays.x_test[:10].reshape(10, -1), arrays.y_test[:10])[: len(found)]
+    for array, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("examples", [0, 25_001])
+def test_an_impossible_number_of_held_out_examples_is_refused(small_images, name, examples):
+    with pytest.raises(ValueError, match=f"held_out_examples={examples} is not valid: use 1 to"):
+        build(name, noisy=False, held_out_examples=examples)
 
 
 def scores(problem: problems.Problem, examples: Any) -> tuple[np.ndarray, np.ndarray]:

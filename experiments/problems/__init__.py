@@ -83,10 +83,17 @@ PROBLEMS: dict[str, Entry] = {
     "mnist_logistic_regression": Entry(
         "classifiers",
         "logistic_regression",
-        {"l2": 0.0, "train_examples": 60_000, "initial_stddev": 0.0},
+        {
+            "l2": 0.0,
+            "train_examples": 60_000,
+            "held_out_examples": 10_000,
+            "initial_stddev": 0.0,
+        },
     ),
     "imdb_logistic_regression": Entry(
-        "classifiers", "bag_of_words", {"dropout": 0.0, "l2": 0.0, "train_examples": 25_000}
+        "classifiers",
+        "bag_of_words",
+        {"dropout": 0.0, "l2": 0.0, "train_examples": 25_000, "held_out_examples": 25_000},
     ),
     "mnist_multilayer": Entry(
         "classifiers",
@@ -98,6 +105,7 @@ PROBLEMS: dict[str, Entry] = {
             "l2": 0.0,
             "weights": "glorot_normal",
             "train_examples": 60_000,
+            "held_out_examples": 10_000,
         },
     ),
     "cifar10_convolutional": Entry(
@@ -125,6 +133,7 @@ PROBLEMS: dict[str, Entry] = {
             "pixels": "real",
             "prior": 0.0,
             "train_examples": 50_000,
+            "held_out_examples": 10_000,
         },
     ),
     "step_sizes": Entry(

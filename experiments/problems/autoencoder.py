@@ -48,6 +48,7 @@ def variational(
     pixels: str,
     prior: float,
     train_examples: int,
+    held_out_examples: int,
 ) -> Problem:
     """A VAE of MNIST: one hidden softplus layer each way, Gaussian latents, Bernoulli pixels.
 
@@ -57,6 +58,7 @@ def variational(
     """
     arrays = mnist_data.load(data)
     n = at_most(train_examples, len(arrays.x_train))
+    m = at_most(held_out_examples, len(arrays.x_test), "held_out_examples")
 
     def dense(units: int, name: str, activation: str | None = None) -> layers.Layer:
         kernel = initializer(weights)
@@ -88,7 +90,7 @@ def variational(
     return Problem(
         model=model,
         train=(arrays.x_train[:n].reshape(n, -1),),
-        held_out=(arrays.x_test.reshape(len(arrays.x_test), -1),),
+        held_out=(arrays.x_test[:m].reshape(m, -1),),
         evaluate=evaluate,
         penalty=penalty,
         diagnostics=("gradient_sparsity",),

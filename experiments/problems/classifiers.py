@@ -21,7 +21,13 @@ CLASSES = 10
 
 
 def logistic_regression(
-    data: str, seed: int, *, l2: float, train_examples: int, initial_stddev: float
+    data: str,
+    seed: int,
+    *,
+    l2: float,
+    train_examples: int,
+    held_out_examples: int,
+    initial_stddev: float,
 ) -> Problem:
     """Ten classes from 784 pixels in [0, 1]; weights start at N(0, initial_stddev^2), biases at 0.
 
@@ -36,7 +42,7 @@ def logistic_regression(
             layers.Dense(CLASSES, kernel_initializer=weights),
         ]
     )
-    return _mnist(data, model, train_examples, l2)
+    return _mnist(data, model, train_examples, held_out_examples, l2)
 
 
 def multilayer(
@@ -49,6 +55,7 @@ def multilayer(
     l2: float,
     weights: str,
     train_examples: int,
+    held_out_examples: int,
 ) -> Problem:
     """Ten classes from 784 pixels in [0, 1] through two hidden layers of ReLUs (Section 6.2)."""
     model = keras.Sequential([keras.Input((784,), dtype="uint8"), layers.Rescaling(1 / 255)])
@@ -57,23 +64,32 @@ def multilayer(
         model.add(layers.Dense(hidden, "relu", kernel_initializer=initializer(weights)))
         _add(model, _dropout(hidden_dropout))
     model.add(layers.Dense(CLASSES, kernel_initializer=initializer(weights)))
-    return _mnist(data, model, train_examples, l2)
+    return _mnist(data, model, train_examples, held_out_examples, l2)
 
 
-def _mnist(data: str, model: keras.Model, train_examples: int, l2: float) -> Problem:
+def _mnist(
+    data: str, model: keras.Model, train_examples: int, held_out_examples: int, l2: float
+) -> Problem:
     arrays = mnist_data.load(data)
     n = at_most(train_examples, len(arrays.x_train))
+    m = at_most(held_out_examples, len(arrays.x_test), "held_out_examples")
     return Problem(
         model=model,
         train=(_flat(arrays.x_train[:n]), _labels(arrays.y_train[:n])),
-        held_out=(_flat(arrays.x_test), _labels(arrays.y_test)),
+        held_out=(_flat(arrays.x_test[:m]), _labels(arrays.y_test[:m])),
         evaluate=classification,
         penalty=weight_decay(model, l2),
     )
 
 
 def bag_of_words(
-    data: str, seed: int, *, dropout: float, l2: float, train_examples: int
+    data: str,
+    seed: int,
+    *,
+    dropout: float,
+    l2: float,
+    train_examples: int,
+    held_out_examples: int,
 ) -> Problem:
     """Two classes from the counts of 10,000 words: multinomial logistic regression, from zero.
 
@@ -81,8 +97,13 @@ def bag_of_words(
     """
     reviews = imdb_data.load(data)
     n = at_most(train_examples, len(reviews.x_train))
+    m = at_most(held_out_examples, len(reviews.x_test), "held_out_examples")
     # The reviews are stored by class: take them evenly.
     kept = np.linspace(0, len(reviews.x_train) - 1, n).astype(int)
+    held_out = np.linspace(0, len(reviews.x_test) - 1, m).astype(int)
+    # Held-out reviews of similar length come together: a batch is cut at its longest.
+    lengths = np.count_nonzero(reviews.counts_test, axis=1)
+    held_out = held_out[np.argsort(lengths[held_out], kind="stable")]
     words, counts = (keras.Input((None,), dtype=kind) for kind in ("uint16", "uint8"))
     logits = SparseDense(imdb_data.VOCABULARY, 2, dropout, name="logits")(words, counts)
     model = keras.Model([words, counts], logits)
@@ -90,13 +111,11 @@ def bag_of_words(
     def evaluate(model: Any, words: Any, counts: Any, labels: Any, training: bool) -> Any:
         return classification(model, [words, counts], labels, training)
 
-    # Held-out reviews of similar length come together: a batch is cut at its longest.
-    by_length = np.argsort(np.count_nonzero(reviews.counts_test, axis=1), kind="stable")
     test = (reviews.x_test, reviews.counts_test, _labels(reviews.y_test))
     return Problem(
         model=model,
         train=(reviews.x_train[kept], reviews.counts_train[kept], _labels(reviews.y_train[kept])),
-        held_out=tuple(array[by_length] for array in test),
+        held_out=tuple(array[held_out] for array in test),
         evaluate=evaluate,
         penalty=weight_decay(model, l2),
     )

@@ -67,7 +67,7 @@ STUDY = Study(
             points_per_decade=1,
             window=1,
             rounds=0,
-            options={"train_examples": 1_280},
+            options={"train_examples": 1_280, "held_out_examples": 1_000},
         ),
         "quick": Profile(
             epochs=30,
@@ -77,7 +77,7 @@ STUDY = Study(
             window=3,
             rounds=2,
             tuning_epochs=10,
-            options={"train_examples": 5_000},
+            options={"train_examples": 5_000, "held_out_examples": 5_000},
         ),
         "paper": Profile(
             epochs=176,

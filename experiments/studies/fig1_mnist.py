@@ -52,7 +52,7 @@ STUDY = Study(
             tuning_seeds=1,
             points_per_decade=1,
             window=3,
-            options={"train_examples": 2_560},
+            options={"train_examples": 2_560, "held_out_examples": 1_000},
         ),
         "quick": Profile(epochs=46, seeds=3, tuning_seeds=1, points_per_decade=2, window=5),
         "paper": Profile(

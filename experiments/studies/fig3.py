@@ -62,7 +62,7 @@ STUDY = Study(
             window=3,
             rounds=0,
             tuning_epochs=2,
-            options={"train_examples": 2_560, "held_out_examples": 1_000},
+            options={"train_examples": 2_048, "held_out_examples": 500},
         ),
         "paper": Profile(
             epochs=46,

@@ -87,7 +87,12 @@ STUDIES = (
         Panel("sec7-imdb", x=(0, 59), y=(0.2, 0.5)),
         {
             "smoke": Profile(epochs=2, seeds=1, rounds=0, options={"train_examples": 1_280}),
-            "quick": Profile(epochs=10, seeds=2, rounds=0, options={"train_examples": 10_000}),
+            "quick": Profile(
+                epochs=10,
+                seeds=2,
+                rounds=0,
+                options={"train_examples": 10_000, "held_out_examples": 5_000},
+            ),
             "paper": Profile(epochs=60, seeds=10, tuning_seeds=3, points_per_decade=4, window=5),
         },
         DROPOUT,
@@ -99,7 +104,12 @@ STUDIES = (
         Panel("sec7-multilayer", x=(0, 24), y=(0.03, 0.5), log=True),
         {
             "smoke": Profile(epochs=1, seeds=1, rounds=0, options={"train_examples": 1_280}),
-            "quick": Profile(epochs=5, seeds=1, rounds=0, options={"train_examples": 5_000}),
+            "quick": Profile(
+                epochs=5,
+                seeds=1,
+                rounds=0,
+                options={"train_examples": 5_000, "held_out_examples": 2_000},
+            ),
             "paper": Profile(
                 epochs=25, seeds=5, points_per_decade=2, window=3, tuning_epochs=10, rounds=3
             ),
@@ -112,7 +122,12 @@ STUDIES = (
         Panel("sec7-variational", x=(0, 29), y=(95, 160)),
         {
             "smoke": Profile(epochs=1, seeds=1, rounds=0, options={"train_examples": 1_000}),
-            "quick": Profile(epochs=5, seeds=1, rounds=0, options={"train_examples": 5_000}),
+            "quick": Profile(
+                epochs=5,
+                seeds=1,
+                rounds=0,
+                options={"train_examples": 5_000, "held_out_examples": 2_000},
+            ),
             "paper": Profile(
                 epochs=30, seeds=5, points_per_decade=2, window=3, tuning_epochs=10, rounds=3
             ),
