@@ -127,6 +127,15 @@ def every_figure(found: Results):
     return [draw(found) for draw in drawn]
 
 
+def test_a_shortened_study_says_how_many_examples_it_trains_on():
+    quick = results("fig2-dropout")
+    assert quick.study.profiles["quick"].options["train_examples"] == 6_000
+    assert "MNIST, 6,000 training examples, 12 passes, 2 seeds" in quick.label
+    assert "6,000 training examples" in texts(figures.main(quick))
+    for name, profile in (("fig2-dropout", "paper"), ("fig1-mnist", "quick")):
+        assert "examples" not in results(name, profile).label
+
+
 def study_has_rows(found: Results) -> bool:
     """Whether a title stands above a column of axes instead of above each."""
     return found.study.problem == "counterexample"
