@@ -689,7 +689,8 @@ def save_and_die(self, run_id, arrays, metrics):
 def runs():
     for optimizer, rate in (("adam", 0.001), ("sgd_nesterov", 1e30), ("adagrad", 0.01)):
         yield Run(
-            "mnist_logistic_regression", {"train_examples": 640, "l2": 1e-4}, "mnist-stand-in",
+            "mnist_logistic_regression",
+            {"train_examples": 640, "held_out_examples": 160, "l2": 1e-4}, "mnist-stand-in",
             optimizer, {"learning_rate": rate, "decay": "sqrt_step"}, 128, 5, 7,
         )
 
