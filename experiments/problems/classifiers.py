@@ -102,8 +102,8 @@ def bag_of_words(
     kept = np.linspace(0, len(reviews.x_train) - 1, n).astype(int)
     held_out = np.linspace(0, len(reviews.x_test) - 1, m).astype(int)
     # Held-out reviews of similar length come together: a batch is cut at its longest.
-    lengths = np.count_nonzero(reviews.counts_test, axis=1)
-    held_out = held_out[np.argsort(lengths[held_out], kind="stable")]
+    lengths = np.count_nonzero(reviews.counts_test[held_out], axis=1)
+    held_out = held_out[np.argsort(lengths, kind="stable")]
     words, counts = (keras.Input((None,), dtype=kind) for kind in ("uint16", "uint8"))
     logits = SparseDense(imdb_data.VOCABULARY, 2, dropout, name="logits")(words, counts)
     model = keras.Model([words, counts], logits)
