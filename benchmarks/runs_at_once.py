@@ -17,8 +17,8 @@ import time
 
 from training_step import MODELS, Contestant, Failed, count, local_data, median_ratio, start
 
-from experiments import runtime
-from experiments.__main__ import Parser
+from experiments.cli.main import Parser
+from experiments.training import runtime
 
 LOOP = "TensorFlow loop"
 

@@ -28,7 +28,7 @@ Train = Callable[[np.ndarray], float]  # from the batches' indices, (steps, batc
 
 def examples(model: Model, data: str) -> tuple[np.ndarray, ...]:
     """The training examples of a problem as `experiments.problems` gives them, without Keras."""
-    from experiments.problems import cifar10, imdb, mnist
+    from experiments.data import cifar10, imdb, mnist
 
     n = model.options["train_examples"]
     if model.data_set == "mnist":
@@ -64,7 +64,9 @@ class Plain:
 
 def loop(model: Model, data: str, threads: int, update: str) -> Train:
     """What the studies run, on Keras' backend."""
-    from experiments import loops, optimizers, problems, runtime
+    from experiments import problems
+    from experiments.methods import optimizers
+    from experiments.training import loops, runtime
 
     runtime.configure(threads)
     import keras
@@ -81,7 +83,9 @@ def loop(model: Model, data: str, threads: int, update: str) -> Train:
 
 def fit(model: Model, data: str, threads: int, update: str) -> Train:
     """Keras' own loop, on arrays."""
-    from experiments import optimizers, problems, runtime
+    from experiments import problems
+    from experiments.methods import optimizers
+    from experiments.training import runtime
 
     runtime.configure(threads)
     import keras
@@ -107,7 +111,7 @@ def fit(model: Model, data: str, threads: int, update: str) -> Train:
 
 def products(threads: int) -> Train:
     """Multiply matrices for a tenth of a second; gives the processor time of one operation."""
-    from experiments import runtime
+    from experiments.training import runtime
 
     runtime.configure(threads)
     import tensorflow as tf

@@ -7,7 +7,8 @@ The contestants train the same model on the same data in the same batches, each 
 own. They take turns of some steps, so that what else the machine does hits all of them alike; all
 but the one whose turn it is wait. A ratio is the median of the rounds' ratios.
 
-- TensorFlow loop, JAX loop: what the studies run (`experiments/loops.py`) with `adam_tf.Adam`;
+- TensorFlow loop, JAX loop: what the studies run
+  (`experiments/training/loops.py`) with `adam_tf.Adam`;
 - PyTorch: eager, with its fused Adam, channels last for convolutions;
 - optax: JAX, with the steps of a turn in one `lax.scan` (convolutions on CPUs: a call for each);
 - Keras fit: `Model.fit` on arrays, where the model is Sequential.
@@ -38,9 +39,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments import runtime
-from experiments.__main__ import Parser
-from experiments.problems import files
+from experiments.cli.main import Parser
+from experiments.data import files
+from experiments.training import runtime
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Model:
     Attributes:
         title: its name in the table.
         problem: a key of `experiments.problems.PROBLEMS`.
-        data_set: a key of `experiments.problems.files.DATASETS`.
+        data_set: a key of `experiments.data.files.DATASETS`.
         options: the problem's options.
         batch_size: examples in a step.
         steps: steps in a turn, some tenths of a second.

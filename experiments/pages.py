@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import analysis, claims, execution, studies
-from experiments.analysis import Results
-from experiments.check import known
-from experiments.problems import files
-from experiments.runtime import ROOT, commit
-from experiments.store import Published, Store, Together, local_store
+from experiments import studies
+from experiments.analysis import claims
+from experiments.analysis import results as analysis
+from experiments.analysis.results import Results
+from experiments.data import files
+from experiments.engines import execution
+from experiments.options import known
+from experiments.records.store import Published, Store, Together, local_store
 from experiments.study import PROTOCOLS, Study
+from experiments.training.runtime import ROOT, commit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +235,7 @@ def show(what: Figure | pd.DataFrame, alt: str = "") -> Any:
             return HTML("<p>Not part of this profile.</p>")
         with pd.option_context("display.max_colwidth", None):
             return HTML(what.to_html(index=False, float_format="{:.4g}".format, border=0))
-    from experiments import figures
+    from experiments.figures import figures
 
     width = round(96 * what.get_figwidth())
     return Image(figures.png(what), format="png", width=width, alt=alt)

@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from experiments import optimizers, problems
-from experiments.check import known
-from experiments.problems import files
+from experiments import problems
+from experiments.data import files
+from experiments.methods import optimizers
+from experiments.options import known
 
 Settings = Mapping[str, Any]
 
@@ -43,7 +44,7 @@ class Run:
         problem: a key of `experiments.problems.PROBLEMS`.
         options: keyword arguments of the problem, for example the L2 coefficient.
         data: a data set or its stand-in, for example "mnist" or "mnist-stand-in".
-        optimizer: a key of `experiments.optimizers.OPTIMIZERS`.
+        optimizer: a key of `experiments.methods.optimizers.OPTIMIZERS`.
         settings: keyword arguments of the optimizer, for example the learning rate.
         batch_size: examples per step.
         epochs: passes over the training set.
@@ -91,7 +92,7 @@ class Arm:
     Attributes:
         name: the method's name as in the paper's legend, with "+VARIANT" where there are variants:
             "Adam", "Adam+dropout". Also the name of its digitised curve.
-        optimizer: a key of `experiments.optimizers.OPTIMIZERS`.
+        optimizer: a key of `experiments.methods.optimizers.OPTIMIZERS`.
         matched: settings fitted to the paper's curve (the `matched` protocol); where it shows none,
             the paper's default settings.
         fit: values tried for that fit, by setting; every combination is trained.
@@ -227,7 +228,7 @@ class Study:
         section: where in the paper.
         problem: a key of `experiments.problems.PROBLEMS`.
         options: its keyword arguments.
-        data_set: a key of `experiments.problems.files.DATASETS`, or "none".
+        data_set: a key of `experiments.data.files.DATASETS`, or "none".
         batch_size: examples per step.
         arms: the compared methods.
         profiles: by name: smoke, quick, paper.
@@ -308,7 +309,7 @@ class Study:
 
 
 class Records(Protocol):
-    """What planning needs to know of the records: see `experiments.store`."""
+    """What planning needs to know of the records: see `experiments.records.store`."""
 
     def get(self, run_id: str) -> dict[str, Any] | None:
         """The record of a run, or None."""

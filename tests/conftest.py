@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from experiments.store import Store
+from experiments.records.store import Store
 from experiments.study import Run
 
 # Files that take minutes: a worker that took one last would keep the others waiting.
-LONGEST = ("test_training.py", "test_reproduce.py", "test_loops.py")
+LONGEST = ("test_train.py", "test_reproduce.py", "test_loops.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def interrupt(monkeypatch) -> Callable[[Run, Store, int], None]:
     """Train a run and stop it at the end of a pass; the checkpoint is of the pass before."""
-    from experiments import training
+    from experiments.training import train as training
 
     class Stop(Exception):
         pass

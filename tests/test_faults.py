@@ -27,10 +27,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import analysis, execution, store, studies, study, training
-from experiments.__main__ import main
-from experiments.runtime import ROOT
-from experiments.store import DamagedRecord, Store, decode, encode, read_parquet, write_parquet
+from experiments import studies, study
+from experiments.analysis import results as analysis
+from experiments.cli.main import main
+from experiments.engines import execution
+from experiments.records import store
+from experiments.records.store import (
+    DamagedRecord,
+    Store,
+    decode,
+    encode,
+    read_parquet,
+    write_parquet,
+)
+from experiments.training import train as training
+from experiments.training.runtime import ROOT
 
 if sys.platform == "win32":
     pytest.skip("signals and pseudo-terminals of POSIX", allow_module_level=True)
@@ -44,8 +55,8 @@ DRIVER = '''\
 """The command line with made-up training: one line of the log per run, costs by arithmetic."""
 import math, os, signal, sys, time
 from pathlib import Path
-from experiments import store, training
-from experiments.__main__ import main
+from experiments.records import store; from experiments.training import train as training
+from experiments.cli.main import main
 
 LOG = Path(os.environ["LOG"])
 PAUSE = float(os.environ.get("PAUSE", "0"))
@@ -581,7 +592,7 @@ def test_ctrl_c_in_every_command_is_130(monkeypatch, capsys):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.__main__._table", interrupt)
+    monkeypatch.setattr("experiments.cli.main._table", interrupt)
     assert main(["list"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -664,9 +675,9 @@ TRAINING = """\
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from experiments import execution, training
-from experiments.problems import files, mnist
-from experiments.store import Store
+from experiments.engines import execution; from experiments.training import train as training
+from experiments.data import files, mnist
+from experiments.records.store import Store
 from experiments.study import Run
 
 training.CHECKPOINT_SECONDS = 0.0

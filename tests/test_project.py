@@ -17,9 +17,11 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from PIL import Image
 
-from experiments import notebooks, pages, report
-from experiments.runtime import ROOT
+from experiments import pages
+from experiments.report import build as report
+from experiments.report import notebooks
 from experiments.studies import STUDIES
+from experiments.training.runtime import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PUBLISHED = [study for study in STUDIES.values() if pages.published_file(study).exists()]
@@ -170,46 +172,51 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
 
 # Data flows from left to right, and nothing imports from its right.
 LAYERS = (
-    ("check", "randomness"),
-    ("problems", "optimizers", "runtime", "diagnostics", "sfo"),
+    ("options", "randomness"),
+    ("data", "problems", "theory", "methods", "training.runtime", "training.diagnostics"),
     ("study",),
-    ("studies", "store"),
-    ("averages",),
-    ("loops",),
-    ("training",),
-    ("execution",),
-    ("analysis",),
-    ("claims",),
-    ("figures", "theory_figures"),
-    ("notebooks", "webpage"),
-    ("pages", "explained"),
-    ("report", "doctor"),
+    ("studies", "records"),
+    ("training.averages",),
+    ("training.loops",),
+    ("training.train",),
+    ("engines",),
+    ("analysis.results",),
+    ("analysis.claims",),
+    ("figures.figures", "figures.theory"),
+    ("report.notebooks", "report.webpage"),
+    ("pages", "figures.explained"),
+    ("report.build", "cli.doctor"),
+    ("cli.main",),
     ("__main__",),
 )
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
 def imported(path: Path) -> set[str]:
-    """The parts of `experiments` that a file imports, at its top or later."""
+    """The modules of `experiments` that a file imports, at its top or later."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("experiments"):
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            package = ROOT / node.module.replace(".", "/")
+            for alias in node.names:
+                inside = (package / alias.name).exists() or (package / f"{alias.name}.py").exists()
+                found.add(f"{node.module}.{alias.name}" if inside else node.module)
         elif isinstance(node, ast.Import):
-            names = (a.name.split(".") for a in node.names)
-            found |= {n[1] for n in names if n[0] == "experiments" and len(n) > 1}
-    return found
+            found |= {a.name for a in node.names if a.name.startswith("experiments.")}
+    return {name.removeprefix("experiments.") for name in found}
+
+
+def rank(module: str) -> int:
+    """The place in `LAYERS` of a module, or of its folder."""
+    return RANK[module] if module in RANK else RANK[module.partition(".")[0]]
 
 
 def test_nothing_imports_from_its_right():
-    rank = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-    files = [
-        p for p in (ROOT / "experiments").rglob("*.py") if p != ROOT / "experiments/__init__.py"
-    ]
-    for path in files:
-        part = path.relative_to(ROOT / "experiments").parts[0].removesuffix(".py")
-        for other in imported(path) - {part}:
-            assert rank[other] <= rank[part], f"{path.name} imports {other}, which is to its right"
+    for path in (ROOT / "experiments").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
+        module = module.removesuffix("__init__").rstrip(".")
+        for other in imported(path):
+            assert rank(other) <= rank(module), f"{module} imports {other}, which is to its right"
 
 
 def test_adam_tf_knows_nothing_of_the_experiments():

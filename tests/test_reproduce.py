@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import notebooks, pages
-from experiments.problems import files
-from experiments.runtime import ROOT
+from experiments import pages
+from experiments.data import files
+from experiments.report import notebooks
 from experiments.studies import STUDIES
+from experiments.training.runtime import ROOT
 
 
 def study(build: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

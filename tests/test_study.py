@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import optimizers, study
-from experiments.analysis import is_in_paper
+from experiments import study
+from experiments.analysis.results import is_in_paper
+from experiments.methods import optimizers
 from experiments.studies import STUDIES
 from experiments.study import Run, final_cost, lattice, plan
 

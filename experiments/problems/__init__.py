@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.check import known
+from experiments.options import known
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Problem:
         penalty: `(model)` to the scalar that the objective adds to the mean cost, for example
             the L2 term.
         diagnostics: what else is recorded after each pass: keys of
-            `experiments.diagnostics.DIAGNOSTICS`.
+            `experiments.training.diagnostics.DIAGNOSTICS`.
         averages: whether the averages of Section 7.2 are kept and measured after each pass.
     """
 
@@ -65,7 +65,7 @@ class Entry:
     """Where a problem is built, and its options with their defaults.
 
     Attributes:
-        module: a module of this package; it is imported when the problem is built.
+        module: a module below `experiments`; it is imported when the problem is built.
         function: its function from a data set, a seed and the options to a `Problem`.
         options: the options' defaults.
         measured: whether there is no model to train: the function then yields what is recorded,
@@ -81,7 +81,7 @@ class Entry:
 
 PROBLEMS: dict[str, Entry] = {
     "mnist_logistic_regression": Entry(
-        "classifiers",
+        "problems.classifiers",
         "logistic_regression",
         {
             "l2": 0.0,
@@ -91,12 +91,12 @@ PROBLEMS: dict[str, Entry] = {
         },
     ),
     "imdb_logistic_regression": Entry(
-        "classifiers",
+        "problems.classifiers",
         "bag_of_words",
         {"dropout": 0.0, "l2": 0.0, "train_examples": 25_000, "held_out_examples": 25_000},
     ),
     "mnist_multilayer": Entry(
-        "classifiers",
+        "problems.classifiers",
         "multilayer",
         {
             "hidden": 1000,
@@ -109,7 +109,7 @@ PROBLEMS: dict[str, Entry] = {
         },
     ),
     "cifar10_convolutional": Entry(
-        "classifiers",
+        "problems.classifiers",
         "convolutional",
         {
             "input_dropout": 0.0,
@@ -124,7 +124,7 @@ PROBLEMS: dict[str, Entry] = {
         },
     ),
     "mnist_variational": Entry(
-        "autoencoder",
+        "problems.autoencoder",
         "variational",
         {
             "hidden": 500,
@@ -137,17 +137,19 @@ PROBLEMS: dict[str, Entry] = {
         },
     ),
     "step_sizes": Entry(
-        "theory", "step_sizes", {"train_examples": 60_000, "scale": 1e-3}, measured=True
+        "theory.theory", "step_sizes", {"train_examples": 60_000, "scale": 1e-3}, measured=True
     ),
-    "constructed_steps": Entry("theory", "constructed_steps", {"steps": 10_000}, measured=True),
+    "constructed_steps": Entry(
+        "theory.theory", "constructed_steps", {"steps": 10_000}, measured=True
+    ),
     "moment_bias": Entry(
-        "theory",
+        "theory.theory",
         "moment_bias",
         {"parameters": "fixed", "train_examples": 60_000, "replicates": 32},
         measured=True,
     ),
     "regret": Entry(
-        "theory",
+        "theory.theory",
         "regret",
         {
             "problem": "logistic",
@@ -161,7 +163,7 @@ PROBLEMS: dict[str, Entry] = {
         measured=True,
     ),
     "counterexample": Entry(
-        "theory",
+        "theory.theory",
         "counterexample",
         {"kind": "three", "bounds": "clip", "c": 3.0, "x_1": 0.0, "steps": 300_000},
         measured=True,
@@ -172,7 +174,7 @@ PROBLEMS: dict[str, Entry] = {
 def build(name: str, data: str, options: Mapping[str, Any], seed: int) -> Problem:
     """The problem `name` on a data set, with initial parameters decided by `seed`."""
     entry = PROBLEMS[name]
-    module = importlib.import_module(f"{__name__}.{entry.module}")
+    module = importlib.import_module(f"experiments.{entry.module}")
     own = {key: value for key, value in options.items() if key not in COMMON}
     problem: Problem = getattr(module, entry.function)(data, seed, **{**entry.options, **own})
     return dataclasses.replace(problem, averages=bool(options.get("averages")))
@@ -181,7 +183,7 @@ def build(name: str, data: str, options: Mapping[str, Any], seed: int) -> Proble
 def measure(run: Any) -> Iterator[dict[str, float]]:
     """What is measured by an `experiments.study.Run`, row by row; see `Entry.measured`."""
     entry = PROBLEMS[run.problem]
-    module = importlib.import_module(f"{__name__}.{entry.module}")
+    module = importlib.import_module(f"experiments.{entry.module}")
     options = {**entry.options, **run.options}
     function: Callable[..., Iterator[dict[str, float]]] = getattr(module, entry.function)
     return function(run.data, run.seed, run.settings, run.batch_size, run.epochs, **options)

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from experiments.data import mnist as mnist_data
 from experiments.problems import Problem
-from experiments.problems import mnist as mnist_data
 from experiments.problems.classifiers import at_most, initializer
 
 

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from experiments.data import cifar10 as cifar10_data
+from experiments.data import imdb as imdb_data
+from experiments.data import mnist as mnist_data
 from experiments.problems import Problem
-from experiments.problems import cifar10 as cifar10_data
-from experiments.problems import imdb as imdb_data
-from experiments.problems import mnist as mnist_data
 
 CLASSES = 10
 

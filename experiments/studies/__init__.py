@@ -3,7 +3,7 @@
 Declarations only.
 """
 
-from experiments.check import known
+from experiments.options import known
 from experiments.studies import (
     fig1_imdb,
     fig1_mnist,

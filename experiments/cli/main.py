@@ -1,0 +1,581 @@
+"""The command line: `python -m experiments`.
+
+Imports are late: `--help`, `list` and `plan` answer at once, and nothing but training starts
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from experiments import studies
+from experiments.options import known
+from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
+from experiments.study import plan as make_plan
+
+if TYPE_CHECKING:
+    from experiments.analysis.results import Results
+    from experiments.records.store import Store
+
+PROFILES = ("smoke", "quick", "paper")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (interrupted)."""
+    if arguments is None:  # schedulers send SIGTERM: it is taken like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        code = options.function(options) or 0
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are kept, the same command goes on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone, for example `head`
+        _drop_output()
+        return 1
+    except ValueError as error:
+        print(f"adam-study: {error}", file=sys.stderr)
+        from experiments.report.notebooks import NotebookFailed
+
+        return 1 if isinstance(error, NotebookFailed) else 2
+    except MemoryError as error:
+        print(
+            f"adam-study: {error or 'out of memory; --workers 1 needs the least'}", file=sys.stderr
+        )
+        return 1
+    except OSError as error:
+        file = f"{error.filename}: " if error.filename else ""
+        print(f"adam-study: {file}{error.strerror or error}", file=sys.stderr)
+        _drop_output()
+        return 1
+
+
+def _drop_output() -> None:
+    """Forget output that can't be written, or Python complains about it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """The command and its options; names may stand before, between and after the options.
+
+    Raises:
+        ValueError: an unknown command or option, with the nearest ones.
+    """
+    if arguments and arguments[0].startswith("-"):
+        known("option", arguments[0], ("-h", "--help"))
+    elif arguments:
+        known("command", arguments[0], COMMANDS)
+    options, rest = _parser().parse_known_args(arguments)
+    accepted = COMMANDS[options.command][2]
+    flags = [ARGUMENTS[name][0][0] for name in accepted if ARGUMENTS[name][0][0].startswith("-")]
+    for text in rest:
+        if text.startswith("-"):
+            known(f"option of {options.command}", text.partition("=")[0], (*flags, "--help"))
+    for names in ("studies", "names"):
+        if names in accepted:
+            getattr(options, names).extend(rest)
+            return options
+    if rest:
+        raise ValueError(f"{options.command} takes no {rest[0]!r}; leave it out")
+    return options
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="adam-study",
+        description="Reproduce the experiments of the Adam paper (arXiv 1412.6980).",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (function, help_text, arguments) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=help_text, description=help_text, allow_abbrev=False
+        )
+        command.set_defaults(function=function)
+        for argument in arguments:
+            flags, settings = ARGUMENTS[argument]
+            command.add_argument(*flags, **settings)
+    return parser
+
+
+def _count(text: str) -> int:
+    """A number of processes."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a whole number, 1 or more")
+    return int(text)
+
+
+def _studies(options: argparse.Namespace) -> list[Study]:
+    names = options.studies
+    if not names and getattr(options, "profile", None) == "published":
+        from experiments import pages
+
+        found = pages.published_studies()
+        if not found:
+            raise ValueError("nothing is published; use --profile quick")
+        return found
+    return [studies.get(name) for name in dict.fromkeys(names or studies.STUDIES)]
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = _console()
+    console.print(Text(title, style="bold"))
+    console.print(table)
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def list_command(options: argparse.Namespace) -> None:
+    """Print the studies."""
+    rows = []
+    for study in studies.STUDIES.values():
+        shown = study.arms if len(study.arms) <= 6 else study.arms[:3]
+        arms = ", ".join(arm.name for arm in shown)
+        arms += f" and {more} more" if (more := len(study.arms) - len(shown)) else ""
+        rows.append((study.name, study.section, study.title, arms))
+    _table("Studies", ("study", "of the paper", "what", "arms"), rows)
+    print(f"profiles: {', '.join(PROFILES)}; protocols: {', '.join(PROTOCOLS)}")
+
+
+def plan_command(options: argparse.Namespace) -> None:
+    """Print what a run would train, and how long that may take."""
+    from experiments.data import files
+    from experiments.engines import execution
+    from experiments.records.store import local_store
+
+    store, report = local_store(), []
+    records = _counted(options, store)
+    protocols = _protocols(options)
+    workers = options.workers or execution.default_workers()
+    for study in _studies(options):
+        study.profile(options.profile)
+        choice = files.choose(study.data_set, options.data, download=False)
+        plan = make_plan(study, options.profile, choice.kind, records, protocols)
+        report.append(_planned(study, plan, records, store, workers, choice))
+    if options.json:
+        print(json.dumps(report, indent=1))
+        return
+    for entry in report:
+        rows = [
+            (role, str(counts["runs"]), str(counts["done"]), str(counts["runs"] - counts["done"]))
+            for role, counts in entry["roles"].items()
+        ]
+        title = f"{entry['study']}, profile {options.profile}, {entry['data']}"
+        _table(title, ("for", "runs", "done", "missing"), rows)
+        if not entry["missing"] + entry["later"]:
+            print("nothing is missing")
+            continue
+        if entry["later"]:
+            print(f"and {entry['later']} runs of the tuned settings once tuning is done;")
+            print("a grid whose best rate is at its end grows, which adds trials")
+        print(f"about {_duration(entry['seconds'])} on {workers} processes ({entry['basis']})")
+        if entry["error"]:
+            print(f"a run took {entry['error']:.2f} times what its steps foretold")
+    _report_damage(store)
+
+
+def _counted(options: argparse.Namespace, store: Store) -> Records:
+    """The records whose runs count as done: those made here, and the published ones if asked."""
+    if not options.skip_published:
+        return store
+    from experiments import pages
+
+    return pages.with_published(store)
+
+
+def _planned(
+    study: Study, plan: Plan, records: Records, store: Store, workers: int, choice: Any
+) -> dict[str, Any]:
+    roles = {}
+    for role in dict.fromkeys(entry.role for entry in plan.entries):
+        runs = plan.runs(role)
+        roles[role] = {"runs": len(runs), "done": len(runs) - len(plan.missing(records, role))}
+    missing = plan.missing(records)
+    seconds, basis, error = estimate(study, plan, missing, store)
+    return {
+        "study": study.name,
+        "data": choice.kind + (f" ({choice.reason})" if choice.reason else ""),
+        "roles": roles,
+        "missing": len(missing),
+        "later": plan.later,
+        "seconds": round(seconds / workers, 1),
+        "basis": basis,
+        "error": error,
+    }
+
+
+START_SECONDS = 1.5  # of a run: data, model, compilation
+
+
+def estimate(
+    study: Study, plan: Plan, missing: Sequence[Run], store: Store
+) -> tuple[float, str, float | None]:
+    """Seconds that the missing runs take one by one, what that is based on, and its error.
+
+    Before anything has run, steps are counted and a step takes what it took on the reference
+    machine. Afterwards it takes what it took here; the error tells how far off the first way was:
+    what the finished runs took, over what it foretold for them.
+    """
+    import statistics
+
+    def foretold(run: Run) -> float:
+        steps = run.epochs
+        if not study.measured:
+            steps *= run.options["train_examples"] // run.batch_size
+        return START_SECONDS + steps * study.step_ms / 1000
+
+    done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
+    total = sum(map(foretold, missing))
+    if missing and plan.later:
+        total += plan.later * statistics.mean(map(foretold, plan.runs("matched") or missing))
+    whole = [(run, record) for run, record in done if record["status"] == "finished"]
+    if not whole:
+        return total, "from a machine with 2 cores", None
+    ratios = [record["manifest"]["wall_seconds"] / foretold(run) for run, record in whole]
+    error = statistics.median(ratios)
+    return total * error, f"from {len(done)} runs measured here", round(error, 3)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Train what is missing."""
+    if options.set or options.arm:
+        return try_command(options)
+    from experiments.data import files
+    from experiments.engines import execution
+    from experiments.records.store import local_store
+
+    chosen = _studies(options)
+    for study in chosen:
+        study.profile(options.profile)
+    known("engine", options.engine, execution.ENGINES)
+    protocols = _protocols(options)
+    store = local_store()
+    records = _counted(options, store)
+    workers = options.workers or execution.default_workers()
+    with execution.ENGINES[options.engine](store.path, workers) as train_all:
+        for study in chosen:
+            choice = files.choose(study.data_set, options.data)
+            _announce(choice)
+            plan = execution.complete(
+                study,
+                options.profile,
+                choice.kind,
+                store,
+                protocols=protocols,
+                records=records,
+                train_all=train_all,
+            )
+            done = len(plan.runs()) - len(plan.missing(records))
+            where = " and results/" if options.skip_published else ""
+            print(
+                f"{study.name}: {done} runs done at profile {options.profile}, "
+                f"in {store.path}{where}"
+            )
+            if plan.on_edge:
+                print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
+    _report_damage(store)
+    return 0
+
+
+def try_command(options: argparse.Namespace) -> int:
+    """Train one arm with settings of one's own, starting from its matched ones."""
+    from experiments.data import files
+    from experiments.engines import execution
+    from experiments.records.store import local_store
+
+    if len(options.studies) != 1 or not options.arm:
+        raise ValueError("--arm and --set try settings: give one study, one --arm and --set K=V")
+    study = studies.get(options.studies[0])
+    profile, arm = study.profile(options.profile), study.arm(options.arm)
+    known("engine", options.engine, execution.ENGINES)
+    declared = arm.matched or combinations(arm.grid)[0]
+    settings = {**declared, **dict(_setting(text) for text in options.set)}
+    choice = files.choose(study.data_set, options.data)
+    runs = [
+        study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)
+        for seed in range(profile.seeds)
+    ]
+    _announce(choice)
+    store = local_store()
+    store.check_writable()
+    workers = options.workers or min(execution.default_workers(), len(runs))
+    with execution.ENGINES[options.engine](store.path, workers) as train_all:
+        for result in train_all(runs):
+            print(f"{arm.name} seed {result.run.seed}: {result.end}")
+            store.damaged += result.damaged
+    print(f"{arm.name} with {describe(settings)}; records in {store.path}")
+    _report_damage(store)
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set {text!r} is not valid: write NAME=VALUE, as in beta_1=0.8")
+    words = {"true": True, "false": False}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            pass
+    return name, value
+
+
+def _protocols(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.protocol == "both":
+        return PROTOCOLS
+    return (known("protocol", options.protocol, (*PROTOCOLS, "both")),)
+
+
+def _announce(choice: Any) -> None:
+    if choice.kind.endswith("stand-in"):
+        print(f"STAND-IN DATA ({choice.kind}): {choice.reason}", file=sys.stderr)
+        print("No claim is tested on stand-in data.", file=sys.stderr)
+
+
+def _report_damage(*stores: Store) -> None:
+    lines = [line for store in stores for line in (*store.damaged, *store.strangers())]
+    for line in dict.fromkeys(lines):
+        print(f"adam-study: {line}", file=sys.stderr)
+
+
+def claims_command(options: argparse.Namespace) -> None:
+    """Print the verdicts from the records that exist."""
+    from experiments import pages
+    from experiments.analysis import claims
+    from experiments.records.store import Store
+
+    results = [pages.existing(study, options.profile, options.data) for study in _studies(options)]
+    if options.json:
+        print(json.dumps(claims.rows(results), indent=1, ensure_ascii=False))
+    else:
+        print_verdicts(results)
+    _report_damage(*(found.records for found in results if isinstance(found.records, Store)))
+
+
+def print_verdicts(results: Sequence[Results]) -> None:
+    """The verdict table in the terminal."""
+    from experiments.analysis import claims
+
+    for result in results:
+        rows = [
+            (
+                row["section"],
+                row["reading"],
+                row["paper"],
+                *(f"{row[p]}\n{row[f'{p}_numbers']}".strip() or "-" for p in PROTOCOLS),
+            )
+            for row in claims.rows([result])
+        ]
+        columns = ("section", "statement", "paper", *PROTOCOLS)
+        _table(f"{result.study.name}: {result.label}", columns, rows)
+
+
+def report_command(options: argparse.Namespace) -> None:
+    """Run the notebooks and build the HTML report."""
+    chosen = _studies(options)
+    for study in chosen:
+        known("profile", options.profile, (*study.profiles, "published"))
+    from experiments import pages
+    from experiments.report import build as report
+
+    index = report.build(chosen, options.profile, options.data)
+    print_verdicts([pages.existing(study, options.profile, options.data) for study in chosen])
+    print(f"report: {index}")
+
+
+def notebooks_command(options: argparse.Namespace) -> None:
+    """Write the notebooks, figures and README table that show the published records."""
+    from experiments.report import build as report
+
+    for path in report.publish_pages():
+        print(path)
+
+
+def publish_command(options: argparse.Namespace) -> None:
+    """Publish the complete records of studies under results/."""
+    from experiments.report import build as report
+
+    published = False
+    for study in _studies(options):
+        try:
+            path, progress = report.publish(study)
+        except report.NothingToPublish as error:
+            if options.studies:
+                raise
+            print(error)
+            continue
+        print(f"{path}: {progress}")
+        published = True
+    if not published:
+        raise ValueError("there is nothing to publish; `adam-study run --profile paper` trains it")
+
+
+def data_command(options: argparse.Namespace) -> int:
+    """Show, fetch or verify the data sets."""
+    from experiments.data import files
+
+    known("action", options.action, ("status", "fetch", "verify"))
+    names = [known("data set", name, files.DATASETS) for name in options.names or files.DATASETS]
+    print(f"data folder: {files.root()}")
+    complete = True
+    for name in names:
+        if options.action == "fetch":
+            files.fetch(name)
+        if options.action in ("fetch", "verify"):
+            files.verify(name)
+            print(f"{name}: all files are there and their SHA-256 is right")
+            continue
+        for status in files.status(name):
+            print(f"{name}: {status.file.path}: {status.state}")
+        complete &= files.available(name)
+    if not complete:
+        print("`adam-study data fetch` downloads what is missing")
+    return 0
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """Print what a bug report needs, and whether anything is wrong."""
+    from experiments.cli import doctor
+
+    return doctor.report()
+
+
+Command = tuple[Callable[[argparse.Namespace], Any], str, tuple[str, ...]]
+COMMON = ("studies", "profile", "data")
+COMMANDS: dict[str, Command] = {
+    "list": (list_command, "the studies", ()),
+    "plan": (
+        plan_command,
+        "what a run would train, what is done, and how long the rest may take",
+        (*COMMON, "protocol", "workers", "skip_published", "json"),
+    ),
+    "run": (
+        run_command,
+        "train what is missing; with --arm and --set, try settings of your own",
+        (*COMMON, "protocol", "engine", "workers", "skip_published", "arm", "set"),
+    ),
+    "claims": (claims_command, "the verdicts", ("studies", "shown_profile", "data", "json")),
+    "report": (
+        report_command,
+        "run the notebooks and build the HTML report; trains what is missing",
+        ("studies", "report_profile", "data"),
+    ),
+    "publish": (
+        publish_command,
+        "publish paper records under results/, finished or not",
+        ("studies",),
+    ),
+    "notebooks": (notebooks_command, "rewrite notebooks and README from results/", ()),
+    "data": (data_command, "show, fetch or verify the data sets", ("action", "names")),
+    "doctor": (doctor_command, "versions, devices, data, kernel", ()),
+}
+ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "studies": (
+        ("studies",),
+        {"nargs": "*", "metavar": "STUDY", "help": "studies by name (default: all)"},
+    ),
+    "profile": (
+        ("--profile",),
+        {"default": "quick", "help": "smoke, quick (default) or paper"},
+    ),
+    "shown_profile": (
+        ("--profile",),
+        {"default": "published", "help": "published (default), smoke, quick or paper"},
+    ),
+    "report_profile": (
+        ("--profile",),
+        {"default": "quick", "help": "smoke, quick (default), paper or published"},
+    ),
+    "data": (
+        ("--data",),
+        {
+            "default": "auto",
+            "help": "auto (default: real data, stand-ins without a network), real or stand-in",
+        },
+    ),
+    "protocol": (
+        ("--protocol",),
+        {"default": "both", "help": "matched, tuned or both (default)"},
+    ),
+    "engine": (
+        ("--engine",),
+        {"default": "processes", "help": "processes (default) or serial"},
+    ),
+    "workers": (
+        ("--workers",),
+        {"type": _count, "metavar": "N", "help": "processes to use (default: one per core)"},
+    ),
+    "skip_published": (
+        ("--skip-published",),
+        {"action": "store_true", "help": "take the runs under results/ as done"},
+    ),
+    "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
+    "set": (
+        ("--set",),
+        {
+            "action": "append",
+            "default": [],
+            "metavar": "K=V",
+            "help": "a setting to try, for example learning_rate=0.01; repeatable",
+        },
+    ),
+    "json": (("--json",), {"action": "store_true", "help": "print JSON"}),
+    "action": (
+        ("action",),
+        {
+            "nargs": "?",
+            "default": "status",
+            "metavar": "ACTION",
+            "help": "status (default), fetch or verify",
+        },
+    ),
+    "names": (
+        ("names",),
+        {"nargs": "*", "metavar": "DATA_SET", "help": "data sets by name (default: all)"},
+    ),
+}

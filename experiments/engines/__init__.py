@@ -1,0 +1,1 @@
+"""Training many runs: in this process or in several."""

@@ -1,0 +1,226 @@
+"""The figures of the theory's page: what was measured, row by row, in the style of `figures`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from experiments.analysis.results import Results, interval
+from experiments.figures.figures import COLOURS, _figure, _footer, _style
+
+PAIRS = {
+    "b1=0.9/b2=0.999": "#d55e00",
+    "b1=0.9/b2=0.95": "#0173b2",
+    "b1=0/b2=0.999": "#029e73",
+}
+GREY = "#555555"
+
+
+def _values(results: Results, arm: str, name: str) -> np.ndarray:
+    """What the seeds of an arm recorded, (seeds, rows); empty before the first run."""
+    return results.matrix("grid", arm, name).to_numpy(float)
+
+
+def _line(
+    axis: Axes,
+    results: Results,
+    arm: str,
+    name: str,
+    colour: str,
+    label: str,
+    style: str = "-",
+    change: Callable[[np.ndarray], np.ndarray] = lambda y: y,
+    x: str | None = "t",
+) -> None:
+    """Mean over seeds with its interval, against the number of steps, or else against the row."""
+    values = _values(results, arm, name)
+    if not values.size:
+        return
+    places = _values(results, arm, x)[0] if x else np.arange(values.shape[1])
+    mean, low, high = interval(change(values))
+    axis.plot(places, mean, style, color=colour, lw=2, label=label)
+    if len(values) > 1:
+        axis.fill_between(places, low, high, color=colour, alpha=0.2, lw=0)
+
+
+def _finish(axis: Axes, title: str, x: str, y: str, size: float = 8) -> None:
+    axis.set(title=title, xlabel=x, ylabel=y)
+    if x == "pass":
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=size)
+
+
+def _name(pair: str) -> str:
+    return pair.replace("b1=", "β₁ = ").replace("/b2=", ", β₂ = ")
+
+
+def step_sizes(results: Results) -> Figure:
+    """The longest step of each pass of real training over the paper's bound, and what shrinks."""
+    with _style():
+        figure, axes = _figure(3, 3.9)
+        longest, annealing, invariance = axes[0]
+        for pair, colour in PAIRS.items():
+            _line(longest, results, pair, "largest_over_paper", colour, _name(pair), x=None)
+        longest.axhline(1, color=GREY, ls="--", lw=1, label="the paper's bound")
+        longest.set(ylim=(0, None))
+        _finish(longest, "longest step / the paper's bound", "pass", "ratio")
+        pair, colour = next(iter(PAIRS.items()))
+        for name, label, style in (
+            ("mean_snr", "mean of |m̂| / √v̂", "-"),
+            ("overall_snr", "root of Σ m̂² / Σ v̂", "--"),
+            ("mean_step", "mean step / α", ":"),
+        ):
+            _line(annealing, results, pair, name, colour, label, style, x=None)
+        annealing.set(ylim=(0, None))
+        _finish(annealing, "signal to noise, default betas", "pass", "ratio")
+        for name, label, colour, style in (
+            ("difference_scaled_no_epsilon", "times 0.001, ε = 0", COLOURS["AdaGrad"], "-"),
+            (
+                "difference_rescaled_no_epsilon",
+                "times random factors, ε = 0",
+                COLOURS["AdaGrad"],
+                ":",
+            ),
+            ("difference_scaled", "times 0.001, ε = 1e-8", COLOURS["Adam"], "-"),
+            ("difference_rescaled", "times random factors, ε = 1e-8", COLOURS["Adam"], ":"),
+        ):
+            _line(invariance, results, pair, name, colour, label, style, x=None)
+        invariance.set(yscale="log")
+        _finish(invariance, "rescaled gradients: change of θ", "pass", "relative difference", 7.5)
+        _footer(figure, results, "Logistic regression on MNIST.")
+        return figure
+
+
+def constructed_steps(results: Results) -> Figure:
+    """The last step along the two constructed sequences of gradients."""
+    with _style():
+        figure, axes = _figure(len(PAIRS), 3.7)
+        for axis, (pair, colour) in zip(axes[0], PAIRS.items(), strict=True):
+            _line(axis, results, pair, "growing_step", colour, "growing gradients")
+            _line(axis, results, pair, "sparse_step", colour, "nothing but the last", ":")
+            _line(axis, results, pair, "paper_bound", GREY, "the paper's bound", "--")
+            axis.set(xscale="log", ylim=(0, None))
+            _finish(axis, _name(pair), "steps t", "|last step| / α")
+        _footer(figure, results, "Each point is a sequence of its own; nothing is random.")
+        return figure
+
+
+def moment_bias(results: Results) -> Figure:
+    """The second moment over its expectation, with and without correction."""
+    with _style():
+        figure, axes = _figure(2, 3.9)
+        titles = {"fixed": "parameters at rest", "moving": "parameters in training"}
+        for axis, (arm, title) in zip(axes[0], titles.items(), strict=True):
+            for moment, colour, sign in (
+                ("second", COLOURS["Adam"], "v"),
+                ("first", COLOURS["AdaGrad"], "m"),
+            ):
+                _line(axis, results, arm, f"{moment}_corrected", colour, f"{sign}, corrected")
+                _line(axis, results, arm, moment, colour, f"{sign}, as it is", ":")
+                if arm == "fixed":
+                    label = "1 - βᵗ" if moment == "second" else ""
+                    _line(axis, results, arm, f"{moment}_expected", GREY, label, "--")
+            axis.axhline(1, color="#999999", lw=0.8)
+            axis.set(xscale="log")
+            _finish(axis, title, "step t", "moment / expectation")
+        _footer(figure, results, "Gradients of MNIST minibatches.")
+        return figure
+
+
+def regret(results: Results) -> Figure:
+    """The average regret against the rate of the corollary, and the regret over the bound."""
+    colours = dict(
+        zip(
+            [arm.name for arm in results.study.arms],
+            ("#d55e00", "#0173b2", "#029e73", "#cc78bc"),
+            strict=False,
+        )
+    )
+    with _style():
+        figure, axes = _figure(2, 4.0)
+        rate, bound = axes[0]
+        ends = []
+        for arm, colour in colours.items():
+            _line(rate, results, arm, "average_regret", colour, arm, change=_positive)
+            _line(bound, results, arm, "regret_over_bound", colour, arm, change=_positive)
+            values = _values(results, arm, "average_regret")
+            if values.size:
+                t = _values(results, arm, "t")[0]
+                ends.append((t, float(np.nanmean(values[:, -1])), colour))
+        for t, end, colour in ends:
+            shown = t[t >= t[-1] / 100]
+            rate.plot(shown, end * np.sqrt(t[-1] / shown), ":", color=colour, lw=1.2)
+        if ends:
+            rate.plot([], [], ":", color=GREY, label="slope of 1/√T")
+            rate.set(xscale="log", yscale="log")
+        _finish(rate, "average regret R(T) / T", "steps T", "nats, or as the losses are")
+        bound.axhline(1, color=GREY, ls="--", lw=1, label="the bound")
+        bound.set(xscale="log", yscale="log")
+        _finish(bound, "regret / bound of Theorem 4.1", "steps T", "ratio")
+        _footer(figure, results, "θ* is the best point for all functions played.")
+        return figure
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    """What a logarithmic axis can show."""
+    return np.where(values > 0, values, np.nan)
+
+
+def counterexample(results: Results) -> Figure:
+    """Where Adam and AMSGrad go on the functions of Reddi, Kale and Kumar, and their regret."""
+    kinds = list(dict.fromkeys(arm.name.partition("/")[0] for arm in results.study.arms))
+    methods = {"Adam": COLOURS["Adam"], "AMSGrad": "#0173b2"}
+    with _style():
+        figure, axes = _figure(len(kinds), 3.4, rows=2)
+        for (place, paid), kind in zip(axes.T, kinds, strict=True):
+            for method, colour in methods.items():
+                _line(place, results, f"{kind}/{method}", "x", colour, method)
+                _line(
+                    paid,
+                    results,
+                    f"{kind}/{method}",
+                    "expected_regret",
+                    colour,
+                    method,
+                    change=_positive,
+                )
+            place.axhline(-1, color=GREY, ls="--", lw=1, label="the optimum")
+            place.set(xscale="log", ylim=(-1.15, 1.15))
+            paid.set(xscale="log", yscale="log")
+            _finish(place, kind, "step t", "x")
+            _finish(paid, "", "step t", "average regret")
+        _footer(figure, results, "Regret with the mean slope in the place of each.")
+        return figure
+
+
+def bound_broken(results: Results, arm: str) -> Figure:
+    """The regret on the counterexample and the bound that Theorem 4.1 gives for it."""
+    with _style():
+        figure, axes = _figure(1, 3.8)
+        axis = axes[0][0]
+        t = _values(results, arm, "t")
+        if t.size:
+            regret = (_values(results, arm, "average_regret") * t).mean(axis=0)
+            axis.plot(t[0], _positive(regret), color=COLOURS["Adam"], lw=2, label="regret R(T)")
+            _line(axis, results, arm, "bound", GREY, "the bound of Theorem 4.1", "--")
+        axis.set(xscale="log", yscale="log")
+        _finish(axis, "the theorem's inequality", "steps T", "sum of losses")
+        _footer(
+            figure, results, "f_t = 3x, -x, -x and again, with a wall in the place of clipping."
+        )
+        return figure
+
+
+# The figure of each measurement.
+FIGURES: dict[str, Callable[[Results], Figure]] = {
+    "step_sizes": step_sizes,
+    "constructed_steps": constructed_steps,
+    "moment_bias": moment_bias,
+    "regret": regret,
+    "counterexample": counterexample,
+}

@@ -1,0 +1,187 @@
+"""The compared methods by name.
+
+Each entry of `OPTIMIZERS` is a function from settings to a Keras optimizer; its signature lists the
+settings and their defaults. Adam, AdaMax and SFO are this project's; the others are Keras's classes
+with the arguments of their textbook form. To add a method, write one function and one entry.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.options import known
+
+# The settings that are not numbers, with their values.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "decay": ("constant", "sqrt_epoch", "sqrt_step"),
+    "epsilon_form": ("algorithm1", "hat"),
+    "bias_correction": (True, False),
+    "amsgrad": (True, False),
+}
+
+
+def adam(
+    steps_per_epoch: int,
+    *,
+    learning_rate: float,
+    decay: str = "constant",
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    epsilon_form: str = "algorithm1",
+    bias_correction: bool = True,
+    beta_1_decay: float = 1.0,
+    amsgrad: bool = False,
+) -> Any:
+    """Algorithm 1 of the paper; with the decaying beta_1 of Section 4, or as AMSGrad."""
+    from adam_tf import Adam
+
+    return Adam(
+        schedule(learning_rate, decay, steps_per_epoch),
+        beta_1=beta_1,
+        beta_2=beta_2,
+        epsilon=epsilon,
+        epsilon_form=epsilon_form,
+        bias_correction=bias_correction,
+        beta_1_decay=beta_1_decay,
+        amsgrad=amsgrad,
+    )
+
+
+def adamax(
+    steps_per_epoch: int,
+    *,
+    learning_rate: float,
+    decay: str = "constant",
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+) -> Any:
+    """Algorithm 2 of the paper."""
+    from adam_tf import AdaMax
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return AdaMax(rate, beta_1=beta_1, beta_2=beta_2)
+
+
+def sgd_nesterov(
+    steps_per_epoch: int, *, learning_rate: float, decay: str = "constant", momentum: float = 0.9
+) -> Any:
+    """Stochastic gradient descent with Nesterov momentum."""
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.SGD(rate, momentum=momentum, nesterov=True)
+
+
+def adagrad(steps_per_epoch: int, *, learning_rate: float, decay: str = "constant") -> Any:
+    """AdaGrad with an empty initial accumulator.
+
+    Keras adds epsilon inside the square root; 1e-16 there is 1e-8 outside.
+    """
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.0, epsilon=1e-16)
+
+
+def rmsprop(
+    steps_per_epoch: int, *, learning_rate: float, decay: str = "constant", rho: float = 0.9
+) -> Any:
+    """RMSProp (Tieleman & Hinton, 2012): no momentum, not centred.
+
+    Keras adds epsilon inside the square root; 1e-16 there is 1e-8 outside.
+    """
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.RMSprop(rate, rho=rho, epsilon=1e-16)
+
+
+def adadelta(
+    steps_per_epoch: int,
+    *,
+    learning_rate: float = 1.0,
+    decay: str = "constant",
+    rho: float = 0.95,
+    epsilon: float = 1e-6,
+) -> Any:
+    """AdaDelta (Zeiler, 2012), whose own step size is 1; rho and epsilon as in its paper."""
+    import keras
+
+    rate = schedule(learning_rate, decay, steps_per_epoch)
+    return keras.optimizers.Adadelta(rate, rho=rho, epsilon=epsilon)
+
+
+def sfo(steps_per_epoch: int, *, minibatches: int = 25) -> Any:
+    """The Sum-of-Functions Optimizer with its published defaults; it waits for its problem.
+
+    Its steps are not the batches of the other methods: it divides the training set into
+    `minibatches` parts once and for all, and a pass is an iteration on each, on average.
+    """
+    from experiments.methods.sfo import SFO
+
+    return functools.partial(SFO, subfunctions=range(minibatches))
+
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "adam": adam,
+    "adamax": adamax,
+    "sgd_nesterov": sgd_nesterov,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adadelta": adadelta,
+    "sfo": sfo,
+}
+
+
+def schedule(learning_rate: float, decay: str, steps_per_epoch: int) -> Any:
+    """The learning rate as a number, or decayed by 1/sqrt(t) with t in epochs or in steps."""
+    if decay == "constant":
+        return learning_rate
+    from adam_tf import InverseSqrtDecay
+
+    return InverseSqrtDecay(learning_rate, steps_per_epoch if decay == "sqrt_epoch" else None)
+
+
+def build(name: str, settings: Mapping[str, Any], steps_per_epoch: int) -> Any:
+    """The optimizer `name` with `settings`: Keras's kind, but for "sfo"."""
+    return OPTIMIZERS[name](steps_per_epoch, **settings)
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings if they are valid; otherwise raise a ValueError of one line."""
+    known("optimizer", name, OPTIMIZERS)
+    parameters = dict(list(inspect.signature(OPTIMIZERS[name]).parameters.items())[1:])
+    for key, value in settings.items():
+        known(f"parameter of {name}", key, parameters)
+        _check_value(name, key, value)
+    if "learning_rate" in parameters and "learning_rate" not in settings:
+        raise ValueError(f"{name} needs a learning_rate; give learning_rate=NUMBER")
+    return dict(settings)
+
+
+def _check_value(name: str, key: str, value: Any) -> None:
+    bad = f"{key}={value!r} is not valid for {name}: "
+    if key in CHOICES:
+        if not any(type(value) is type(each) and value == each for each in CHOICES[key]):
+            raise ValueError(bad + f"use one of {', '.join(map(str, CHOICES[key]))}")
+        return
+    if key == "minibatches":
+        if type(value) is not int or value < 2:
+            raise ValueError(bad + "use a whole number, 2 or more")
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise ValueError(bad + "use a finite number")
+    if key in ("beta_1", "beta_2", "momentum", "rho"):
+        if not 0 <= value < 1:
+            raise ValueError(bad + "use a number in [0, 1)")
+    elif key == "beta_1_decay":
+        if not 0 < value <= 1:
+            raise ValueError(bad + "use a number in (0, 1]")
+    elif value < 0 or (key == "learning_rate" and value == 0):
+        raise ValueError(bad + "use a positive number")

@@ -1,0 +1,824 @@
+"""The Sum-of-Functions Optimizer of Sohl-Dickstein, Poole and Ganguli, the baseline of Figure 2b.
+
+Written from the description of the method, in NumPy and float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import linalg
+
+from experiments.options import known
+
+SELECTIONS = ("distance both", "distance", "single distance", "random", "cyclic")
+NEGLIGIBLE = 1e-12  # lengths, correlations and distances below it carry no information
+SMALLEST_STEP_SCALE = 1e-5
+CAUTIOUS_EVALUATIONS = 5  # so early the curvature of a subfunction is a tenth of the usual guess
+OUTLIER = 3.0  # standard deviations above the others at which a first value is a failure
+EXPLODED = 10.0  # times the change foretold at which a point is too far away to learn from
+RETREATS = 10  # how often such a point is drawn back, by a factor of 100 each
+RETREAT = 0.01
+
+BLOCK = 8192  # columns of the basis that turn at a time, in the cache
+
+
+class Point(NamedTuple):
+    """One evaluation of one subfunction.
+
+    Attributes:
+        position: coordinates in the subspace.
+        value: of the subfunction.
+        gradient: of the subfunction, with respect to theta.
+        finite: whether both are numbers that one can go on with.
+    """
+
+    position: np.ndarray
+    value: float
+    gradient: np.ndarray
+    finite: bool
+
+
+class Spectrum(NamedTuple):
+    """The Hessian of the whole model: its eigenvalues, all positive, and its eigenvectors."""
+
+    values: np.ndarray
+    vectors: np.ndarray
+
+    def solve(self, vectors: np.ndarray) -> np.ndarray:
+        """The inverse Hessian times a vector, or times each column of a matrix."""
+        along = self.vectors.T @ vectors
+        return self.vectors @ (along.T / self.values).T
+
+    def gain(self, step: np.ndarray) -> float:
+        """What a step to the minimum gains, half its square in the norm of the Hessian."""
+        return float(self.values @ (self.vectors.T @ step) ** 2 / 2)
+
+
+class SFO:
+    r"""The Sum-of-Functions Optimizer: a quasi-Newton method on minibatches.
+
+    It minimizes $F(\theta) = \sum_{i=1}^N f_i(\theta)$, one subfunction $f_i$ per minibatch. Around
+    the point $\theta_i$ where $f_i$ was last evaluated, with gradient $g_i$, each active
+    subfunction is replaced by a quadratic with a Hessian $H_i$ of its own:
+
+    $$
+    F(\theta) \approx \sum_{i\ \text{active}}
+        f_i(\theta_i) + g_i^T (\theta - \theta_i)
+        + \tfrac12 (\theta - \theta_i)^T H_i (\theta - \theta_i)
+    $$
+
+    An iteration evaluates one $f_j$ at $\theta$, fits $H_j$ by BFGS to the last changes of position
+    and gradient of $f_j$, and steps to (or, by $\eta$, towards) the minimum of the sum:
+
+    $$
+    \theta \leftarrow \theta - \eta\, H^{-1} \sum_{i\ \text{active}}
+        \left[ g_i + H_i (\theta - \theta_i) \right],
+    \qquad H = \sum_{i\ \text{active}} H_i = \sum_{i\ \text{active}} V_i W_i V_i^T + e_i I
+    $$
+
+    $\eta$ is `step_scale`: halved by an iteration that fails, because $f_j$ is not finite or rises
+    by more than the model can explain, and drawn back to 1 by the others. An iteration that fails
+    also evaluates $f_j$ at the point before, and goes on from the better of the two. Few
+    subfunctions are active at the start; another becomes so when the active ones no longer agree
+    where to go: their gradients differ by more than their mean can be trusted.
+
+    All of this happens in the subspace of the last positions and gradients. Its orthonormal basis,
+    of $K \le \lceil 1.5 (2N + 2) \rceil$ vectors as long as $\theta$, takes the memory, and three
+    to five products with it the time: nine tenths of an iteration beside `f_df`, with 200,000
+    parameters and $N = 25$. When it is full, it collapses to what the model needs.
+
+    The method takes the changes of a gradient for curvature. Noise that is drawn anew at each
+    evaluation, as dropout, therefore breaks it.
+
+    Args:
+        f_df: `(theta, subfunction)` to the value and the gradient of that subfunction, a float and
+            a float64 vector as long as theta. It is called with a copy of theta.
+        theta: where to start, a vector.
+        subfunctions: what stands for the subfunctions; each is handed to `f_df` as it is.
+        seed: of every random choice, a whole number >= 0.
+        max_history_terms: how many changes of position and gradient a Hessian is fitted to.
+        hessian_init: $e_i$ of the subfunctions that are active at the start.
+        initial_active: how many subfunctions are active at the start.
+        hessian_max_deviation: largest ratio of the eigenvalues of one $H_i$.
+        subfunction_selection: which active subfunction is evaluated. `"distance"` is the one whose
+            $(\theta - \theta_i)^T H (\theta - \theta_i)$ is largest, `"single distance"` takes
+            $H_i$ in the place of $H$, `"distance both"` throws a coin between these two,
+            `"random"` draws one, `"cyclic"` takes the one that waited longest. Whatever is chosen
+            here, a subfunction that was evaluated less than twice comes first.
+        max_gradient_noise: a subfunction becomes active once the variance of the mean gradient is
+            this many times its square.
+        max_step_length_ratio: how much longer a step may be than the steps so far on average.
+        minimum_step_length: how short a step may be.
+
+    Attributes:
+        theta: the current parameters.
+        step_scale: $\eta$.
+        active: which subfunctions are active.
+        counts: how many points of each subfunction the model has learned from.
+        last_values: the value of each subfunction at the last of them, NaN if there is none.
+        evaluated: the index of the subfunction of every evaluation.
+        values: the value of every evaluation, the rejected and those that are not finite included.
+
+    Raises:
+        ValueError: when an argument lies outside what is listed above, or when `f_df` returns a
+            gradient of another shape.
+        MemoryError: when the basis would not fit into the memory that is free.
+        FloatingPointError: when a subfunction is not finite at its first evaluation, nor at the
+            point before.
+
+    References:
+        Sohl-Dickstein, Poole and Ganguli, [Fast large-scale optimization by unifying stochastic
+        gradient and quasi-Newton methods](https://arxiv.org/abs/1311.2115), ICML 2014.
+
+        Kingma and Ba, [Adam: A Method for Stochastic
+        Optimization](https://arxiv.org/abs/1412.6980), ICLR 2015, Section 6.2 and Figure 2b.
+    """
+
+    def __init__(
+        self,
+        f_df: Callable[[np.ndarray, Any], tuple[float, np.ndarray]],
+        theta: np.ndarray,
+        subfunctions: Sequence[Any],
+        *,
+        seed: int,
+        max_history_terms: int = 10,
+        hessian_init: float = 1e5,
+        initial_active: int = 2,
+        hessian_max_deviation: float = 1e8,
+        subfunction_selection: str = "distance both",
+        max_gradient_noise: float = 1.0,
+        max_step_length_ratio: float = 10.0,
+        minimum_step_length: float = 1e-8,
+    ) -> None:
+        """See the class."""
+        if not callable(f_df):
+            raise ValueError(f"f_df must be a function (theta, subfunction), got {f_df!r}")
+        self.f_df = f_df
+        self.theta = _vector(theta)
+        self.subfunctions = list(subfunctions)
+        if not self.subfunctions:
+            raise ValueError("subfunctions is empty: give at least one, such as a minibatch")
+        self.max_history_terms = _whole("max_history_terms", max_history_terms, 1)
+        self.hessian_init = _number("hessian_init", hessian_init, 0, open_end=True)
+        self.hessian_max_deviation = _number("hessian_max_deviation", hessian_max_deviation, 1)
+        self.subfunction_selection = known(
+            "subfunction_selection", subfunction_selection, SELECTIONS
+        )
+        self.max_gradient_noise = _number("max_gradient_noise", max_gradient_noise, 0)
+        self.max_step_length_ratio = _number("max_step_length_ratio", max_step_length_ratio, 1)
+        self.minimum_step_length = _number("minimum_step_length", minimum_step_length, 0)
+        initial_active = _whole("initial_active", initial_active, 1)
+        self._rng = np.random.Generator(np.random.PCG64(_whole("seed", seed, 0)))
+
+        self._refuse_if_too_large()
+        self._build_subspace()
+        self._build_model(min(initial_active, len(self.subfunctions)))
+
+    def _refuse_if_too_large(self) -> None:
+        parameters, count = len(self.theta), len(self.subfunctions)
+        needed = memory_needed(parameters, count, self.max_history_terms)
+        free = available_memory()
+        if free is not None and needed > free:
+            raise MemoryError(
+                f"SFO needs {needed / 1e9:.1f} GB for {parameters} parameters and {count} "
+                f"subfunctions, {free / 1e9:.1f} GB are free: use fewer, larger subfunctions"
+            )
+
+    def _build_subspace(self) -> None:
+        """An orthonormal basis, a row per vector; the first is the direction of theta.
+
+        Rows that follow each other in memory make the basis so far one contiguous matrix, however
+        many there are. None stands for the identity, where the subspace is the whole space.
+        """
+        parameters, count = len(self.theta), len(self.subfunctions)
+        self._room = subspace_size(parameters, count)
+        self._position = np.zeros(self._room)
+        self._basis: np.ndarray | None = None
+        if self._room == parameters:
+            self._size = parameters
+            self._position[:] = self.theta
+            return
+        self._basis = np.empty((self._room, parameters))
+        self._size = 1
+        length = np.linalg.norm(self.theta)
+        direction = self.theta if length else self._rng.standard_normal(parameters)
+        self._basis[0] = direction / np.linalg.norm(direction)
+        self._position[0] = length
+
+    def _build_model(self, initial_active: int) -> None:
+        """The quadratics of all subfunctions, the subspace along the first axis of each array."""
+        room, count, terms = self._room, len(self.subfunctions), self.max_history_terms
+        # A subfunction that is active but not evaluated yet holds theta back where it starts.
+        self._positions = np.tile(self._position[:, None], count)
+        self._gradients = np.zeros((room, count))
+        self._moves = np.zeros((room, count, terms))  # changes of position, the oldest first
+        self._changes = np.zeros((room, count, terms))  # changes of the gradient
+        self._pairs = np.zeros(count, np.int64)  # how many of these there are
+        # H_i is V_i diag(weights_i) V_i^T + isotropic_i I, and a weight may be negative.
+        self._axes = np.zeros((room, count, 2 * terms))
+        self._weights = np.zeros((count, 2 * terms))
+        self._isotropic = np.zeros(count)
+
+        self.active = np.zeros(count, bool)
+        self.active[self._rng.choice(count, initial_active, replace=False)] = True
+        self._isotropic[self.active] = self.hessian_init
+        self.counts = np.zeros(count, np.int64)
+        self.last_values = np.full(count, np.nan)
+        self._last_turn = np.zeros(count, np.int64)  # when each was evaluated
+        self.evaluated: list[int] = []
+        self.values: list[float] = []
+
+        self.step_scale = 1.0
+        self._improvement = 0.0  # what the last step was to gain
+        self._steps = 0
+        self._path = 0.0  # length of all steps together
+        self._since_growth = 0
+        self._latest = -1  # the subfunction that the last step followed
+
+    @property
+    def evaluations(self) -> int:
+        """How often a subfunction was evaluated."""
+        return len(self.values)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the optimizer's arrays take, those reserved for later included."""
+        arrays = [getattr(self, attribute) for attribute in ARRAYS.values()]
+        arrays += [] if self._basis is None else [self._basis]
+        return sum(array.nbytes for array in arrays)
+
+    def run(self, passes: int) -> np.ndarray:
+        """Iterate until `passes` times as many evaluations as there are subfunctions are made.
+
+        Iterations that fail take several evaluations; the last one is finished in any case.
+
+        Args:
+            passes: a whole number >= 0.
+
+        Returns:
+            the parameters.
+        """
+        last = self.evaluations + _whole("passes", passes, 0) * len(self.subfunctions)
+        while self.evaluations < last:
+            self.step()
+        return self.theta
+
+    def step(self) -> float:
+        """One iteration.
+
+        Returns:
+            the value of the subfunction that was evaluated at the point that the step starts from:
+            where theta was before, unless the iteration fails and takes back the step before.
+        """
+        self._make_room()
+        j = self._choose()
+        point = self._evaluate(j, self._position)
+        failed = self._has_failed(j, point)
+        self._adapt_step_scale(failed)
+        points = self._recover(j, point) if failed else [point]
+        for point in points:
+            self._remember(j, point)
+        self._position = points[-1].position
+        self._fit(j)
+        spectrum = self._spectrum()
+        step = self._bounded(self._newton_step(spectrum))
+        self._improvement = spectrum.gain(step)
+        self._move(step)
+        self._latest = j
+        self._grow(spectrum, failed)
+        return points[-1].value
+
+    # Which subfunction
+
+    def _choose(self) -> int:
+        """The subfunction to evaluate; one that has only one point yet comes first of all."""
+        for few in (self.active & (self.counts == 1), self.active & (self.counts == 0)):
+            if few.any():
+                return int(self._rng.choice(np.flatnonzero(few)))
+        candidates = np.flatnonzero(self.active)
+        if self.subfunction_selection == "random":
+            return int(self._rng.choice(candidates))
+        if self.subfunction_selection == "cyclic":
+            return int(candidates[np.argmin(self._last_turn[candidates])])
+        distances = self._distances(self._metric())[candidates]
+        if distances.max() < NEGLIGIBLE and not self.active.all():
+            return self._activate()
+        return int(candidates[np.argmax(distances)])
+
+    def _metric(self) -> str:
+        if self.subfunction_selection == "distance both":
+            return "distance" if self._rng.random() < 0.5 else "single distance"
+        return self.subfunction_selection
+
+    def _distances(self, metric: str) -> np.ndarray:
+        """How far theta is from where each subfunction was evaluated, squared."""
+        away = self._away()
+        if metric == "distance":
+            return np.sum(away * (self._total_hessian() @ away), axis=0)
+        along = self._along(away)
+        squares = np.sum(away**2, axis=0)
+        return np.sum(self._weights * along**2, axis=1) + self._isotropic * squares
+
+    def _activate(self) -> int:
+        """Make a random subfunction active."""
+        j = int(self._rng.choice(np.flatnonzero(~self.active)))
+        self.active[j] = True
+        self._since_growth = 0
+        return j
+
+    # Its value, and whether to believe it
+
+    def _evaluate(self, j: int, position: np.ndarray) -> Point:
+        theta = self.theta if position is self._position else self._lift(position)
+        value, gradient = self.f_df(theta.copy(), self.subfunctions[j])
+        value, gradient = float(value), np.asarray(gradient, np.float64)
+        if gradient.shape != theta.shape:
+            raise ValueError(
+                f"f_df returned a gradient of shape {gradient.shape}: it must be {theta.shape}"
+            )
+        self.evaluated.append(j)
+        self.values.append(value)
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = math.isfinite(value) and math.isfinite(np.dot(gradient, gradient))
+        return Point(position, value, gradient, finite)
+
+    def _has_failed(self, j: int, point: Point) -> bool:
+        """Whether the last step led to a point where the model is of no use."""
+        if not point.finite:
+            return True
+        if not self.counts[j]:
+            others = self.last_values[self.counts > 1]
+            return len(others) > 1 and point.value > others.mean() + OUTLIER * others.std()
+        foretold = self._foretell(j, point.position)
+        of_the_others = self._improvement - (self.last_values[j] - foretold)
+        risen = point.value > self.last_values[j]
+        return bool(risen and point.value - foretold > of_the_others)
+
+    def _adapt_step_scale(self, failed: bool) -> None:
+        if failed:
+            self.step_scale = max(self.step_scale / 2, SMALLEST_STEP_SCALE)
+        else:
+            self.step_scale += (1 - self.step_scale) / len(self.subfunctions)
+
+    def _recover(self, j: int, point: Point) -> list[Point]:
+        """The points to learn from after a failure: this and the one before, the better last."""
+        before = self._point_before(j, point)
+        limit = EXPLODED * self._expected_change(j, before, point)
+        for _ in range(RETREATS):
+            if point.finite and point.value - before.value <= limit:
+                break
+            there = before.position + RETREAT * (point.position - before.position)
+            point = self._evaluate(j, there)
+        if not point.finite:
+            return [before]
+        return [before, point] if point.value < before.value else [point, before]
+
+    def _point_before(self, j: int, point: Point) -> Point:
+        """The subfunction where the last step began, or where it was known to be finite."""
+        if self._latest >= 0:
+            before = self._evaluate(j, self._positions[:, self._latest].copy())
+            if before.finite:
+                return before
+        if self.counts[j]:
+            position, gradient = self._positions[:, j].copy(), self._lift(self._gradients[:, j])
+            return Point(position, float(self.last_values[j]), gradient, True)
+        raise FloatingPointError(
+            f"subfunction {j} or its gradient is not finite at its first evaluation (the value is "
+            f"{point.value}): start where every subfunction is finite"
+        )
+
+    def _expected_change(self, j: int, before: Point, point: Point) -> float:
+        """How much the subfunction was to change from one point to the other, roughly."""
+        if self.counts[j]:
+            change = self._foretell(j, point.position) - self._foretell(j, before.position)
+        else:
+            change = self._improvement / self.active.sum()
+        return max(abs(change), NEGLIGIBLE * abs(before.value), np.finfo(float).tiny)
+
+    # The model of one subfunction
+
+    def _remember(self, j: int, point: Point) -> None:
+        """Make `point` the one that the quadratic of subfunction j is built around."""
+        gradient = self._project(point.gradient)
+        if self.counts[j]:
+            self._append_pair(
+                j, point.position - self._positions[:, j], gradient - self._gradients[:, j]
+            )
+        self._positions[:, j] = point.position
+        self._gradients[:, j] = gradient
+        self.last_values[j] = point.value
+        self.counts[j] += 1
+        self._last_turn[j] = self.evaluations
+
+    def _append_pair(self, j: int, move: np.ndarray, change: np.ndarray) -> None:
+        if not tells_curvature(move, change):
+            return
+        if self._pairs[j] == self.max_history_terms:
+            for history in (self._moves, self._changes):
+                history[:, j, :-1] = history[:, j, 1:]
+            self._pairs[j] -= 1
+        self._moves[:, j, self._pairs[j]] = move
+        self._changes[:, j, self._pairs[j]] = change
+        self._pairs[j] += 1
+
+    def history(self, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """The last changes of position and of the gradient of subfunction j, a column each.
+
+        They are coordinates in the subspace, the oldest first. Those that a collapse has left too
+        little of are not among them.
+        """
+        pairs = range(self._pairs[j])
+        moves, changes = self._moves[: self._size, j], self._changes[: self._size, j]
+        kept = [a for a in pairs if tells_curvature(moves[:, a], changes[:, a])]
+        return moves[:, kept], changes[:, kept]
+
+    def hessian(self, j: int) -> np.ndarray:
+        """$H_j$ in the subspace."""
+        axes = self._axes[: self._size, j]
+        return (axes * self._weights[j]) @ axes.T + self._isotropic[j] * np.eye(self._size)
+
+    def _fit(self, j: int) -> None:
+        """Fit the Hessian of subfunction j to its history."""
+        moves, changes = self.history(j)
+        self._weights[j] = 0
+        self._axes[:, j] = 0
+        if not moves.shape[1]:
+            self._isotropic[j] = self._typical_curvature()
+            return
+        isotropic, values, axes = fit_hessian(moves, changes, self.hessian_max_deviation)
+        self._isotropic[j] = isotropic
+        self._weights[j, : len(values)] = values - isotropic
+        self._axes[: self._size, j, : len(values)] = axes
+
+    def _typical_curvature(self) -> float:
+        """What the curvature of a subfunction may be, by those of the others."""
+        curvature = np.median(linalg.eigvalsh(self._total_hessian())) / self.active.sum()
+        return float(curvature / 10 if self.evaluations <= CAUTIOUS_EVALUATIONS else curvature)
+
+    def _foretell(self, j: int, position: np.ndarray) -> float:
+        """The value of the quadratic of subfunction j."""
+        away = position - self._positions[:, j]
+        along = self._axes[:, j].T @ away
+        bend = self._weights[j] @ along**2 + self._isotropic[j] * (away @ away)
+        return float(self.last_values[j] + self._gradients[:, j] @ away + bend / 2)
+
+    # The model of their sum, and the step
+
+    def _away(self) -> np.ndarray:
+        """theta - theta_i of every subfunction, a column each."""
+        return (self._position[:, None] - self._positions)[: self._size]
+
+    def _along(self, away: np.ndarray) -> np.ndarray:
+        """V_i^T (theta - theta_i) of every subfunction, a row each."""
+        return np.einsum("kna,kn->na", self._axes[: self._size], away)
+
+    def _total_hessian(self) -> np.ndarray:
+        axes = self._axes[: self._size].reshape(self._size, -1)
+        curved = (axes * self._weights.ravel()) @ axes.T
+        return curved + self._isotropic.sum() * np.eye(self._size)
+
+    def _total_gradient(self) -> np.ndarray:
+        """The gradient of the model at theta; a subfunction that is not active has none."""
+        away = self._away()
+        pull = (self._weights * self._along(away)).ravel()
+        curved = self._axes[: self._size].reshape(self._size, -1) @ pull
+        return curved + away @ self._isotropic + self._gradients[: self._size].sum(axis=1)
+
+    def _spectrum(self) -> Spectrum:
+        values, vectors = linalg.eigh(self._total_hessian())
+        # Each H_i is positive definite, and so is the sum but for rounding.
+        smallest = max(values[-1] * np.finfo(float).eps, np.finfo(float).tiny)
+        return Spectrum(np.maximum(values, smallest), vectors)
+
+    def _newton_step(self, spectrum: Spectrum) -> np.ndarray:
+        return -self.step_scale * spectrum.solve(self._total_gradient())
+
+    def _bounded(self, step: np.ndarray) -> np.ndarray:
+        """The step, neither shorter nor, after the first pass, much longer than allowed."""
+        length = np.linalg.norm(step)
+        if 0 < length < self.minimum_step_length:
+            step = step * (self.minimum_step_length / length)
+        elif self._steps and self.evaluations > len(self.subfunctions):
+            longest = self.max_step_length_ratio * self._path / self._steps
+            if length > longest:
+                step = step * (longest / length)
+        return step
+
+    def _move(self, step: np.ndarray) -> None:
+        self._steps += 1
+        self._path += float(np.linalg.norm(step))
+        self._position = self._position.copy()
+        self._position[: self._size] += step
+        self.theta = self._lift(self._position)
+
+    def _grow(self, spectrum: Spectrum, failed: bool) -> None:
+        """Make one more subfunction active where the active ones are known and not enough."""
+        self._since_growth += 1
+        if self.active.all() or (self.counts[self.active] < 2).any():
+            return
+        waited = self._since_growth > self.active.sum()
+        if failed or waited or self._gradient_noise(spectrum) >= self.max_gradient_noise:
+            self._activate()
+
+    def _gradient_noise(self, spectrum: Spectrum) -> float:
+        """Variance of the mean gradient over its square, both in the norm of H^-1."""
+        gradients = self._gradients[: self._size, self.active]
+        count = gradients.shape[1]
+        if count < 2:
+            return 0.0
+        mean = gradients.mean(axis=1)
+        spread = gradients - mean[:, None]
+        variance = np.sum(spread * spectrum.solve(spread)) / (count - 1) / count
+        square = mean @ spectrum.solve(mean)
+        return float(variance / square) if square > 0 else math.inf
+
+    # The subspace
+
+    def _lift(self, position: np.ndarray) -> np.ndarray:
+        """From coordinates to parameters."""
+        if self._basis is None:
+            return position.copy()
+        return position[: self._size] @ self._basis[: self._size]
+
+    def _project(self, gradient: np.ndarray) -> np.ndarray:
+        """From a gradient to coordinates; the basis grows by what it does not hold yet."""
+        if self._basis is None:
+            return gradient.copy()
+        basis = self._basis[: self._size]
+        coordinates = np.zeros(self._room)
+        rest, length = gradient, np.linalg.norm(gradient)
+        for _ in range(3):
+            before = length
+            part = basis @ rest
+            rest = rest - part @ basis
+            coordinates[: self._size] += part
+            length = np.linalg.norm(rest)
+            # What rounding leaves of the basis in the rest is tiny unless the rest is small.
+            if length > before / 10:
+                break
+        if length > NEGLIGIBLE:
+            np.divide(rest, length, out=self._basis[self._size])
+            coordinates[self._size] = length
+            self._size += 1
+        return coordinates
+
+    def _make_room(self) -> None:
+        """Collapse a basis that could not take the two gradients that an iteration may learn."""
+        if self._basis is not None and self._size + 2 > self._room:
+            self._collapse()
+
+    def _collapse(self) -> None:
+        """Keep of the basis what holds theta and the last positions and gradients.
+
+        All that is kept lies in the basis, so that the new one is a product of the old one and a
+        small matrix, and needs no memory of its own; random directions to fill it up would hold
+        nothing. With the basis B, its rows drifted from
+        orthonormal by rounding, and B B^T = L L^T, the rows of L^-1 B are orthonormal; Q holds what
+        is kept in their coordinates, and the new basis is Q^T L^-1 B.
+        """
+        assert self._basis is not None
+        size = self._size
+        basis = self._basis[:size]
+        lower = linalg.cholesky(basis @ basis.T, lower=True)
+        q, _ = linalg.qr(lower.T @ self._kept(), mode="economic")
+        turn = linalg.solve_triangular(lower, q, lower=True, trans="T").T
+        for start in range(0, basis.shape[1], BLOCK):
+            block = basis[:, start : start + BLOCK]
+            block[: len(turn)] = turn @ block
+        self._size = len(turn)
+        for coordinates in self._projected():
+            flat = coordinates.reshape(self._room, -1)
+            flat[: self._size] = q.T @ (lower.T @ flat[:size])
+            flat[self._size :] = 0
+
+    def _kept(self) -> np.ndarray:
+        """What a collapse leaves as it is, as columns of coordinates."""
+        known = self.counts > 0
+        columns = (self._gradients[:, known], self._positions[:, known], self._position[:, None])
+        return np.hstack(columns)[: self._size]
+
+    def _projected(self) -> list[np.ndarray]:
+        """All arrays of coordinates."""
+        return [
+            self._position,
+            self._positions,
+            self._gradients,
+            self._moves,
+            self._changes,
+            self._axes,
+        ]
+
+    # To interrupt and to go on
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the iterations change, as a copy, which takes the memory of the basis.
+
+        With `restore`, an interrupted run goes on exactly as if it had not been, given the same
+        number of threads.
+        """
+        state = {name: getattr(self, attribute).copy() for name, attribute in ARRAYS.items()}
+        state["evaluated"] = np.array(self.evaluated, np.int64)
+        state["values"] = np.array(self.values, np.float64)
+        state["reals"] = np.array([getattr(self, name) for name in REALS], np.float64)
+        state["integers"] = np.array([getattr(self, name) for name in INTEGERS], np.int64)
+        state["generator"] = _pack(self._rng)
+        if self._basis is not None:
+            state["basis"] = self._basis[: self._size].copy()
+        return state
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state` of an optimizer that was built with the same arguments.
+
+        Raises:
+            ValueError: when the state is of another problem or history; nothing is changed then.
+        """
+        self.check(state)
+        for name, attribute in ARRAYS.items():
+            setattr(self, attribute, np.array(state[name]))
+        self.evaluated = state["evaluated"].tolist()
+        self.values = state["values"].tolist()
+        for name, real in zip(REALS, state["reals"].tolist(), strict=True):
+            setattr(self, name, real)
+        for name, integer in zip(INTEGERS, state["integers"].tolist(), strict=True):
+            setattr(self, name, integer)
+        _unpack(self._rng, state["generator"])
+        if self._basis is not None:
+            self._basis[: self._size] = state["basis"]
+
+    def check(self, state: Mapping[str, np.ndarray]) -> None:
+        """Whether `restore` takes this state.
+
+        Raises:
+            ValueError: it does not; the message says why.
+        """
+        names = {*ARRAYS, *LISTS, "basis"} if self._basis is not None else {*ARRAYS, *LISTS}
+        if missing := sorted(names - set(state)):
+            raise ValueError(f"this is not the state of such an optimizer: it lacks {missing[0]}")
+        for name, attribute in ARRAYS.items():
+            ours, theirs = getattr(self, attribute).shape, state[name].shape
+            if ours != theirs:
+                raise ValueError(
+                    f"the state's {name} has shape {theirs}, {ours} is needed: "
+                    "build the optimizer as the one that was interrupted"
+                )
+
+
+# What a state holds of an optimizer.
+ARRAYS = {
+    name.strip("_"): name
+    for name in (
+        "theta",
+        "active",
+        "counts",
+        "last_values",
+        "_position",
+        "_positions",
+        "_gradients",
+        "_moves",
+        "_changes",
+        "_pairs",
+        "_axes",
+        "_weights",
+        "_isotropic",
+        "_last_turn",
+    )
+}
+LISTS = ("evaluated", "values", "reals", "integers", "generator")
+REALS = ("step_scale", "_improvement", "_path")
+INTEGERS = ("_size", "_steps", "_since_growth", "_latest")
+
+
+def subspace_size(parameters: int, subfunctions: int) -> int:
+    """How many dimensions the subspace may have; that of the whole space at most."""
+    return min(math.ceil(1.5 * min(2 * subfunctions + 2, parameters)), parameters)
+
+
+def memory_needed(parameters: int, subfunctions: int, max_history_terms: int = 10) -> int:
+    """How many bytes an optimizer takes at most, next to what `f_df` takes."""
+    size = subspace_size(parameters, subfunctions)
+    basis = size if size < parameters else 0
+    vectors = 6  # theta, its copy, two points, and what is left of a gradient
+    # The position, gradient and history of each subfunction, its axes and these once more, scaled.
+    model = size * subfunctions * (4 + 6 * max_history_terms)
+    return 8 * (parameters * (basis + vectors) + model + 8 * size**2)
+
+
+def available_memory() -> int | None:
+    """How many bytes can be allocated, or None where the system does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return None
+
+
+def tells_curvature(move: np.ndarray, change: np.ndarray) -> bool:
+    """Whether a change of position and the change of the gradient there say anything."""
+    lengths = np.linalg.norm(move), np.linalg.norm(change)
+    if min(lengths) <= NEGLIGIBLE:
+        return False
+    return bool(abs(move @ change) > NEGLIGIBLE * lengths[0] * lengths[1])
+
+
+def fit_hessian(
+    moves: np.ndarray, changes: np.ndarray, max_deviation: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """A positive definite Hessian that explains changes of the gradient.
+
+    Args:
+        moves: changes of position, a column each, the oldest first.
+        changes: the changes of the gradient that came with them.
+        max_deviation: largest ratio of its eigenvalues.
+
+    Returns:
+        its one eigenvalue outside the span of `moves` and `changes`; its eigenvalues and
+        eigenvectors in that span.
+    """
+    lengths = np.linalg.norm(moves, axis=0)
+    moves, changes = moves / lengths, changes / lengths
+    span, _ = linalg.qr(np.hstack([moves, changes]), mode="economic")
+    moves, changes = span.T @ moves, span.T @ changes
+    isotropic = smallest_curvature(moves, changes, max_deviation)
+    hessian = isotropic * np.eye(len(moves))
+    for move, change in zip(moves.T, changes.T, strict=True):
+        hessian = hessian + secant_correction(hessian, move, change)
+    values, vectors = linalg.eigh(hessian)
+    return isotropic, positive(values, max_deviation), span @ vectors
+
+
+def smallest_curvature(moves: np.ndarray, changes: np.ndarray, max_deviation: float) -> float:
+    """The smallest curvature, in size, that the changes show.
+
+    They show as many as there are independent moves; the rest of the eigenvalues are zero.
+    """
+    inverse, independent = linalg.pinv(moves, rtol=NEGLIGIBLE, return_rank=True)
+    sizes = linalg.svdvals(changes @ inverse)
+    return float(max(sizes[independent - 1], sizes[0] / max_deviation))
+
+
+def secant_correction(hessian: np.ndarray, move: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The BFGS update: what to add to `hessian` so that it takes `move` to `change`."""
+    taken = hessian @ move
+    curvature = move @ taken
+    # Where the curvature is negative on the way to positive, there is nothing to divide by.
+    if abs(curvature) <= NEGLIGIBLE * np.linalg.norm(taken) * np.linalg.norm(move):
+        return np.zeros_like(hessian)
+    return np.outer(change, change) / (change @ move) - np.outer(taken, taken) / curvature
+
+
+def positive(values: np.ndarray, max_deviation: float) -> np.ndarray:
+    """Eigenvalues with the negative and the tiny ones replaced by the median of the others."""
+    largest = np.abs(values).max()
+    usual = np.median(values[values > 0]) if (values > 0).any() else largest
+    return np.where(values < largest / max_deviation, usual, values)
+
+
+def _pack(generator: np.random.Generator) -> np.ndarray:
+    """The state of a random generator (PCG64: two numbers of 128 bits, and half a draw)."""
+    state: Any = generator.bit_generator.state
+    words = [number >> shift for number in state["state"].values() for shift in (64, 0)]
+    words += [state["has_uint32"], state["uinteger"]]
+    return np.array([word & (2**64 - 1) for word in words], np.uint64)
+
+
+def _unpack(generator: np.random.Generator, words: np.ndarray) -> None:
+    high, low, increment_high, increment_low, has_uint32, uinteger = words.tolist()
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": high << 64 | low, "inc": increment_high << 64 | increment_low},
+        "has_uint32": has_uint32,
+        "uinteger": uinteger,
+    }
+
+
+def _vector(theta: Any) -> np.ndarray:
+    vector = np.array(theta, np.float64)
+    if vector.ndim != 1 or not vector.size:
+        raise ValueError(f"theta must be a vector, got the shape {vector.shape}: flatten it")
+    wrong = np.flatnonzero(~np.isfinite(vector))
+    if wrong.size:
+        raise ValueError(f"theta must be finite, theta[{wrong[0]}] is {vector[wrong[0]]}")
+    return vector
+
+
+def _number(name: str, value: Any, low: float, open_end: bool = False) -> float:
+    """`value` as a float when it is a finite number, `low` or more (open: more)."""
+    sign = ">" if open_end else ">="
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not low <= value < math.inf or (open_end and value == low):
+        raise ValueError(f"{name} must be a finite number {sign} {low}, got {value!r}")
+    return float(value)
+
+
+def _whole(name: str, value: Any, low: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
+    return int(value)

@@ -1,0 +1,1 @@
+"""What is measured instead of trained: Sections 2 to 4 of the paper."""

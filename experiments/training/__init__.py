@@ -1,0 +1,1 @@
+"""From a run to its record: the loops, what is measured, checkpoints, the process."""

@@ -1,0 +1,182 @@
+"""The process that trains: one way to start TensorFlow, and a description of it for the records."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build_folder() -> Path:
+    """Where everything that commands make goes: `ADAM_TF_BUILD`, or `build` in the checkout."""
+    return Path(os.environ.get("ADAM_TF_BUILD") or ROOT / "build").expanduser()
+
+
+@functools.cache
+def configure(threads: int = 1) -> None:
+    """Import Keras and its backend in deterministic mode, quietly, with `threads` per process.
+
+    `KERAS_BACKEND` says which: tensorflow (the default) or jax. Small models train fastest on one
+    thread, and one thread leaves the other cores to other runs.
+    """
+    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "jax":
+        _configure_jax(threads)
+    else:
+        _configure_tensorflow(threads)
+
+
+def _configure_jax(threads: int) -> None:
+    # JAX reads these when it starts; what the user has set stays.
+    limits = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
+    flags = f"{limits} --xla_gpu_deterministic_ops=true"
+    os.environ.setdefault("XLA_FLAGS", flags)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # memory grows with need
+    import jax
+
+    jax.config.update("jax_default_matmul_precision", "float32")  # no TensorFloat-32
+
+
+def _configure_tensorflow(threads: int) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _silence():
+        import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+    except RuntimeError:  # TensorFlow already runs, for example in a notebook that used it before
+        pass
+    # Every run compiles its own graphs, which TensorFlow takes for a mistake and warns of.
+    tf.get_logger().setLevel("ERROR")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what TensorFlow's C++ start-up writes to stderr, which no setting turns off.
+
+    If the import fails, what it wrote is shown.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            file.seek(0)
+            os.write(terminal, file.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def manifest() -> dict[str, Any]:
+    """Versions, commit, devices and precision of this process, for the record of a training."""
+    import keras
+
+    backend = keras.backend.backend()
+    return {
+        **numpy_manifest(),
+        "keras": keras.__version__,
+        "backend": backend,
+        "precision": keras.config.floatx(),
+        **(_describe_jax() if backend == "jax" else _describe_tensorflow()),
+    }
+
+
+def numpy_manifest() -> dict[str, Any]:
+    """The same for what NumPy alone computes."""
+    import numpy as np
+
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "backend": "numpy",
+        "precision": "float64",
+        "deterministic": True,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "threads": 1,
+        "devices": ["CPU"],
+    }
+
+
+def _describe_jax() -> dict[str, Any]:
+    import jax
+
+    return {
+        "jax": jax.__version__,
+        "tensor_float_32": jax.config.values["jax_default_matmul_precision"] != "float32",
+        "threads": 1 if "multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", "") else None,
+        "devices": [device.device_kind for device in jax.devices()],
+    }
+
+
+def _describe_tensorflow() -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {
+        "tensorflow": tf.__version__,
+        "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "devices": [_device_name(tf, device) for device in tf.config.list_physical_devices()],
+    }
+
+
+def _device_name(tf: Any, device: Any) -> str:
+    if device.device_type != "GPU":
+        return device.device_type
+    return tf.config.experimental.get_device_details(device).get("device_name", "GPU")
+
+
+@functools.cache
+def commit() -> str:
+    """The repository's commit, with "+" when the code differs from it; "unknown" outside git."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--", "adam_tf", "experiments")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head[:12] + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} cores"
+    except OSError:
+        pass
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process, in MB; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

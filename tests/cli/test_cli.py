@@ -1,0 +1,435 @@
+"""The command line: what it refuses and how, what it prints, and how little it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from experiments import pages, studies, study
+from experiments.cli import doctor
+from experiments.cli.main import _setting, main
+from experiments.data import files
+from experiments.records.store import Store, encode, read_parquet, write_parquet
+from experiments.training import runtime
+from experiments.training import train as training
+
+STUDY = "fig1-mnist"
+TRY = f"run {STUDY} --arm Adam --profile smoke --data stand-in"
+
+
+@pytest.fixture(autouse=True)
+def build(tmp_path, monkeypatch):
+    """An empty build folder; no data."""
+    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "80")  # of argparse's help
+    return tmp_path / "build"
+
+
+def run(line: str) -> int:
+    """The exit code of a command line, in this process."""
+    try:
+        return main(line.split())
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def start(line: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "experiments", *line.split()]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, cwd=runtime.ROOT, text=True, **pipes)
+
+
+# --- bad input: exit code 2, one line, the value, what is allowed ---------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("rnu", ["unknown command 'rnu'", "did you mean run?", "allowed: list, plan, run"]),
+        ("zzzzzz", ["unknown command 'zzzzzz': allowed: list, plan, run"]),
+        ("", ["COMMAND", "--help"]),
+        ("--hlep", ["unknown option '--hlep': did you mean --help"]),
+        (
+            "plan fig1-mnsit",
+            ["unknown study 'fig1-mnsit': did you mean fig1-mnist or ", "? allowed: "],
+        ),
+        ("run fig1", ["unknown study 'fig1': did you mean fig1-mnist or fig1-imdb? allowed: "]),
+        ("run fig1_mnist", ["unknown study 'fig1_mnist': did you mean fig1-mnist"]),
+        ("plan --profile smok", ["unknown profile 'smok': did you mean smoke?", "quick, paper"]),
+        ("run --profile smok", ["unknown profile 'smok': did you mean smoke?"]),
+        ("claims --profile papr", ["unknown profile 'papr': did you mean paper?", "published"]),
+        ("report --profile papr", ["unknown profile 'papr': did you mean paper?", "published"]),
+        ("plan --protocol tund", ["unknown protocol 'tund': did you mean tuned?", "both"]),
+        ("run --protocol tund", ["unknown protocol 'tund': did you mean tuned?"]),
+        ("run --engine proceses", ["unknown engine 'proceses': did you mean processes?"]),
+        (f"{TRY} --engine cereal", ["unknown engine 'cereal': did you mean serial?"]),
+        ("plan --data stnad-in", ["unknown data policy 'stnad-in': did you mean stand-in?"]),
+        ("run --data Real", ["unknown data policy 'Real': did you mean real?"]),
+        ("claims --profile smoke --data reel", ["unknown data policy 'reel': did you mean real?"]),
+        ("data fetsh", ["unknown action 'fetsh': did you mean fetch?", "status, fetch, verify"]),
+        ("data verify mnsit", ["unknown data set 'mnsit': did you mean mnist?"]),
+        ("data status mnist mnsit", ["unknown data set 'mnsit': did you mean mnist?"]),
+        ("plan --worker 2", ["unknown option of plan '--worker': did you mean --workers?"]),
+        ("run --profle=smoke", ["unknown option of run '--profle': did you mean --profile"]),
+        ("list --json", ["unknown option of list '--json': allowed: --help"]),
+        ("list fig1-mnist", ["list takes no 'fig1-mnist'"]),
+        ("doctor x", ["doctor takes no 'x'"]),
+        ("run --arm", ["--arm: expected one argument"]),
+        ("plan --workers 0", ["--workers: '0' is not valid: use a whole number, 1 or more"]),
+        ("run --workers -1", ["--workers: '-1' is not valid: use a whole number, 1 or more"]),
+        (f"{TRY} --workers 0", ["--workers: '0' is not valid"]),
+        ("run --workers abc", ["--workers: 'abc' is not valid: use a whole number, 1 or more"]),
+        ("run --workers 1.5", ["--workers: '1.5' is not valid"]),
+        ("run --arm Adam", ["give one study, one --arm and --set K=V"]),
+        (f"run {STUDY} --set beta_1=0.8", ["give one study, one --arm and --set K=V"]),
+        (f"run {STUDY} --arm adam", ["unknown arm 'adam': did you mean Adam", "SGDNesterov"]),
+        (f"{TRY} --set beta_1", ["--set 'beta_1' is not valid: write NAME=VALUE"]),
+        (f"{TRY} --set =1", ["--set '=1' is not valid: write NAME=VALUE"]),
+        (f"{TRY} --set learning_rat=1", ["'learning_rat': did you mean learning_rate?"]),
+        (f"{TRY} --set learning_rate=-1", ["learning_rate=-1 is not valid", "positive number"]),
+        (f"{TRY} --set learning_rate=0", ["learning_rate=0 is not valid", "positive number"]),
+        (f"{TRY} --set learning_rate=nan", ["learning_rate=nan is not valid", "finite number"]),
+        (f"{TRY} --set learning_rate=inf", ["learning_rate=inf is not valid", "finite number"]),
+        (f"{TRY} --set learning_rate=1e999", ["learning_rate=inf is not valid", "finite"]),
+        (f"{TRY} --set learning_rate=big", ["learning_rate='big' is not valid", "finite number"]),
+        (f"{TRY} --set learning_rate=", ["learning_rate='' is not valid", "finite number"]),
+        (f"{TRY} --set learning_rate=true", ["learning_rate=True is not valid", "finite number"]),
+        (f"{TRY} --set beta_1=1.0", ["beta_1=1.0 is not valid for adam: use a number in [0, 1)"]),
+        (f"{TRY} --set decay=bogus", ["decay='bogus' is not valid", "constant, sqrt_epoch"]),
+        (f"{TRY} --set bias_correction=no", ["bias_correction='no'", "True, False"]),
+        ("data verify", ["is missing", "data fetch"]),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(line, parts, capfd, build):
+    assert run(line) == 2
+    out, err = capfd.readouterr()
+    assert out.startswith("data folder") or not out
+    assert err.startswith("adam-study")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+    assert not build.exists()
+
+
+def test_nothing_is_published_yet(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    assert run("claims") == 2
+    assert "nothing is published; use --profile quick" in capfd.readouterr().err
+    assert run(f"claims {STUDY}") == 2
+    assert "nothing is published for fig1-mnist; use --profile quick" in capfd.readouterr().err
+
+
+def test_damaged_published_records_are_one_line(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    (tmp_path / f"{STUDY}.parquet").write_bytes(b"PAR1 and not much else")
+    assert run("claims") == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert f"{STUDY}.parquet is not a whole Parquet file" in err
+
+
+def test_a_system_error_names_its_file(monkeypatch, build, capfd):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", denied)
+    assert run("plan --profile smoke --data stand-in") == 1
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert str(build) in err
+    assert "Permission denied" in err
+
+
+def test_a_mistake_in_the_code_is_not_called_bad_input(monkeypatch):
+    def broken(*arguments):
+        raise KeyError("oops")
+
+    monkeypatch.setattr("experiments.cli.main._table", broken)
+    with pytest.raises(KeyError):
+        run("list")
+
+
+# --- what is accepted -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"plan {STUDY} --profile smoke --data stand-in --json",
+        f"plan --profile smoke {STUDY} --data stand-in --json",
+        f"plan --profile=smoke --json --data=stand-in {STUDY} {STUDY}",
+        f"plan {STUDY} --profile smoke --json {STUDY} --data stand-in",
+    ],
+)
+def test_names_and_options_come_in_any_order(line, capfd):
+    assert run(line) == 0
+    (entry,) = json.loads(capfd.readouterr().out)
+    assert entry["study"] == STUDY
+    assert entry["missing"] == 24
+    assert entry["later"] == 6
+    assert entry["data"] == "mnist-stand-in (asked for)"
+    assert entry["roles"]["matched"] == {"runs": 6, "done": 0}
+
+
+def test_a_plan_says_what_is_missing_and_how_long_it_takes(capfd, build):
+    assert run(f"plan {STUDY} --profile smoke --data stand-in --workers 3") == 0
+    out, err = capfd.readouterr()
+    assert "fig1-mnist, profile smoke, mnist-stand-in (asked for)" in out
+    assert "6 runs of the tuned settings once tuning is done" in out
+    assert "on 3 processes (from a machine with 2 cores)" in out
+    assert not err
+    assert not build.exists()
+
+
+def test_only_the_asked_protocol_is_planned(capfd):
+    assert run(f"plan {STUDY} --profile smoke --data stand-in --protocol matched --json") == 0
+    (entry,) = json.loads(capfd.readouterr().out)
+    assert list(entry["roles"]) == ["matched"]
+
+
+def test_claims_as_json(capfd):
+    assert run("claims --profile smoke --data stand-in --json") == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert {row["matched"] for row in rows} == {"not tested"}
+    reasons = {row["matched_numbers"] for row in rows}
+    assert "needs 46 passes, profile smoke has 2" in reasons
+    assert all(reason.startswith("needs ") or "not finished" in reason for reason in reasons)
+
+
+def test_claims_and_plan_report_damaged_and_foreign_files(capfd, build):
+    first = first_run()
+    (build / "records").mkdir(parents=True)
+    (build / "records" / f"{first.id}.json").write_text("{")
+    (build / "records" / "notes.json").write_text("mine")
+    for command in ("claims", "plan"):
+        assert run(f"{command} {STUDY} --profile smoke --data stand-in") == 0
+        err = capfd.readouterr().err
+        assert err.count("\n") == 2
+        assert f"{first.id}.json is ignored: it is not a whole record" in err
+        assert "notes.json is ignored: it bears no run's name" in err
+
+
+def first_run():
+    found = study.plan(studies.get(STUDY), "smoke", "mnist-stand-in", Store("nowhere"))
+    return found.runs()[0]
+
+
+def test_data_status_without_data(capfd, tmp_path):
+    assert run("data") == 0
+    out = capfd.readouterr().out
+    assert f"data folder: {tmp_path / 'data'}" in out
+    assert "mnist: mnist/train-images-idx3-ubyte.gz: missing" in out
+    assert "imdb: aclImdb/test/labeledBow.feat: missing" in out
+    assert "`adam-study data fetch`" in out
+
+
+def finished(run, seconds: float = 1.0):
+    """A record that might be that run's."""
+    return {
+        "config": run.config(),
+        "status": "finished",
+        "diverged_at": None,
+        "metrics": {name: [0.5] * run.epochs for name in training.METRICS},
+        "manifest": {"wall_seconds": seconds, "started": "2026-01-01T00:00:00+00:00"},
+    }
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr("experiments.data.files.available", lambda name: True)
+    found = [files.FileStatus(f, tmp_path / f.path, "present", f.size) for f in MNIST.files]
+    monkeypatch.setattr("experiments.data.files.status", lambda name: found)
+    return tmp_path / "results" / f"{STUDY}.parquet"
+
+
+MNIST = files.DATASETS["mnist"]
+
+
+def paper_runs():
+    return study.plan(studies.get(STUDY), "paper", "mnist", Store("nowhere")).runs()
+
+
+def test_an_unfinished_study_is_published_as_such_and_grows(published, build, capfd):
+    assert run(f"publish {STUDY}") == 2
+    assert "there is nothing to publish" in capfd.readouterr().err
+    runs, store = paper_runs(), Store(build / "records")
+    store.put(finished(runs[0]))
+    assert run(f"publish {STUDY}") == 0
+    assert f"{published}: 1 of 333 runs, not finished\n" == capfd.readouterr().out
+    # Elsewhere, with other records and without the first: nothing that was published is lost.
+    (build / "records" / f"{runs[0].id}.json").unlink()
+    store.put(finished(runs[1]))
+    assert run(f"publish {STUDY}") == 0
+    assert "2 of 333 runs, not finished" in capfd.readouterr().out
+    assert sorted(read_parquet(published)) == sorted(run.id for run in runs[:2])
+    assert run(f"claims {STUDY}") == 0
+    out = capfd.readouterr().out
+    assert "not finished, 2 of 333 runs" in out
+    assert "reproduced\n" not in out
+
+
+def test_all_studies_are_published_but_those_without_runs(published, build, capfd):
+    assert run("publish") == 2
+    err = capfd.readouterr().err
+    assert err.startswith("adam-study: there is nothing to publish; `adam-study run")
+    assert err.count("\n") == 1
+    Store(build / "records").put(finished(paper_runs()[0]))
+    assert run("publish") == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert f"{published}: 1 of 333 runs, not finished" in lines
+    assert sum("there is nothing to publish" in line for line in lines) == len(lines) - 1
+    assert len(lines) == len(studies.STUDIES)
+
+
+def test_published_runs_are_trained_again_unless_told_otherwise(published, monkeypatch, capfd):
+    runs = study.plan(studies.get(STUDY), "smoke", "mnist", Store("nowhere")).runs()
+    write_parquet(published, [finished(runs[0]), finished(runs[1])])
+    trained = []
+
+    def train(run, store):
+        trained.append(run.id)
+        return finished(run)
+
+    monkeypatch.setattr(training, "train", train)
+    asked = f"{STUDY} --profile smoke --data real --protocol matched"
+    for option, done in (("--skip-published", 2), ("", 0)):
+        assert run(f"plan {asked} --json {option}") == 0
+        (entry,) = json.loads(capfd.readouterr().out)
+        assert entry["roles"]["matched"] == {"runs": 6, "done": done}
+        assert entry["missing"] == 6 - done
+        assert entry["basis"] == "from a machine with 2 cores"  # others' times are not ours
+    line = f"run {asked} --engine serial"
+    assert run(f"{line} --skip-published") == 0
+    assert "6 runs done at profile smoke" in (said := capfd.readouterr().out)
+    assert said.endswith(" and results/\n")
+    assert len(trained) == 4
+    assert not {runs[0].id, runs[1].id} & set(trained)
+    assert run(line) == 0
+    assert {runs[0].id, runs[1].id} <= set(trained)
+    capfd.readouterr()
+
+
+def test_a_plan_foretells_by_steps_and_tells_its_error(build, capfd):
+    line = f"plan {STUDY} --profile paper --data stand-in --protocol matched --workers 2"
+    assert run(f"{line} --json") == 0
+    (before,) = json.loads(capfd.readouterr().out)
+    assert before["error"] is None
+    steps, step_ms = 46 * (60_000 // 128), studies.get(STUDY).step_ms
+    each = 1.5 + steps * step_ms / 1000
+    assert before["seconds"] == pytest.approx(before["missing"] * each / 2, rel=0.02)
+    runs = study.plan(studies.get(STUDY), "paper", "mnist-stand-in", Store("nowhere")).runs()
+    Store(build / "records").put(finished(runs[0], seconds=2 * each))
+    assert run(f"{line} --json") == 0
+    (after,) = json.loads(capfd.readouterr().out)
+    assert after["error"] == pytest.approx(2.0, rel=1e-3)
+    assert after["seconds"] == pytest.approx(2 * before["seconds"], rel=0.02)
+    assert run(line) == 0
+    assert "a run took 2.00 times what its steps foretold" in capfd.readouterr().out
+
+
+def test_settings_are_read_as_numbers_words_and_truth():
+    texts = ("a=1", "a=1e-3", "a=True", "a=false", "a=sqrt_epoch", "a=b=c")
+    values = [_setting(text)[1] for text in texts]
+    assert values == [1, 0.001, True, False, "sqrt_epoch", "b=c"]
+    assert [type(value) for value in values] == [int, float, bool, bool, str, str]
+
+
+def test_what_was_tried_is_shown_even_when_it_diverged(monkeypatch, capfd, build):
+    def train(run, store):
+        metrics = {name: [0.5] for name in training.METRICS}
+        return {
+            "config": run.config(),
+            "status": "diverged" if run.seed else "finished",
+            "diverged_at": 1 if run.seed else None,
+            "metrics": metrics,
+            "manifest": {"wall_seconds": 1.0},
+        }
+
+    monkeypatch.setattr(training, "train", train)
+    assert run(f"{TRY} --engine serial --set learning_rate=0.5") == 0
+    out, err = capfd.readouterr()
+    assert "Adam seed 0: cost 0.5000" in out
+    assert "Adam seed 1: diverged in pass 1" in out
+    assert "learning_rate=0.5, decay=sqrt_epoch" in out
+    assert "STAND-IN DATA" in err
+    record = json.loads(sorted((build / "records").glob("*.json"))[0].read_text())
+    assert record["config"]["settings"] == {"learning_rate": 0.5, "decay": "sqrt_epoch"}
+
+
+def test_doctor_names_damaged_records(monkeypatch, capfd, build):
+    monkeypatch.setattr(runtime, "configure", lambda: None)
+    monkeypatch.setattr(runtime, "manifest", lambda: {"devices": ["CPU"], "backend": "none"})
+    planned = first_run()
+    record = {
+        "config": planned.config(),
+        "status": "finished",
+        "diverged_at": None,
+        "metrics": {"training_cost": [0.5]},
+        "manifest": {"wall_seconds": 1.0},
+    }
+    folder = build / "records"
+    folder.mkdir(parents=True)
+    (folder / f"{planned.id}.json").write_bytes(encode(record))
+    assert doctor.report() == 0
+    assert f"records: 1 in {folder}\nnothing is wrong\n" in capfd.readouterr().out
+    (folder / "0123456789abcdef.json").write_bytes(encode(record))
+    assert run("doctor") == 1
+    out = capfd.readouterr().out
+    assert f"0123456789abcdef.json is ignored: it is the record of run {planned.id}" in out
+    assert out.endswith("problems: 1\n")
+
+
+# --- the process: imports, pipes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "heavy"),
+    [
+        ("--help", "tensorflow keras numpy pandas scipy matplotlib rich"),
+        ("claims --help", "tensorflow keras numpy pandas scipy matplotlib rich"),
+        ("rnu", "tensorflow keras numpy pandas scipy matplotlib rich"),
+        ("list", "tensorflow keras numpy pandas scipy matplotlib"),
+        ("plan --profile paper --data stand-in", "tensorflow keras numpy pandas scipy matplotlib"),
+        ("claims --profile smoke --data stand-in", "tensorflow keras matplotlib"),
+    ],
+)
+def test_commands_import_little(line, heavy):
+    code = (
+        "import sys\nfrom experiments.cli.main import main\n"
+        f"try: main({line.split()!r})\nexcept SystemExit: pass\n"
+        f"print('imported:', *set(sys.modules) & set({heavy.split()!r}))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=runtime.ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("imported:\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "list", "plan --profile smoke --data stand-in --json", "data"]
+)
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_closed_pipe_is_no_fault(line, wait):
+    process = start(line, bufsize=1)
+    if wait:
+        process.stdout.read(1)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() in (0, 1)
+    assert not err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("line", ["list", "plan --profile smoke --data stand-in --json"])
+def test_output_that_cannot_be_written_is_one_line(line):
+    with open("/dev/full", "w") as full:
+        process = start(line, stdout=full)
+        _, err = process.communicate()
+    assert process.returncode == 1
+    assert err == "adam-study: No space left on device\n"

@@ -1,0 +1,452 @@
+"""The figures show what the records hold, of finished and of unfinished studies alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.analysis.results import AVERAGES, Results, is_in_paper
+from experiments.figures import figures
+from experiments.figures import theory as theory_figures
+from experiments.studies import STUDIES
+from experiments.study import plan
+
+COMPARED = [name for name, study in STUDIES.items() if not study.arms[0].grid]
+CURVES = [name for name in COMPARED if name != "fig2-sfo"]
+# What the rows of each measurement hold.
+MEASURED = {
+    "step_sizes": (
+        "largest_over_paper mean_snr overall_snr mean_step difference_scaled difference_rescaled "
+        "difference_scaled_no_epsilon difference_rescaled_no_epsilon"
+    ),
+    "constructed_steps": "t growing_step sparse_step paper_bound growing_over_paper",
+    "moment_bias": (
+        "t second second_corrected second_expected first first_corrected first_expected"
+    ),
+    "regret": "t average_regret regret_over_bound",
+    "counterexample": "t x average_regret expected_regret bound regret_over_bound",
+}
+
+
+AVERAGED = ("last", *AVERAGES)
+
+
+class Synthetic:
+    """A record for every run that `keep` lets through: costs that fall with the passes."""
+
+    def __init__(self, keep=lambda run: True) -> None:
+        self.keep, self.runs = keep, {}
+
+    def get(self, run_id):
+        run = self.runs.get(run_id)
+        if run is None or not self.keep(run):
+            return None
+        if run.problem in MEASURED:
+            rows = np.arange(1.0, 13.0)
+            metrics = {name: list(rows + run.seed) for name in MEASURED[run.problem].split()}
+            return {"status": "finished", "metrics": metrics, "manifest": {}}
+        rate = np.log10(run.settings.get("learning_rate", 0.001))
+        level = 0.3 + 0.1 * abs(rate + 2.1) + 0.01 * (run.seed % 10)
+        if run.problem == "mnist_variational":
+            level *= 250
+        cost = level * (1 + 1 / np.arange(1, run.epochs + 1))
+        if rate > -1.5 and run.settings.get("bias_correction") is False:
+            return {"status": "diverged", "metrics": {"training_cost": []}, "manifest": {}}
+        metrics = {
+            "training_cost": cost,
+            "objective": cost,
+            "held_out_cost": cost * 1.1,
+            "held_out_accuracy": 1 - cost / cost.max() / 3,
+            "seconds": cost,
+        }
+        if run.optimizer == "sfo":
+            n = run.settings["minibatches"]
+            metrics |= {"gradient_seconds": cost / n, "optimizer_mb": n * np.ones(run.epochs)}
+        if "averages" in run.options:
+            for kind in AVERAGED:
+                metrics[f"{kind} training_cost"] = metrics[f"{kind} held_out_cost"] = cost
+        if run.problem == "mnist_variational":
+            del metrics["held_out_accuracy"]
+            metrics["gradient_support"] = np.linspace(0.3, 0.1, run.epochs)
+        if run.problem == "cifar10_convolutional" and run.optimizer == "adam":
+            for layer in ("conv1", "full", "all"):
+                metrics[f"below_epsilon {layer}"] = np.linspace(0, 0.3, run.epochs)
+                metrics[f"near_epsilon {layer}"] = np.linspace(0, 0.6, run.epochs)
+        lists = {name: list(map(float, values)) for name, values in metrics.items()}
+        return {"status": "finished", "metrics": lists, "manifest": {}}
+
+
+def results(name: str, profile: str = "quick", data: str | None = None, **options) -> Results:
+    study = STUDIES[name]
+    records = Synthetic(**options)
+    kind = data or study.data_set
+    while True:
+        found = plan(study, profile, kind, records)
+        new = {run.id: run for run in found.runs() if run.id not in records.runs}
+        if not new:
+            break
+        records.runs |= new
+    return Results(study, profile, kind, records, found)
+
+
+def texts(figure) -> str:
+    footer = figure._supxlabel.get_text() if figure._supxlabel else ""
+    parts = [" ".join(footer.split())]  # lines wrap anywhere
+    for axis in figure.axes:
+        parts += [axis.get_title(loc="left"), axis.get_xlabel(), axis.get_ylabel()]
+        parts += [text.get_text() for text in axis.texts]
+        if legend := axis.get_legend():
+            parts += [text.get_text() for text in legend.get_texts()]
+    for legend in figure.legends:
+        parts += [text.get_text() for text in legend.get_texts()]
+    return "\n".join(parts)
+
+
+def every_figure(found: Results):
+    study = found.study
+    drawn: list[Any]
+    if study.measured or study.name == "fig2-sfo-cost":
+        drawn = [figures.main]
+        if study.problem == "counterexample":
+            drawn.append(lambda r: theory_figures.bound_broken(r, "three, walled/Adam"))
+    elif study.name == "fig2-sfo":
+        drawn = [figures.main, lambda r: figures.clocked(r, "tuned"), figures.sensitivity]
+    elif study.name.startswith("sec7-"):
+        drawn = [figures.main, figures.averages, lambda r: figures.averages(r, "tuned")]
+        drawn += [figures.sensitivity]
+    elif study.arms[0].grid:
+        drawn = [figures.main, figures.grid_difference, figures.best_of_settings]
+        drawn += [figures.gradient_sparsity, lambda r: figures.grid(r, metric="held_out_cost")]
+    else:
+        drawn = [figures.main, figures.ratios, figures.sensitivity, figures.best_of_trials]
+        drawn += [figures.held_out, lambda r: figures.curves(r, ("tuned",))]
+    if study.name == "fig3":
+        drawn.append(figures.second_moments)
+    return [draw(found) for draw in drawn]
+
+
+def test_a_shortened_study_says_how_many_examples_it_trains_on():
+    quick = results("fig2-dropout")
+    assert quick.study.profiles["quick"].options["train_examples"] == 6_000
+    assert "MNIST, 6,000 training examples, 12 passes, 2 seeds" in quick.label
+    assert "6,000 training examples" in texts(figures.main(quick))
+    for name, profile in (("fig2-dropout", "paper"), ("fig1-mnist", "quick")):
+        assert "examples" not in results(name, profile).label
+
+
+def study_has_rows(found: Results) -> bool:
+    """Whether a title stands above a column of axes instead of above each."""
+    return found.study.problem == "counterexample"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_figure_of_a_finished_study_has_lines_and_labels(name):
+    found = results(name)
+    for figure in every_figure(found):
+        shown = texts(figure)
+        assert "Profile quick" in shown.replace("\n", " ")
+        assert "STAND-IN" not in shown
+        for axis in figure.axes:
+            if axis.get_label() == "<colorbar>" or not axis.get_visible():
+                continue
+            assert axis.lines or axis.images
+            assert axis.get_title(loc="left") or study_has_rows(found)
+            assert np.isfinite([*axis.get_xlim(), *axis.get_ylim()]).all()
+        assert figures.png(figure)[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_figure_of_a_study_without_records_can_be_drawn(name):
+    for figure in every_figure(results(name, keep=lambda run: False)):
+        assert "not finished, 0 of" in texts(figure)
+        assert figures.png(figure)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_figure_of_an_unfinished_study_says_so(name):
+    def some(run):
+        kept = run.optimizer != "sgd_nesterov" and run.settings.get("beta_2") != 0.99
+        dropped = ("moving", "logistic", "stochastic")
+        kept &= not set(dropped) & {str(value) for value in run.options.values()}
+        kept &= run.settings.get("minibatches") != 100 and run.optimizer != "adamax"
+        return (
+            kept
+            and (run.settings.get("beta_1"), run.problem)
+            not in (
+                (0.0, "step_sizes"),
+                (0.0, "constructed_steps"),
+            )
+            and not (run.optimizer == "sfo" and run.options["hidden_dropout"])
+        )
+
+    for figure in every_figure(results(name, keep=some)):
+        assert "not finished" in texts(figure)
+
+
+@pytest.mark.parametrize("name", [n for n, s in STUDIES.items() if s.data_set != "none"])
+def test_stand_in_data_are_shouted_on_every_axis(name):
+    found = results(name, data=f"{STUDIES[name].data_set}-stand-in")
+    for figure in every_figure(found):
+        for axis in figure.axes:
+            if axis.get_label() != "<colorbar>":
+                assert any("STAND-IN DATA" in text.get_text() for text in axis.texts)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_curves_lie_over_the_papers_in_the_same_colour(name):
+    found = results(name)
+    figure = figures.curves(found)
+    study = found.study
+    plotted = [arm for arm in study.arms if arm.plotted]
+    dashed = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() != "-"]
+    variants = {arm.variant for arm in study.arms}
+    assert len(figure.axes) % len(variants) == 0
+    columns = len(figure.axes) // len(variants)
+    assert len(dashed) == columns * len(plotted)
+    for arm in plotted:
+        assert any(line.get_color() == figures.COLOURS[arm.method] for line in dashed)
+        assert is_in_paper(study.panel.name, arm.name)
+    solid = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "-"]
+    enlarged = len(study.panels) == 1 and not study.panel.log
+    left_out = len(study.arms) - len(plotted) if plotted else 0
+    assert len(solid) == columns * len(study.arms) - enlarged * left_out
+    first = next(line for line in solid if line.get_color() == figures.COLOURS["Adam"])
+    shown = {arm.name for arm in study.arms if arm.method == "Adam"}
+    means = [found.curves("matched").query("arm == @arm")["mean"].to_numpy() for arm in shown]
+    assert any(np.array_equal(first.get_ydata(), mean) for mean in means)
+
+
+@pytest.mark.parametrize("name", ["fig2-dropout", "fig3"])
+def test_axes_end_where_the_runs_do(name):
+    """A stage of a long run fills the figure, and the footer says how far the paper's goes."""
+    study = STUDIES[name]
+    (stage,) = study.profile("paper").stages
+    last, lowest = study.panel.x[1], study.panel.y[0]
+    whole = results(name, "paper")
+    begun = results(name, "paper", keep=lambda run: run.epochs == stage)
+    for found, right in ((whole, last), (begun, stage - 1)):
+        for figure in (figures.curves(found), figures.ratios(found)):
+            assert figure.axes[-1].get_xlim()[1] == right
+            assert (f"The paper's goes on to pass {last:g}" in texts(figure)) == (right < last)
+    assert figures.curves(whole).axes[-1].get_ylim()[0] == lowest
+    assert figures.curves(begun).axes[-1].get_ylim()[0] > lowest
+
+
+def test_a_protocol_without_runs_takes_no_place():
+    """While tuning is not done, ratios and held-out examples are those of the matched runs."""
+    both = results("fig3", "paper")
+    matched = results("fig3", "paper", keep=lambda run: run.seed < 1_000)
+    assert not matched.plan.selected
+    variants = 2
+    assert len(figures.ratios(both).axes) == 2 * variants
+    assert len(figures.ratios(matched).axes) == variants
+    assert "no runs yet" not in texts(figures.ratios(matched))
+    for found, protocol in ((both, "tuned"), (matched, "matched")):
+        figure = figures.held_out(found)
+        assert all(f"; {protocol}, " in axis.get_title("left") for axis in figure.axes)
+        assert all(len(axis.lines) == 3 for axis in figure.axes)
+
+
+def test_held_out_examples_are_those_of_the_protocol_that_has_come_further():
+    """Tuned runs that end after the first stage do not hide matched ones of the whole length."""
+    both = results("fig3", "paper")
+    ids = {
+        role: {entry.run.id for entry in both.plan.entries if entry.role == role}
+        for role in ("matched", "tuned")
+    }
+    only = ids["matched"] - ids["tuned"]
+    found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.id in only)
+    assert set(found.curves("tuned")["pass"]) == set(range(4))
+    figure = figures.held_out(found)
+    assert all("; matched, " in axis.get_title("left") for axis in figure.axes)
+    assert all(max(max(line.get_xdata()) for line in axis.lines) == 45 for axis in figure.axes)
+
+
+def test_held_out_examples_are_not_those_of_the_one_method_whose_tuned_runs_are_whole():
+    """One method's tuned settings may be the matched ones: its tuned runs are then whole."""
+    both = results("fig3", "paper")
+    late = {
+        entry.run.id
+        for entry in both.plan.entries
+        if entry.role == "tuned" and not entry.arm.startswith("Adam")
+    } - {entry.run.id for entry in both.plan.entries if entry.role == "matched"}
+    found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.id not in late)
+    ends = found.curves("tuned").groupby("arm")["pass"].max()
+    assert ends["Adam"] == 45 > ends.min() == 3
+    figure = figures.held_out(found)
+    assert all("; matched, " in axis.get_title("left") for axis in figure.axes)
+
+
+@pytest.mark.parametrize("draw", [figures.curves, figures.held_out])
+def test_the_legend_hides_no_curve(draw):
+    figure = draw(results("fig2-dropout", "paper"))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["AdaGrad", "RMSProp"]
+    box = legend.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    for axis in figure.axes:
+        assert axis.get_legend() is None
+        assert not box.overlaps(axis.get_tightbbox())
+
+
+def test_what_one_seed_alone_has_reached_is_drawn():
+    """A first seed of the whole length, in one variant: the other one's axes end where it does."""
+
+    def some(run):
+        long = run.seed == 0 and not run.options["hidden_dropout"]
+        return run.epochs == 4 or long
+
+    found = results("fig3", "paper", keep=some)
+    table = found.curves("matched")
+    seeds = table[table["arm"] == "Adam"].set_index("pass")["n"]
+    assert list(seeds) == 4 * [3] + 42 * [1]
+    assert set(table[table["arm"] == "Adam+dropout"]["pass"]) == set(range(4))
+    for figure in (figures.curves(found), figures.ratios(found), figures.held_out(found)):
+        ends = {axis.get_title("left")[:4]: axis.get_xlim()[1] for axis in figure.axes}
+        assert ends == {"no d": 45, "with": 3}
+    assert "The paper's goes on to pass 45 with dropout." in texts(figures.curves(found))
+    clean = figures.ratios(found).axes[0]
+    ours = [line for line in clean.lines if line.get_linewidth() == 2]
+    assert len(ours) == 3
+    over, under = (found.matrix("matched", arm) for arm in ("Adam", "SGDNesterov"))
+    for line in ours:
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(46))
+    shown = ours[0].get_ydata()
+    np.testing.assert_allclose(shown[4:], (over / under).loc[0, 4:])
+    np.testing.assert_allclose(np.log(shown[:4]), np.log(over / under).loc[:, :3].mean())
+
+
+def test_ratios_compare_the_same_methods_with_and_without_dropout():
+    """Also where claims name a pair in one variant alone, and once where they turn it around."""
+    axes = figures.ratios(results("fig3", "paper", keep=lambda run: run.seed < 1_000)).axes
+    named = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in axes]
+    pairs = ["Adam / SGDNesterov", "AdaGrad / SGDNesterov", "Adam / AdaGrad"]
+    assert [names[:-2] for names in named] == [pairs, pairs]
+    assert [len([line for line in axis.lines if line.get_lw() == 2]) for axis in axes] == [3, 3]
+
+
+def test_methods_of_which_one_has_gone_further_are_drawn_together():
+    found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.optimizer == "adam")
+    for figure in every_figure(found):
+        assert figures.png(figure)
+    clean = figures.curves(found).axes[1]
+    ends = {line.get_color(): line.get_xdata()[-1] for line in clean.lines if line.get_lw() == 2}
+    assert ends[figures.COLOURS["Adam"]] == 45
+    assert ends[figures.COLOURS["SGDNesterov"]] == ends[figures.COLOURS["AdaGrad"]] == 3
+
+
+def test_a_grid_that_is_half_trained_says_so():
+    """Its trials are shown; the best of them is not, since the best may be yet to come."""
+    half = results("fig3", "paper", keep=lambda run: run.optimizer == "adam" or run.seed < 1_000)
+    assert half.best_of().empty
+    sensitivity = figures.sensitivity(half)
+    assert "Tuning is not finished: 6 of 18 runs." in texts(sensitivity)
+    notes = [[text.get_text() for text in axis.texts] for axis in sensitivity.axes]
+    assert notes == 2 * [["no runs yet"], ["no runs yet"], []]
+    assert "tuning is not finished" in texts(figures.best_of_trials(half))
+    whole = results("fig3", "paper")
+    assert not whole.best_of().empty
+    assert "costs off the axis" not in texts(figures.sensitivity(whole))
+    for figure in (figures.sensitivity(whole), figures.best_of_trials(whole)):
+        assert "not finished" not in texts(figure)
+
+
+def test_a_trial_off_the_axis_is_spoken_of(monkeypatch):
+    found = results("fig3", "paper")
+    trial, get = found.plan.runs("tuning")[0].id, found.records.get
+    poor = {**get(trial), "metrics": {"training_cost": [100.0] * 4}}
+    monkeypatch.setattr(found.records, "get", lambda id: poor if id == trial else get(id))
+    assert "; costs off the axis are at its edge." in texts(figures.sensitivity(found))
+
+
+@pytest.mark.parametrize(
+    ("costs", "whole", "log"),
+    [
+        pytest.param([0.5, 0.8, 0.9, 1.4, 1.99], True, False, id="close together: all are shown"),
+        pytest.param([0.5, 0.8, 0.9, 1.4, 2.49], True, False, id="within a factor of five"),
+        pytest.param([0.5, 0.5, 0.5], True, False, id="all equal"),
+        pytest.param([0.5, 0.6, 0.7, 9.0, np.inf], False, False, id="mostly near the best"),
+        pytest.param([0.001, 0.1, 0.2], True, True, id="far apart"),
+        pytest.param([np.inf, np.inf], False, False, id="none is finite"),
+    ],
+)
+def test_the_axis_of_the_trials_shows_the_best_of_them_and_all_where_they_are_close(
+    costs, whole, log
+):
+    low, top, logarithmic = figures._cost_range(pd.DataFrame({"final_cost": costs}))
+    assert low < top
+    assert logarithmic == log
+    if np.isfinite(min(costs)):
+        assert low < min(costs) < top
+    assert (top > max(costs)) == whole
+
+
+def test_the_grid_shows_what_is_off_its_axis_and_what_diverged():
+    found = results("fig4", "paper")
+    figure = figures.grid(found, 10)
+    markers = {
+        line.get_marker() for axis in figure.axes for line in axis.lines if len(line.get_xdata())
+    }
+    assert {"^", "x"} <= markers
+    assert "diverged" in texts(figure)
+    assert len(figure.axes) == 6
+    for axis in figure.axes:
+        assert axis.get_ylim() == (95, 140)
+
+
+def test_the_grid_is_drawn_at_the_most_passes_that_are_complete():
+    whole = results("fig4", "paper")
+    assert "after 100 passes" in texts(figures.grid(whole))
+    early = results("fig4", "paper", keep=lambda run: run.epochs == 10)
+    assert "after 10 passes" in texts(figures.grid(early))
+    assert "after 10 passes" in texts(figures.grid_difference(early))
+
+
+def test_the_footer_counts_the_seeds():
+    assert "Mean of 3 seeds with 95% interval." in texts(figures.curves(results("fig1-mnist")))
+    single = results("fig1-mnist", keep=lambda run: run.seed == 0 or run.seed >= 1000)
+    assert "Mean of 1 seed." in texts(figures.curves(single))
+
+
+def test_equal_figures_have_equal_bytes():
+    found = results("fig1-mnist")
+    assert figures.png(figures.curves(found)) == figures.png(figures.curves(found))
+
+
+def test_time_is_counted_in_passes_of_the_first_arm():
+    found = results("fig2-sfo", "paper")
+    table, seconds = found.curves("matched"), found.curves("matched", "seconds")
+    clock = table.assign(clock=figures._clock(found.study, table, seconds))
+    adam = clock[clock["arm"] == "Adam"].set_index("pass")["clock"]
+    assert adam[0] == 0  # the first pass compiles
+    assert adam[25] == pytest.approx(25)
+    sfo = clock[clock["arm"] == "SFO"].set_index("pass")["clock"]
+    spent = seconds[(seconds["arm"] == "SFO") & (seconds["pass"] > 0)]["mean"].sum()
+    unit = seconds[(seconds["arm"] == "Adam") & (seconds["pass"] > 0)]["mean"].mean()
+    assert sfo[25] == pytest.approx(spent / unit)
+
+
+def test_what_has_nothing_to_tune_stands_under_both_protocols():
+    found = results("fig2-sfo")
+    tuned, matched = (found.matrix(protocol, "SFO") for protocol in ("tuned", "matched"))
+    assert len(tuned) > 0
+    assert tuned.equals(matched)
+    other = results("fig1-mnist")
+    assert not other.matrix("tuned", "AdaGrad").equals(other.matrix("matched", "AdaGrad"))
+
+
+@pytest.mark.parametrize("name", ["sec7-logistic", "sec7-variational"])
+def test_averages_of_a_study_that_is_not_tuned_yet(name):
+    found = results(name, keep=lambda run: run.seed < 1_000)
+    table = found.averages()
+    assert set(table["settings"]) == {"the paper's defaults"}
+    assert len(table) == 2 * len(found.study.arms) * len(AVERAGES)
+    assert "no runs yet" in [
+        text.get_text() for a in figures.curves(found).axes for text in a.texts
+    ]
+    assert results(name, keep=lambda run: False).averages().empty
