@@ -73,6 +73,12 @@ class Run:
         """Sixteen hexadecimal digits that name this run."""
         return config_id(self.config())
 
+    @cached_property
+    def lineage(self) -> str:
+        """The same for all runs that differ in their number of passes alone: a longer one goes on
+        where a shorter one ended."""
+        return config_id({**self.config(), "epochs": None})
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Run:
         """The inverse of `config`."""
@@ -99,6 +105,10 @@ class Arm:
         tune: what the `tuned` protocol tries: `learning_rate` is the centre of its log grid, any
             other setting lists its values. Settings named in neither are the optimizer's defaults.
             A method with nothing to tune stands under both protocols with its matched settings.
+        search: the candidates of a search by successive halving (profiles with `rungs`), which
+            takes the place of `fit` and `tune`: blocks of settings with their values, every
+            combination of a block being a candidate. The learning rates of a block are neighbours
+            on the ladder 1, 3, 10, so that it can grow at either end.
         grid: where the paper's figure is itself a grid: the values of each setting. Every
             combination is trained with every reported seed, under no protocol but the paper's.
         options: problem options of this arm's variant, for example a dropout rate.
@@ -110,6 +120,7 @@ class Arm:
     matched: Settings = field(default_factory=dict)
     fit: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     tune: Mapping[str, Any] = field(default_factory=dict)
+    search: tuple[Mapping[str, Sequence[Any]], ...] = ()
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     options: Settings = field(default_factory=dict)
     plotted: bool = True
@@ -174,6 +185,8 @@ class Profile:
         grid: values that take the place of those of the arms' grids.
         stages: shorter lengths that every reported run is also trained to, before the full one:
             the figure's first passes are then complete long before its last.
+        rungs: passes after which a search by successive halving drops candidates; the last rung is
+            the whole length. Empty: arms are tuned on plain grids.
         tuning_epochs: passes of a tuning trial, whose last pass decides; None: all of them.
         fit_epochs: passes of a fitting run and of a measured alternative; None: all of them.
     """
@@ -188,6 +201,7 @@ class Profile:
     options: Settings = field(default_factory=dict)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     stages: tuple[int, ...] = ()
+    rungs: tuple[int, ...] = ()
     tuning_epochs: int | None = None
     fit_epochs: int | None = None
 
@@ -320,7 +334,7 @@ class Entry:
     """A planned run and what it is for.
 
     Attributes:
-        role: "matched", "tuned", "grid", "tuning", "fit" or "departure".
+        role: "matched", "tuned", "grid", "search", "tuning", "fit" or "departure".
         arm: name of the arm.
         trial: groups the seeds of one setting: its text, or the alternative's name.
         run: the run.
@@ -342,6 +356,8 @@ class Plan:
         grid: by arm, the learning rates tried.
         selected: by arm, the settings the grid selected; empty until the grid is complete.
         on_edge: arms whose best learning rate is still an end of their grid.
+        nearest: by arm, the candidate of a search that comes nearest to the paper's curve.
+        shortened: ids of runs that a longer one may continue, so that their last state is kept.
     """
 
     entries: tuple[Entry, ...]
@@ -349,6 +365,8 @@ class Plan:
     grid: Mapping[str, tuple[float, ...]]
     selected: Mapping[str, Settings]
     on_edge: tuple[str, ...]
+    nearest: Mapping[str, Settings] = field(default_factory=dict)
+    shortened: frozenset[str] = frozenset()
 
     def runs(self, *roles: str) -> list[Run]:
         """The distinct runs with one of these roles (all roles if none is named)."""
@@ -373,24 +391,37 @@ def plan(
     times the values of its other tuned settings. While any arm's best trial is at an end of its
     grid, every arm's grid grows by one learning rate on the side nearer to its own best; so all
     arms always have the same number of trials. A trial's score is the training cost of its last
-    pass, averaged over the tuning seeds; a diverged trial counts as infinite.
+    pass, averaged over the tuning seeds; a diverged trial counts as infinite. Profiles with `rungs`
+    search by successive halving instead: see `experiments.search`.
     """
+    from experiments import search
+
     profile = study.profile(profile_name)
     protocols = set(protocols)
     entries = list(_grid(study, profile, data))
     if "matched" in protocols:
         entries += _matched(study, profile, data)
-    grid: dict[str, tuple[float, ...]] = {}
-    selected: dict[str, Settings] = {}
+    grid: Mapping[str, tuple[float, ...]] = {}
+    selected: Mapping[str, Settings] = {}
     on_edge: tuple[str, ...] = ()
+    nearest: Mapping[str, Settings] = {}
+    trials: Sequence[Entry]
     later = 0
     if "tuned" in protocols:
-        trials, grid, selected, on_edge = _tuning(study, profile, data, records)
+        if profile.rungs:
+            found = search.halving(study, profile, data, records)
+            trials, grid, selected = found.entries, found.grid, found.selected
+            on_edge, nearest, later = found.on_edge, found.nearest, found.later
+        else:
+            trials, grid, selected, on_edge = _tuning(study, profile, data, records)
         entries += trials
         entries += _reported(study, selected, profile, data, "tuned")
-        tuned = sum(bool(arm.tune) for arm in study.arms)
-        later = 0 if selected else tuned * profile.seeds * (1 + len(profile.stages))
-    return Plan(tuple(entries), later, grid, selected, on_edge)
+        tuned = sum(bool(arm.search if profile.rungs else arm.tune) for arm in study.arms)
+        later += 0 if selected else tuned * profile.seeds * (1 + len(profile.stages))
+    lengths = {*profile.stages, *profile.rungs[:-1]}
+    roles = ("matched", "tuned", "grid", "search")
+    shortened = frozenset(e.run.id for e in entries if e.role in roles and e.run.epochs in lengths)
+    return Plan(tuple(entries), later, grid, selected, on_edge, nearest, shortened)
 
 
 def _reported(

@@ -345,16 +345,16 @@ def test_damaged_and_foreign_files_are_named_set_aside_and_trained_again(command
 def test_a_damaged_checkpoint_is_named_and_ignored(command):
     command.change(
         """
-        def resume(run, records, on_epoch=None, fresh=train):
-            assert records.load_checkpoint(run.id, lambda arrays: True) is None
+        def resume(run, records, keep=False, fresh=train):
+            assert records.load_checkpoint(run, lambda arrays: True) is None
             return fresh(run, records)
         training.train = resume
         """
     )
     run = study.plan(STUDY, "smoke", DATA, Store(command.records)).runs()[0]
     records = Store(command.records)
-    records.save_checkpoint(run.id, [], {})
-    path = command.records / f"{run.id}.checkpoint"
+    records.save_checkpoint(run, [], {})
+    path = command.records / f"{run.lineage}.checkpoint"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -691,8 +691,8 @@ def load(kind):
     return files.Arrays(images[:640], labels[:640], images[640:], labels[640:])
 
 
-def save_and_die(self, run_id, arrays, metrics):
-    save(self, run_id, arrays, metrics)
+def save_and_die(self, run, arrays, metrics, continues):
+    save(self, run, arrays, metrics, continues)
     if len(metrics["training_cost"]) == 3 and "KILL" in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
 

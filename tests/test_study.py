@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import study
-from experiments.analysis.results import is_in_paper
 from experiments.methods import optimizers
+from experiments.paper import curves as digitised
 from experiments.studies import STUDIES
 from experiments.study import Run, final_cost, lattice, plan
 
@@ -158,7 +158,7 @@ def test_every_declared_run_is_valid(name):
 def test_every_plotted_arm_has_its_curve_and_no_other_has(name):
     for panel, arm in itertools.product(STUDIES[name].panels, STUDIES[name].arms):
         curves = [f"{n}ep/{arm.name}" for n in (10, 100)] if arm.grid else [arm.name]
-        in_paper = any(is_in_paper(panel.name, curve) for curve in curves)
+        in_paper = any(digitised.shows(panel.name, curve) for curve in curves)
         assert in_paper == arm.plotted, (panel.name, arm.name)
 
 

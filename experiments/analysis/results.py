@@ -5,21 +5,19 @@ Everything that a figure, a verdict or a notebook shows is computed here, once, 
 
 from __future__ import annotations
 
-import csv
 import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.paper import curves as digitised
 from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, describe, plan
 
-CURVES = Path(__file__).parents[1] / "paper" / "curves.csv"
 CONFIDENCE = 0.95
 COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 # The averages of Section 7.2 as they are recorded, and in words.
@@ -349,25 +347,8 @@ def _finished(record: Mapping[str, Any]) -> bool:
 
 @functools.cache
 def paper_curve(panel: str, arm: str) -> pd.Series:
-    """The paper's own curve, read off its vector figure: training cost by pass."""
-    if (panel, arm) not in _points():
-        raise ValueError(f"the paper has no curve {arm!r} in panel {panel!r}")
-    return pd.Series(_points()[panel, arm])
-
-
-def is_in_paper(panel: str, arm: str) -> bool:
-    """Whether the paper's panel shows that curve; of some settings it shows nothing."""
-    return (panel, arm) in _points()
-
-
-@functools.cache
-def _points() -> dict[tuple[str, str], dict[float, float]]:
-    curves: dict[tuple[str, str], dict[float, float]] = {}
-    with open(CURVES, newline="") as file:
-        for row in csv.DictReader(file):
-            points = curves.setdefault((row["panel"], row["curve"]), {})
-            points[float(row["x"])] = float(row["y"])
-    return curves
+    """The paper's own curve: training cost by pass."""
+    return pd.Series(digitised.points(panel, arm))
 
 
 def gaps(panel: Panel, arm: str, curve: np.ndarray, first: int, last: int) -> np.ndarray:

@@ -12,13 +12,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from experiments import study as studies
 from experiments.options import known
@@ -43,14 +43,21 @@ class Result:
     damaged: tuple[str, ...]
 
 
-Train = Callable[[Sequence[Run]], Iterator[Result]]
+class Train(Protocol):
+    """Trains runs; of those whose ids are in `keep`, the last state stays for longer runs."""
+
+    def __call__(self, runs: Sequence[Run], keep: Collection[str] = ()) -> Iterator[Result]:
+        """The results, in the order in which the runs finish."""
+
+
 Engine = Callable[[Path, int], AbstractContextManager[Train]]
 
 
-def train_and_store(run: Run, folder: Path, wait: bool) -> Result | None:
-    """Train a run unless it has a record; None if another process has it and `wait` is false."""
+def train_and_store(run: Run, folder: Path, wait: bool, keep: bool = False) -> Result | None:
+    """Train a run unless it has a record; None if another process is at it, or at another run of
+    its lineage, and `wait` is false. With `keep` its last state stays for a longer run."""
     store = Store(folder)
-    with store.claim(run.id, wait) as claimed:
+    with store.claim(run.lineage, wait) as claimed:
         if not claimed:
             return None
         record = store.get(run.id)
@@ -58,9 +65,10 @@ def train_and_store(run: Run, folder: Path, wait: bool) -> Result | None:
         if record is None:
             from experiments.training.train import train
 
-            record = train(run, store)
+            record = train(run, store, keep=keep)
             store.put(record)
-            store.drop_checkpoint(run.id)
+            if not keep:
+                store.drop_checkpoint(run)
             seconds = record["manifest"]["wall_seconds"]
     return Result(run, _end(record), seconds, tuple(store.damaged))
 
@@ -78,11 +86,11 @@ def _end(record: Mapping[str, Any]) -> str:
 def serial(folder: Path, workers: int) -> Iterator[Train]:
     """Every run in this process, in order."""
 
-    def train_all(runs: Sequence[Run]) -> Iterator[Result]:
+    def train_all(runs: Sequence[Run], keep: Collection[str] = ()) -> Iterator[Result]:
         for wait in (False, True):  # first what nobody else is at, then wait for the others
             busy = []
             for run in runs:
-                result = train_and_store(run, folder, wait)
+                result = train_and_store(run, folder, wait, run.id in keep)
                 if result is None:
                     busy.append(run)
                 else:
@@ -98,10 +106,13 @@ def processes(folder: Path, workers: int) -> Iterator[Train]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
-    def train_all(runs: Sequence[Run]) -> Iterator[Result]:
+    def train_all(runs: Sequence[Run], keep: Collection[str] = ()) -> Iterator[Result]:
         for wait in (False, True):
             with _without_interrupts():
-                futures = {pool.submit(train_and_store, run, folder, wait): run for run in runs}
+                futures = {
+                    pool.submit(train_and_store, run, folder, wait, run.id in keep): run
+                    for run in runs
+                }
             busy = []
             for future in as_completed(futures):
                 result = future.result()
@@ -212,11 +223,14 @@ def complete(
         bar = Progress(study.name, plan, records, show=progress)
         with contextlib.closing(bar):
             while missing := plan.missing(records):
-                for result in train_all(missing):
+                for result in train_all(missing, plan.shortened):
                     bar.finished(result)
                     store.damaged += result.damaged
                 plan = current()
                 bar.extend(plan)
+    for run in plan.runs():  # nothing goes on from these any more
+        if run.id in plan.shortened:
+            store.drop_checkpoint(run)
     return plan
 
 

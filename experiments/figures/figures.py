@@ -30,10 +30,10 @@ from experiments.analysis.results import (
     Results,
     best_of,
     interval,
-    is_in_paper,
     of_equal_seeds,
     paper_curve,
 )
+from experiments.paper import curves as digitised
 from experiments.study import PROTOCOLS, Arm, Panel, Study, describe
 
 # The colour-blind-safe palette of seaborn; for the methods of Figure 1, near the paper's colours.
@@ -867,7 +867,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
         for axis, pair in zip(axes.flat, pairs, strict=True):
             for kind, colour in CORRECTED.items():
                 curve = f"{passes}ep/{pair}/{kind}"
-                if is_in_paper(panel.name, curve) and not held:
+                if digitised.shows(panel.name, curve) and not held:
                     paper = paper_curve(panel.name, curve)
                     axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
                 _grid_line(axis, panel, table, f"{pair}/{kind}", colour)

@@ -89,16 +89,21 @@ def adagrad(steps_per_epoch: int, *, learning_rate: float, decay: str = "constan
 
 
 def rmsprop(
-    steps_per_epoch: int, *, learning_rate: float, decay: str = "constant", rho: float = 0.9
+    steps_per_epoch: int,
+    *,
+    learning_rate: float,
+    decay: str = "constant",
+    rho: float = 0.9,
+    momentum: float = 0.0,
 ) -> Any:
-    """RMSProp (Tieleman & Hinton, 2012): no momentum, not centred.
+    """RMSProp (Tieleman & Hinton, 2012), not centred; momentum acts on the rescaled gradient.
 
     Keras adds epsilon inside the square root; 1e-16 there is 1e-8 outside.
     """
     import keras
 
     rate = schedule(learning_rate, decay, steps_per_epoch)
-    return keras.optimizers.RMSprop(rate, rho=rho, epsilon=1e-16)
+    return keras.optimizers.RMSprop(rate, rho=rho, momentum=momentum, epsilon=1e-16)
 
 
 def adadelta(

@@ -17,9 +17,9 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.study import config_id
+from experiments.study import Run, config_id
 from experiments.training.runtime import build_folder
 
 FORMAT = 1
@@ -30,6 +30,22 @@ PARTS = ("config", "status", "diverged_at", "metrics", "manifest")
 
 class DamagedRecord(ValueError):
     """A file that is not the record its name says."""
+
+
+class Checkpoint(NamedTuple):
+    """A stored state.
+
+    Attributes:
+        arrays: the variables.
+        metrics: the metrics of its passes.
+        run: id of the run that stored it: the one that goes on, or a shorter one of its lineage.
+        continues: the run, and its number of passes, that that one itself went on from.
+    """
+
+    arrays: list[Any]
+    metrics: dict[str, list[float]]
+    run: str
+    continues: dict[str, Any] | None
 
 
 class Store:
@@ -94,28 +110,36 @@ class Store:
             finally:
                 path.unlink(missing_ok=True)
 
-    def save_checkpoint(self, run_id: str, arrays: Iterable[Any], metrics: Mapping) -> None:
-        """Keep an unfinished run's state: its variables and its metrics so far."""
+    def save_checkpoint(
+        self, run: Run, arrays: Iterable[Any], metrics: Mapping, continues: Mapping | None = None
+    ) -> None:
+        """Keep a run's state, for itself or for a longer run of its lineage to go on from.
+
+        Args:
+            run: whose state it is.
+            arrays: its variables.
+            metrics: its metrics so far.
+            continues: the shorter run that it went on from, if it did.
+        """
         import numpy as np
 
         buffer = io.BytesIO()
-        text = np.array(json.dumps(metrics))
-        np.savez(buffer, metrics=text, **{f"array_{i}": array for i, array in enumerate(arrays)})
+        facts = {"lineage": run.lineage, "run": run.id, "continues": continues, "metrics": metrics}
+        text = np.array(json.dumps(facts))
+        np.savez(buffer, facts=text, **{f"array_{i}": array for i, array in enumerate(arrays)})
         content = buffer.getvalue()
-        write_atomically(self._checkpoint(run_id), hashlib.sha256(content).digest() + content)
+        write_atomically(self._checkpoint(run), hashlib.sha256(content).digest() + content)
 
-    def load_checkpoint(
-        self, run_id: str, fits: Callable[[list[Any]], bool]
-    ) -> tuple[list[Any], dict[str, list[float]]] | None:
-        """The arrays and metrics that `save_checkpoint` kept, or None if there are none that fit.
+    def load_checkpoint(self, run: Run, fits: Callable[[list[Any]], bool]) -> Checkpoint | None:
+        """What `save_checkpoint` kept of a run's lineage, or None if there is nothing that fits.
 
         Args:
-            run_id: whose.
+            run: whose.
             fits: whether the run can go on from these arrays.
         """
         import numpy as np
 
-        path = self._checkpoint(run_id)
+        path = self._checkpoint(run)
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -124,15 +148,19 @@ class Store:
         if hashlib.sha256(content[32:]).digest() == content[:32]:
             with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
                 values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
-                if fits(values):
-                    return values, json.loads(str(arrays["metrics"]))
-            problem = "it is of another version of the optimizer or the model"
+                facts = json.loads(str(arrays["facts"]))
+            if facts["lineage"] != run.lineage:
+                problem = "it is another run's"
+            elif not fits(values):
+                problem = "it is of another version of the optimizer or the model"
+            else:
+                return Checkpoint(values, facts["metrics"], facts["run"], facts["continues"])
         self.damaged.append(f"{path} is ignored: {problem}; its run starts from the beginning")
         return None
 
-    def drop_checkpoint(self, run_id: str) -> None:
-        """Remove a run's checkpoint, once its record is written."""
-        self._checkpoint(run_id).unlink(missing_ok=True)
+    def drop_checkpoint(self, run: Run) -> None:
+        """Remove the checkpoint of a run's lineage, once nothing goes on from it."""
+        self._checkpoint(run).unlink(missing_ok=True)
 
     def ids(self) -> list[str]:
         """The ids of all record files, good or damaged."""
@@ -146,8 +174,8 @@ class Store:
     def _file(self, run_id: str) -> Path:
         return self.path / f"{run_id}.json"
 
-    def _checkpoint(self, run_id: str) -> Path:
-        return self.path / f"{run_id}.checkpoint"
+    def _checkpoint(self, run: Run) -> Path:
+        return self.path / f"{run.lineage}.checkpoint"
 
 
 def _lock(file: Any, wait: bool) -> bool:

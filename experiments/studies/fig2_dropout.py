@@ -1,6 +1,35 @@
 """Figure 2a: a multilayer network on MNIST with dropout (Section 6.2)."""
 
+from typing import Any
+
 from experiments.study import Alternative, Arm, Departure, Panel, Profile, Study
+
+
+def _decays(
+    constant: tuple[float, ...],
+    by_passes: tuple[float, ...],
+    by_steps: tuple[float, ...],
+    **others: tuple[float, ...],
+) -> tuple[dict[str, Any], ...]:
+    """Blocks of a search: learning rates for each decay of the step size."""
+    decays = (("constant", constant), ("sqrt_epoch", by_passes), ("sqrt_step", by_steps))
+    return tuple({"learning_rate": rates, "decay": (decay,), **others} for decay, rates in decays)
+
+
+# Twelve candidates for each method, around what constant rates of ten passes had shown.
+SEARCH = {
+    "AdaGrad": _decays((0.003, 0.01, 0.03, 0.1), (0.01, 0.03, 0.1, 0.3), (0.1, 0.3, 1.0, 3.0)),
+    "RMSProp": (
+        *_decays((1e-4, 3e-4), (3e-4, 1e-3), (3e-3, 1e-2), momentum=(0.0,)),
+        *_decays((1e-5, 3e-5), (3e-5, 1e-4), (3e-4, 1e-3), momentum=(0.9,)),
+    ),
+    "SGDNesterov": (
+        *_decays((0.03, 0.1), (0.1, 0.3), (0.3, 1.0), momentum=(0.9,)),
+        *_decays((0.003, 0.01), (0.01, 0.03), (0.03, 0.1), momentum=(0.99,)),
+    ),
+    "AdaDelta": _decays((0.1, 0.3, 1.0, 3.0), (0.3, 1.0, 3.0, 10.0), (3.0, 10.0, 30.0, 100.0)),
+    "Adam": _decays((1e-4, 3e-4, 1e-3, 3e-3), (3e-4, 1e-3, 3e-3, 1e-2), (3e-3, 1e-2, 3e-2, 0.1)),
+}
 
 STUDY = Study(
     name="fig2-dropout",
@@ -23,6 +52,7 @@ STUDY = Study(
             matched={"learning_rate": 0.01},
             fit={"learning_rate": (0.003, 0.01, 0.03)},
             tune={"learning_rate": 0.01},
+            search=SEARCH["AdaGrad"],
         ),
         Arm(
             "RMSProp",
@@ -30,6 +60,7 @@ STUDY = Study(
             matched={"learning_rate": 0.0003},
             fit={"learning_rate": (0.0001, 0.0003, 0.001)},
             tune={"learning_rate": 0.0003},
+            search=SEARCH["RMSProp"],
         ),
         Arm(
             "SGDNesterov",
@@ -37,6 +68,7 @@ STUDY = Study(
             matched={"learning_rate": 0.03, "momentum": 0.9},
             fit={"learning_rate": (0.01, 0.03, 0.1), "momentum": (0.9,)},
             tune={"learning_rate": 0.03},
+            search=SEARCH["SGDNesterov"],
         ),
         Arm(
             "AdaDelta",
@@ -44,6 +76,7 @@ STUDY = Study(
             matched={"learning_rate": 1.0},
             fit={"learning_rate": (0.3, 1.0, 3.0)},
             tune={"learning_rate": 1.0},
+            search=SEARCH["AdaDelta"],
         ),
         Arm(
             "Adam",
@@ -51,6 +84,7 @@ STUDY = Study(
             matched={"learning_rate": 0.0003},
             fit={"learning_rate": (0.0001, 0.0003, 0.001)},
             tune={"learning_rate": 0.0003},
+            search=SEARCH["Adam"],
         ),
     ),
     profiles={

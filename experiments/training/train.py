@@ -118,13 +118,23 @@ def measure(run: Run) -> dict[str, Any]:
     return _record(run, metrics, None, runtime.numpy_manifest(), started, clock)
 
 
-def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None) -> dict[str, Any]:
-    """Train `run` to its end, from its last checkpoint if there is one, and return its record.
+def train(
+    run: Run,
+    store: Store,
+    on_epoch: Callable[[int], None] | None = None,
+    *,
+    keep: bool = False,
+) -> dict[str, Any]:
+    """Train `run` to its end, from its lineage's checkpoint if there is one; return its record.
+
+    A run that goes on where a shorter one of its lineage ended has the same numbers as one from the
+    beginning. Its record names the shorter run under `continues`.
 
     Args:
         run: what to train.
         store: holds the checkpoints; the caller stores the record.
         on_epoch: called with the number of epochs done, after each.
+        keep: whether to keep the last state for a longer run to go on from.
     """
     if problems.PROBLEMS[run.problem].measured:
         return measure(run)
@@ -158,13 +168,19 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
     first_batch = np.arange(run.batch_size, dtype=np.int32)
 
     metrics: dict[str, list[float]] = {}
-    resumed = store.load_checkpoint(run.id, state.fits)
+    continues = None
+    resumed = store.load_checkpoint(run, state.fits)
     if resumed is not None:
-        arrays, metrics = resumed
-        state.restore(arrays)
+        metrics, continues = resumed.metrics, resumed.continues
+        state.restore(resumed.arrays)
+        if resumed.run != run.id:
+            continues = {"run": resumed.run, "passes": len(metrics["training_cost"])}
+    begun = len(metrics.get("training_cost", ()))
+    if begun > run.epochs:  # of a longer run, of which this one is the beginning
+        metrics, keep = {name: values[: run.epochs] for name, values in metrics.items()}, False
     saved = time.perf_counter()
     diverged_at = None
-    for epoch in range(len(metrics.get("training_cost", ())), run.epochs):
+    for epoch in range(begun, run.epochs):
         lap = time.perf_counter()
         _reset_noise(problem.model, run.seed, epoch)
         order = batch_order(run.seed, epoch, len(problem.train[0]), run.batch_size)
@@ -191,12 +207,16 @@ def train(run: Run, store: Store, on_epoch: Callable[[int], None] | None = None)
             time.perf_counter() - saved > state.patience * CHECKPOINT_SECONDS
             and epoch + 1 < run.epochs
         ):
-            store.save_checkpoint(run.id, state.arrays(), metrics)
+            store.save_checkpoint(run, state.arrays(), metrics, continues)
             saved = time.perf_counter()
+    if keep and diverged_at is None and begun < run.epochs:
+        store.save_checkpoint(run, state.arrays(), metrics, continues)
     if not metrics:
         metrics = {name: [] for name in METRICS}
     manifest = runtime.manifest()
     manifest |= {"steps_per_epoch": steps, "resumed": resumed is not None}
+    if continues:
+        manifest["continues"] = continues
     return _record(run, metrics, diverged_at, manifest, started, clock)
 
 

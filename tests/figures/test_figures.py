@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.analysis.results import AVERAGES, Results, is_in_paper
+from experiments.analysis.results import AVERAGES, Results
 from experiments.figures import figures
 from experiments.figures import theory as theory_figures
+from experiments.paper import curves as digitised
 from experiments.studies import STUDIES
 from experiments.study import plan
 
@@ -208,7 +209,7 @@ def test_curves_lie_over_the_papers_in_the_same_colour(name):
     assert len(dashed) == columns * len(plotted)
     for arm in plotted:
         assert any(line.get_color() == figures.COLOURS[arm.method] for line in dashed)
-        assert is_in_paper(study.panel.name, arm.name)
+        assert digitised.shows(study.panel.name, arm.name)
     solid = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "-"]
     enlarged = len(study.panels) == 1 and not study.panel.log
     left_out = len(study.arms) - len(plotted) if plotted else 0

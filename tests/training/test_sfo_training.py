@@ -120,13 +120,13 @@ def test_a_resumed_run_of_sfo_gives_the_same_bits(record, tmp_path, interrupt):
 def test_a_checkpoint_of_another_sfo_is_left(record, tmp_path, interrupt):
     store = Store(tmp_path)
     interrupt(RUN, store, 4)
-    good, metrics = store.load_checkpoint(RUN.id, lambda arrays: True)
+    good, metrics, *_ = store.load_checkpoint(RUN, lambda arrays: True)
     first = next(i for i, array in enumerate(good) if array.ndim == 2)
     cut = [array[:, :-1] if i == first else array for i, array in enumerate(good)]
     last = next(i for i in reversed(range(len(good))) if good[i].ndim == 2)
     other = [array[:-1] if i == last else array for i, array in enumerate(good)]
     for arrays in (good[:-1], cut, other):
-        store.save_checkpoint(RUN.id, arrays, metrics)
+        store.save_checkpoint(RUN, arrays, metrics)
         again = training.train(RUN, store)
         assert not again["manifest"]["resumed"]
         assert again["metrics"]["training_cost"] == record["metrics"]["training_cost"]

@@ -164,9 +164,56 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path, interrupt, stop):
     assert not whole["manifest"]["resumed"]
 
 
+@pytest.mark.parametrize("engine", sorted(execution.ENGINES))
+def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path, engine, interrupt):
+    """Bit by bit, also when the longer one is interrupted in between; its record says so."""
+    lengths = (1, 3, 6)
+    rungs = [dataclasses.replace(RUN, epochs=epochs) for epochs in lengths]
+    whole = train(rungs[-1], tmp_path / "whole")
+    store = Store(tmp_path / "rungs")
+    keep = {run.id for run in rungs[:-1]}
+    with execution.ENGINES[engine](store.path, 1) as train_all:
+        for run in rungs[:-1]:
+            assert [result.run for result in train_all([run], keep)] == [run]
+        interrupt(rungs[-1], store, 5)
+        list(train_all([rungs[-1]], keep))
+    records = [store.get(run.id) for run in rungs]
+    for record, epochs in zip(records, lengths, strict=True):
+        expected = {name: values[:epochs] for name, values in numbers(whole).items()}
+        assert numbers(record) == expected
+    assert "continues" not in records[0]["manifest"]
+    assert records[1]["manifest"]["continues"] == {"run": rungs[0].id, "passes": 1}
+    assert records[2]["manifest"]["continues"] == {"run": rungs[1].id, "passes": 3}
+    assert not list(store.path.glob("*.checkpoint"))
+
+
+def test_a_shorter_run_is_the_beginning_of_an_interrupted_longer_one(tmp_path, interrupt):
+    store, long = Store(tmp_path), dataclasses.replace(RUN, epochs=6)
+    whole = train(dataclasses.replace(RUN, epochs=2), tmp_path / "whole")
+    interrupt(long, store, 5)
+    trained = []
+    record = training.train(dataclasses.replace(RUN, epochs=2), store, trained.append, keep=True)
+    assert numbers(record) == numbers(whole)
+    assert trained == []
+    # The longer one still goes on from its own fourth pass.
+    training.train(long, store, trained.append)
+    assert trained == [5, 6]
+
+
+def test_a_checkpoint_of_another_run_is_reported_and_ignored(tmp_path, interrupt):
+    """A file under another run's name has a good checksum, and is still not that run's."""
+    store, other = Store(tmp_path), dataclasses.replace(RUN, seed=6)
+    interrupt(other, store, 2)
+    (tmp_path / f"{other.lineage}.checkpoint").rename(tmp_path / f"{RUN.lineage}.checkpoint")
+    record = training.train(RUN, store)
+    assert numbers(record) == numbers(train(RUN, tmp_path / "fresh"))
+    assert not record["manifest"]["resumed"]
+    assert "it is another run's" in store.damaged[0]
+
+
 def test_a_checkpoint_of_another_model_is_reported_and_ignored(tmp_path):
     store = Store(tmp_path)
-    store.save_checkpoint(RUN.id, [np.zeros(3)], {"training_cost": [1.0]})
+    store.save_checkpoint(RUN, [np.zeros(3)], {"training_cost": [1.0]})
     from experiments.training.train import train
 
     record = train(RUN, store)

@@ -1,0 +1,206 @@
+"""The search by successive halving: who is promoted, when it grows, what it selects."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from experiments import search
+from experiments.paper import curves as digitised
+from experiments.search import neighbour
+from experiments.studies import STUDIES
+from experiments.study import Run, plan
+
+BASE = STUDIES["fig2-dropout"]
+RUNGS = (8, 40, 200)
+PAPER = dataclasses.replace(BASE.profile("paper"), rungs=RUNGS, rounds=4, seeds=2, stages=())
+STUDY = dataclasses.replace(BASE, profiles={"paper": PAPER})
+
+
+class Trained:
+    """Records whose cost is a known function of a run; what was asked for and not there counts."""
+
+    def __init__(self, cost, only=math.inf):
+        self.cost, self.only, self.asked = cost, only, {}
+
+    def get(self, run_id):
+        run = self.asked.get(run_id)
+        if run is None or run.epochs > self.only:
+            return None
+        costs = self.cost(run)
+        status = "finished" if all(map(math.isfinite, costs)) else "diverged"
+        return {"status": status, "metrics": {"training_cost": costs}}
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """A search in which the runs that `study.run` declares have records."""
+
+    def run_search(cost, study=STUDY, only=math.inf):
+        records = Trained(cost, only)
+        make = type(study).run
+
+        def remember(self, *args, **kwargs):
+            run = make(self, *args, **kwargs)
+            records.asked[run.id] = run
+            return run
+
+        monkeypatch.setattr(type(study), "run", remember)
+        return plan(study, "paper", "mnist", records, ("tuned",))
+
+    return run_search
+
+
+def middle(run: Run) -> float:
+    """A valley in the logarithm of the rate: the second rate of each decay is nearest."""
+    best = {"constant": -3.5, "sqrt_epoch": -3.0, "sqrt_step": -2.0}[run.settings["decay"]]
+    scale = {"adagrad": 1.5, "rmsprop": 0.0, "sgd_nesterov": 2.0, "adadelta": 3.0, "adam": 0.0}
+    off = math.log10(run.settings["learning_rate"]) - best - scale[run.optimizer]
+    if run.settings.get("momentum") in (0.9, 0.99) and run.optimizer == "rmsprop":
+        off += 1
+    if run.settings.get("momentum") == 0.99:
+        off += 1
+    return abs(off)
+
+
+def falling(run: Run) -> list[float]:
+    return [(0.2 + middle(run)) / (1 + t) for t in range(run.epochs)]
+
+
+def test_a_third_is_promoted_and_every_arm_has_the_same_numbers(found):
+    plan = found(falling)
+    runs = {}
+    for entry in plan.entries:
+        if entry.role == "search":
+            runs.setdefault(entry.arm, {}).setdefault(entry.run.epochs, set()).add(entry.trial)
+    firsts = {len(by_rung[8]) for by_rung in runs.values()}
+    assert len(firsts) == 1
+    (number,) = firsts
+    assert number >= 12
+    for by_rung in runs.values():
+        assert by_rung[8] > by_rung[40] > by_rung[200]
+        for passes, share in ((40, 3), (200, 9)):
+            # Two rankings promote a third each; they may agree.
+            assert (
+                math.ceil(number / share) <= len(by_rung[passes]) <= 2 * math.ceil(number / share)
+            )
+
+
+def test_the_selected_candidate_is_the_best_at_the_whole_length_and_interior(found):
+    plan = found(falling)
+    assert plan.on_edge == ()
+    for arm, settings in plan.selected.items():
+        trials = [e.run for e in plan.entries if (e.role, e.arm) == ("search", arm)]
+        last = [run for run in trials if run.epochs == 200]
+        assert middle(Run.from_config(last[0].config())) >= 0
+        assert min(map(middle, trials)) == pytest.approx(
+            min(middle(run) for run in last if run.settings == settings)
+        )
+        rates = {
+            run.settings["learning_rate"]
+            for run in trials
+            if {**run.settings, "learning_rate": 0} == {**settings, "learning_rate": 0}
+        }
+        assert min(rates) < settings["learning_rate"] < max(rates)
+
+
+def test_late_winners_are_found_at_the_whole_length(found):
+    """A candidate that is third at the first rung and best in the end is selected."""
+
+    def crossing(run: Run) -> list[float]:
+        slow = run.settings["decay"] == "sqrt_epoch"
+        speed = 0.02 if slow else 0.012
+        return [
+            (1 + middle(run)) * (1.05 if slow else 1.0) * math.exp(-speed * t)
+            for t in range(run.epochs)
+        ]
+
+    plan = found(crossing)
+    assert {settings["decay"] for settings in plan.selected.values()} == {"sqrt_epoch"}
+
+
+def test_the_nearest_is_the_nearest_to_the_papers_curve(found):
+    chosen = {"learning_rate": 0.001, "decay": "sqrt_epoch"}
+
+    def like_paper(run: Run) -> list[float]:
+        factor = 1.0 if dict(run.settings) == chosen else 0.5 + middle(run) / 10
+        paper = digitised.points("fig2a", "Adam")
+        return [factor * paper.get(float(t), paper[3.0]) for t in range(run.epochs)]
+
+    plan = found(like_paper)
+    assert dict(plan.nearest["Adam"]) == chosen
+    assert dict(plan.selected["Adam"]) != chosen
+
+
+def test_nothing_is_selected_before_the_last_rung_is_whole(found):
+    plan = found(falling, only=40)
+    assert plan.selected == {}
+    assert plan.nearest == {}
+    assert not any(entry.role == "tuned" for entry in plan.entries)
+    missing = [entry.run for entry in plan.entries if entry.run.epochs == 200]
+    assert missing
+    assert found(falling, only=0).later > len(BASE.arms) * (4 + 2)
+
+
+def test_a_best_at_the_end_makes_every_arm_grow(found):
+    """Adam's cost falls with the rate: its grid grows upwards as long as it may, and it is said."""
+
+    def runaway(run: Run) -> list[float]:
+        cost = falling(run)
+        return (
+            [c / run.settings["learning_rate"] for c in cost] if run.optimizer == "adam" else cost
+        )
+
+    plan = found(runaway)
+    assert plan.on_edge == ("Adam",)
+    number = {
+        arm.name: len({e.trial for e in plan.entries if (e.role, e.arm) == ("search", arm.name)})
+        for arm in BASE.arms
+    }
+    assert set(number.values()) == {12 + PAPER.rounds}
+    assert max(plan.grid["Adam"]) > 0.1
+
+
+def test_a_diverged_candidate_is_never_selected(found):
+    def exploding(run: Run) -> list[float]:
+        return [math.nan] if middle(run) < 0.1 else falling(run)
+
+    plan = found(exploding)
+    for arm, settings in plan.selected.items():
+        run = BASE.run(BASE.arm(arm), settings, profile=PAPER, data="mnist", seed=0)
+        assert middle(run) >= 0.1
+
+
+def test_shortened_runs_are_those_that_longer_ones_may_continue(found):
+    plan = found(falling)
+    for entry in plan.entries:
+        assert (entry.run.id in plan.shortened) == (entry.run.epochs < 200), entry
+
+
+@pytest.mark.parametrize(
+    ("rate", "up", "down"), [(0.1, 0.3, 0.03), (0.3, 1.0, 0.1), (1.0, 3.0, 0.3), (3e-5, 1e-4, 1e-5)]
+)
+def test_the_ladder(rate, up, down):
+    assert neighbour(rate, up=True) == up
+    assert neighbour(rate, up=False) == down
+    assert neighbour(up, up=False) == rate
+
+
+def test_a_rate_off_the_ladder_is_refused():
+    with pytest.raises(ValueError, match=r"learning_rate=0\.002 is not on the ladder"):
+        neighbour(0.002, up=True)
+
+
+def test_unequal_numbers_of_candidates_are_refused():
+    arms = (dataclasses.replace(BASE.arms[0], search=BASE.arms[0].search[:1]), *BASE.arms[1:])
+    study = dataclasses.replace(STUDY, arms=arms)
+    with pytest.raises(ValueError, match=r"enter \[4, 12\] candidates"):
+        plan(study, "paper", "mnist", Trained(falling), ("tuned",))
+
+
+def test_the_cost_of_a_rung_is_that_of_its_last_passes():
+    assert search.final_cost([5.0] * 7 + [2.0]) == pytest.approx(2.0)
+    costs = [1.0] * 190 + [0.5, 0.125] * 5
+    assert search.final_cost(costs) == pytest.approx(0.25)
