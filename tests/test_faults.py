@@ -62,7 +62,7 @@ LOG = Path(os.environ["LOG"])
 PAUSE = float(os.environ.get("PAUSE", "0"))
 
 
-def train(run, records, on_epoch=None):
+def train(run, records, keep=False):
     with LOG.open("a") as file:
         print(run.id, os.getpid(), file=file)
     time.sleep(PAUSE)
@@ -484,7 +484,7 @@ def test_a_failed_write_leaves_the_file_and_nothing_else(tmp_path, monkeypatch, 
 def test_a_killed_worker_is_one_line(command):
     command.change(
         """
-        def killed(run, records, on_epoch=None, whole=train):
+        def killed(run, records, keep=False, whole=train):
             record = whole(run, records)
             if len(list(records.path.glob("*.json"))) >= 4:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -783,7 +783,7 @@ def test_a_study_with_diverged_runs_completes(command):
     """The largest learning rates diverge, and one matched run of two; selection avoids them."""
     command.change(
         """
-        def diverge(run, records, on_epoch=None, whole=train):
+        def diverge(run, records, keep=False, whole=train):
             record = whole(run, records)
             matched = run.optimizer == "adagrad" and run.seed == 1
             if run.settings["learning_rate"] >= 0.1 or matched:
