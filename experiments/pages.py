@@ -15,7 +15,8 @@ from experiments.analysis.results import Results
 from experiments.data import files
 from experiments.engines import execution
 from experiments.options import known
-from experiments.records.store import Published, Store, Together, local_store
+from experiments.records.published import Published
+from experiments.records.store import Store, Together, local_store
 from experiments.study import PROTOCOLS, Study
 from experiments.training.runtime import ROOT, commit
 

@@ -373,6 +373,19 @@ class Plan:
         chosen = (entry for entry in self.entries if not roles or entry.role in roles)
         return list({entry.run.id: entry.run for entry in chosen}.values())
 
+    def uses(self) -> dict[str, tuple[str, str]]:
+        """What each run is for, by its id: the arm and the role; several in one line of text."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.run.id, []).append(entry)
+        return {
+            run_id: (
+                "; ".join(dict.fromkeys(entry.arm for entry in entries)),
+                "; ".join(dict.fromkeys(entry.role for entry in entries)),
+            )
+            for run_id, entries in found.items()
+        }
+
     def missing(self, records: Records, *roles: str) -> list[Run]:
         """The runs among them that have no record yet."""
         return [run for run in self.runs(*roles) if records.get(run.id) is None]

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import studies, study
@@ -37,8 +37,6 @@ from experiments.records.store import (
     Store,
     decode,
     encode,
-    read_parquet,
-    write_parquet,
 )
 from experiments.training import train as training
 from experiments.training.runtime import ROOT
@@ -213,69 +211,6 @@ def test_a_record_holds_finite_numbers_only(value):
     record = {part: {} for part in store.PARTS} | {"metrics": {"training_cost": [value]}}
     with pytest.raises(ValueError, match="not JSON compliant"):
         encode(record)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.lists(
-        st.one_of(records(), records(names=("training_cost", "only here"))),
-        min_size=1,
-        max_size=4,
-        unique_by=lambda record: study.config_id(record["config"]),
-    )
-)
-def test_published_records_read_back(tmp_path_factory, found):
-    path = tmp_path_factory.mktemp("published") / "study.parquet"
-    write_parquet(path, found)
-    back = read_parquet(path)
-    assert len(back) == len(found)
-    for record in found:
-        same = back[study.config_id(record["config"])]
-        if record["diverged_at"] == 0:  # a run without a pass has all metrics, and no values
-            assert set(record["metrics"]) <= set(same["metrics"])
-            assert not any(same["metrics"].values())
-            record = {**record, "metrics": same["metrics"]}
-        assert bits(same) == bits(record)
-    first = path.read_bytes()
-    write_parquet(path, reversed(list(back.values())))
-    assert path.read_bytes() == first
-
-
-@pytest.mark.parametrize("kept", [0, 4, 0.5, 0.99])
-def test_a_truncated_parquet_file_is_one_line(tmp_path, kept):
-    path = tmp_path / "study.parquet"
-    record = {"config": {"seed": 1}, "status": "finished", "diverged_at": None, "manifest": {}}
-    write_parquet(path, [{**record, "metrics": {"training_cost": [0.5]}}])
-    content = path.read_bytes()
-    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(ValueError, match=r"study\.parquet is not a whole Parquet file") as caught:
-        read_parquet(path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"a": [1, 2]},
-        {"run_id": ["0" * 16], "config": ["{"]},
-        {
-            "run_id": ["0" * 16],
-            "config": ["{}"],
-            "manifest": ["{}"],
-            "status": ["finished"],
-            "diverged_at": [None],
-            "epoch": [0],
-        },
-    ],
-)
-def test_a_foreign_parquet_file_is_one_line(tmp_path, columns):
-    import pyarrow
-    import pyarrow.parquet
-
-    path = tmp_path / "study.parquet"
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    with pytest.raises(ValueError, match=r"study\.parquet does not hold records \(.*; restore it"):
-        read_parquet(path)
 
 
 # --- damaged and foreign files --------------------------------------------------------------------

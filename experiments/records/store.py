@@ -2,8 +2,7 @@
 
 A record holds the run's configuration, its manifest and its metrics per epoch, and a checksum over
 them. Files that are damaged, or that are not what their name says, are reported by name and
-ignored; they are never trusted and never deleted. Published records are the same, one Parquet file
-per study.
+ignored; they are never trusted and never deleted. `records/published.py` has the published ones.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.study import Run, config_id
+from experiments.study import Records, Run, config_id
 from experiments.training.runtime import build_folder
 
 FORMAT = 1
@@ -190,13 +189,17 @@ def _lock(file: Any, wait: bool) -> bool:
     return True
 
 
+def checksum(record: Mapping[str, Any]) -> str:
+    """The SHA-256 of a record's content, as canonical JSON."""
+    body = {"format": FORMAT, **{part: record[part] for part in PARTS}}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
 def encode(record: Mapping[str, Any]) -> bytes:
     """A record as JSON with a checksum. Floats are written so that they read back bit by bit."""
     body = {"format": FORMAT, **{part: record[part] for part in PARTS}}
-    text = json.dumps(body, sort_keys=True, allow_nan=False)
-    return json.dumps(
-        {**body, "checksum": hashlib.sha256(text.encode()).hexdigest()}, allow_nan=False, indent=1
-    ).encode()
+    whole = {**body, "checksum": checksum(record)}
+    return json.dumps(whole, allow_nan=False, indent=1).encode()
 
 
 def decode(content: bytes, run_id: str) -> dict[str, Any]:
@@ -242,103 +245,13 @@ def local_store() -> Store:
     return Store(build_folder() / "records")
 
 
-class Published:
-    """The published records of all studies, read-only: `results/*.parquet`."""
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self.damaged: list[str] = []
-        self._records: dict[str, dict[str, Any]] = {}
-        for file in sorted(self.path.glob("*.parquet")):
-            self._records |= read_parquet(file)
-
-    def get(self, run_id: str) -> dict[str, Any] | None:
-        """The published record of a run, or None."""
-        return self._records.get(run_id)
-
-    def ids(self) -> list[str]:
-        """The ids of all published records."""
-        return sorted(self._records)
-
-
 class Together:
     """Several sources of records as one; the first that has a record gives it."""
 
-    def __init__(self, *sources: Store | Published) -> None:
+    def __init__(self, *sources: Records) -> None:
         self.sources = sources
 
     def get(self, run_id: str) -> dict[str, Any] | None:
         """The record of a run, or None if no source has it."""
         found = (source.get(run_id) for source in self.sources)
         return next((record for record in found if record is not None), None)
-
-
-def write_parquet(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records as one table: a row per run and epoch, plus one row for an empty run."""
-    import pyarrow
-    import pyarrow.parquet
-
-    records = sorted(records, key=lambda record: config_id(record["config"]))
-    metrics = dict.fromkeys(name for record in records for name in record["metrics"])
-    rows: list[dict[str, Any]] = []
-    for record in records:
-        names = list(record["metrics"])
-        fixed = {
-            "run_id": config_id(record["config"]),
-            "config": json.dumps(record["config"], sort_keys=True),
-            "manifest": json.dumps(record["manifest"], sort_keys=True),
-            "status": record["status"],
-            "diverged_at": record["diverged_at"],
-            "epoch": None,
-            **metrics,
-        }
-        epochs = list(zip(*record["metrics"].values(), strict=True))
-        for epoch, values in enumerate(epochs):
-            rows.append({**fixed, "epoch": epoch, **dict(zip(names, values, strict=True))})
-        if not epochs:
-            rows.append(fixed)
-    buffer = io.BytesIO()
-    table = pyarrow.Table.from_pylist(rows)
-    pyarrow.parquet.write_table(table, buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
-
-
-def read_parquet(path: Path) -> dict[str, dict[str, Any]]:
-    """The records that `write_parquet` wrote, by run id."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-        return _from_rows(rows)
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a whole Parquet file ({reason}); restore it") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold records ({error}); restore it") from None
-
-
-def _from_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    fixed = ("run_id", "config", "manifest", "status", "diverged_at", "epoch")
-    records: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if row["run_id"] not in records:
-            records[row["run_id"]] = {
-                "format": FORMAT,
-                "config": json.loads(row["config"]),
-                "manifest": json.loads(row["manifest"]),
-                "status": row["status"],
-                "diverged_at": row["diverged_at"],
-                "metrics": {name: [] for name in row if name not in fixed},
-            }
-        record = records[row["run_id"]]
-        if row["epoch"] is None:
-            continue
-        if row["epoch"] == 0:  # the columns of other records' metrics are empty here
-            record["metrics"] = {n: v for n, v in record["metrics"].items() if row[n] is not None}
-        for name, values in record["metrics"].items():
-            values.append(row[name])
-    for run_id, record in records.items():
-        if config_id(record["config"]) != run_id:
-            raise ValueError(f"run {run_id} does not fit its configuration")
-    return records

@@ -10,7 +10,8 @@ from experiments.analysis import claims
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
 from experiments.figures import figures
-from experiments.records.store import local_store, write_atomically, write_parquet
+from experiments.records import published
+from experiments.records.store import local_store, write_atomically
 from experiments.report import notebooks, webpage
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study
@@ -145,7 +146,7 @@ def publish(study: Study) -> tuple[Path, str]:
             f"`adam-study run {study.name} --profile paper` trains it"
         )
     path = pages.published_file(study)
-    write_parquet(path, kept)
+    published.write(path, kept, found.plan.uses())
     return path, found.progress + (", not finished" if found.missing else "")
 
 

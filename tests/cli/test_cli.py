@@ -13,7 +13,8 @@ from experiments import pages, studies, study
 from experiments.cli import doctor
 from experiments.cli.main import _setting, main
 from experiments.data import files
-from experiments.records.store import Store, encode, read_parquet, write_parquet
+from experiments.records import published as tables
+from experiments.records.store import Store, encode
 from experiments.training import runtime
 from experiments.training import train as training
 
@@ -267,7 +268,7 @@ def test_an_unfinished_study_is_published_as_such_and_grows(published, build, ca
     store.put(finished(runs[1]))
     assert run(f"publish {STUDY}") == 0
     assert "2 of 333 runs, not finished" in capfd.readouterr().out
-    assert sorted(read_parquet(published)) == sorted(run.id for run in runs[:2])
+    assert sorted(tables.read(published)) == sorted(run.id for run in runs[:2])
     assert run(f"claims {STUDY}") == 0
     out = capfd.readouterr().out
     assert "not finished, 2 of 333 runs" in out
@@ -289,7 +290,7 @@ def test_all_studies_are_published_but_those_without_runs(published, build, capf
 
 def test_published_runs_are_trained_again_unless_told_otherwise(published, monkeypatch, capfd):
     runs = study.plan(studies.get(STUDY), "smoke", "mnist", Store("nowhere")).runs()
-    write_parquet(published, [finished(runs[0]), finished(runs[1])])
+    tables.write(published, [finished(runs[0]), finished(runs[1])], {})
     trained = []
 
     def train(run, store, keep=False):

@@ -16,7 +16,8 @@ from experiments.analysis import claims
 from experiments.analysis import results as analysis
 from experiments.data import files, mnist
 from experiments.engines import execution
-from experiments.records.store import Published, Store
+from experiments.records.published import Published
+from experiments.records.store import Store
 from experiments.studies import STUDIES
 from experiments.study import Plan, Run, plan
 from experiments.training import runtime
