@@ -8,6 +8,7 @@ are a function of the arguments alone; no clock is read.
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import os
 import re
@@ -20,6 +21,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments import explorer
+
 if TYPE_CHECKING:
     from markupsafe import Markup
     from nbformat import NotebookNode
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 # A symbol and words beside the colour: no verdict depends on seeing colours.
 VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
 PROTOCOLS = ("matched", "tuned")
+EXPLORER = "explorer.html"
 OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded away
 
 _NUMBER = r"[-−+±]?[\d.,]*\d(e[-−+]?\d+)?\s?%?|[-−+]?(inf|nan|∞)|NaN|None|[-–—]?"
@@ -174,6 +178,7 @@ def render(
         "provenance": [(key, str(value)) for key, value in (provenance or {}).items()],
         "nav": [
             {"href": "index.html", "label": "Overview"},
+            {"href": EXPLORER, "label": "Explorer"},
             *({"href": body["href"], "label": body["title"].split(":")[0]} for body in bodies),
         ],
     }
@@ -182,6 +187,7 @@ def render(
         "index.html": environment.get_template("index.html.j2").render(
             shared,
             **_place(shared["nav"], 0),
+            **_scripts(),
             summary=_summary(summary, names),
             verdicts=rows,
             tally=_tally(rows),
@@ -189,11 +195,47 @@ def render(
             pages=bodies,
         )
     }
-    for number, body in enumerate(bodies, start=1):
+    files[EXPLORER] = _explorer(shared, _place(shared["nav"], 1), names)
+    for number, body in enumerate(bodies, start=2):
         files[body["href"]] = environment.get_template("page.html.j2").render(
-            shared, **_place(shared["nav"], number), page=body
+            shared, **_place(shared["nav"], number), **_scripts(), page=body
         )
     return files
+
+
+def explorer_page(title: str) -> str:
+    """The explorer alone, outside of a report."""
+    shared = {"title": title, "banner": None, "note": None, "provenance": [], "nav": []}
+    return _explorer(shared, {"here": EXPLORER, "previous": None, "following": None}, ())
+
+
+def _explorer(shared: Mapping[str, Any], place: Mapping[str, Any], names: Sequence[str]) -> str:
+    from markupsafe import Markup
+
+    style = Markup((explorer.FOLDER / "explorer.css").read_text(encoding="utf-8").rstrip("\n"))
+    return (
+        _environment()
+        .get_template("explorer.html.j2")
+        .render(
+            {**shared, **place, **_scripts(explorer.script()), "names": names},
+            css=_css() + "\n" + style,
+        )
+    )
+
+
+def _scripts(*sources: str) -> dict[str, Any]:
+    """Scripts for a page's end, and the policy that lets it run these and load nothing."""
+    from markupsafe import Markup
+
+    allowed = [f"'sha256-{_hash(source)}'" for source in sources]
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if allowed:
+        policy += f"; script-src {' '.join(allowed)}"
+    return {"scripts": [Markup(source) for source in sources], "policy": policy}
+
+
+def _hash(source: str) -> str:
+    return base64.b64encode(hashlib.sha256(f"\n{source}".encode()).digest()).decode("ascii")
 
 
 def _write(path: Path, text: str) -> None:
