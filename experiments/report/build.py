@@ -12,13 +12,14 @@ from experiments.analysis.results import Results
 from experiments.figures import figures
 from experiments.records import published
 from experiments.records.store import local_store, write_atomically
-from experiments.report import notebooks, webpage
+from experiments.report import explorer, notebooks, webpage
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study
 from experiments.training.runtime import ROOT, build_folder
 
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
+EXPLORER = ROOT / "docs" / "explorer.html"
 TITLE = "Adam, reproduced"
 SUMMARY = (
     "Does *Adam: A Method for Stochastic Optimization* (Kingma & Ba, arXiv 1412.6980) hold up? "
@@ -168,7 +169,9 @@ def publish_pages() -> list[Path]:
         write_atomically(path, figures.png(figures.main(results), made_from))
         written.append(path)
     write_atomically(README, readme(README.read_text(), found).encode())
-    return [*written, README]
+    write_atomically(explorer.FOLDER / "digits.mjs", explorer.digits().encode())
+    write_atomically(EXPLORER, webpage.explorer_page(TITLE).encode())
+    return [*written, README, EXPLORER]
 
 
 def readme(text: str, found: Sequence[Results]) -> str:

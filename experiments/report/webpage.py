@@ -21,7 +21,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import explorer
+from experiments.report import explorer
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -205,7 +205,13 @@ def render(
 
 def explorer_page(title: str) -> str:
     """The explorer alone, outside of a report."""
-    shared = {"title": title, "banner": None, "note": None, "provenance": [], "nav": []}
+    shared: dict[str, Any] = {
+        "title": title,
+        "banner": None,
+        "note": None,
+        "provenance": [],
+        "nav": [],
+    }
     return _explorer(shared, {"here": EXPLORER, "previous": None, "following": None}, ())
 
 

@@ -14,7 +14,7 @@ import pytest
 from test_mutations import ADAM_MUTATIONS, ADAMAX_MUTATIONS
 from trajectories import ADAM_CASES, ADAMAX_CASES, GRADIENTS, START, assert_steps_close
 
-from experiments import explorer, webpage
+from experiments.report import explorer, webpage
 
 RULES = explorer.FOLDER / "rules.mjs"
 CASES = {"adam": (oracle.adam, ADAM_CASES), "adamax": (oracle.adamax, ADAMAX_CASES)}
@@ -36,6 +36,7 @@ M_HAT, V_HAT = "m_hat[i] = m[i] / first", "v_hat[i] = (amsgrad ? v_max[i] : v[i]
 STEP = "theta[i] -= (alpha * m_hat[i]) / (Math.sqrt(v_hat[i]) + added)"
 BETAS = "beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-8"
 START_OF_STEP = "const beta_1_t ="
+ROUNDED = "beta_1 = Math.fround(beta_1), beta_2 = Math.fround(beta_2)"
 ADAM_CHANGES = {
     "no bias correction": {FIRST: "1", SECOND: "1"},
     "no correction of m": {FIRST: "1"},
@@ -56,9 +57,7 @@ ADAM_CHANGES = {
     "beta_1 = 0.95": {BETAS: BETAS.replace("0.9,", "0.95,")},
     "centred second moment": {"(1 - beta_2) * g[i] * g[i]": "(1 - beta_2) * (g[i] - m[i]) ** 2"},
     "Nesterov": {M_HAT: "m_hat[i] = (beta_1 * m[i] + (1 - beta_1) * g[i]) / first"},
-    "betas rounded to float32": {
-        START_OF_STEP: f"beta_1 = Math.fround(beta_1), beta_2 = Math.fround(beta_2); {START_OF_STEP}"
-    },
+    "betas rounded to float32": {START_OF_STEP: f"{ROUNDED}; {START_OF_STEP}"},
     "amsgrad ignored": {V_HAT: "v_hat[i] = v[i] / second"},
     "amsgrad of the corrected v": {
         "Math.max(v_max[i], v[i])": "Math.max(v_max[i], v[i] / second)",
@@ -84,7 +83,9 @@ MAX_FIRST = "const first = correction(beta_1, t)"
 ADAMAX_CHANGES = {
     "no bias correction": {MAX_FIRST: "const first = 1"},
     "correction with t + 1": {MAX_FIRST: "const first = correction(beta_1, t + 1)"},
-    "u corrected too": {MOVE: f"{MOVE} / correction(beta_2, t)".replace("/ u[i] /", "/ (u[i] /") + ")"},
+    "u corrected too": {
+        MOVE: f"{MOVE} / correction(beta_2, t)".replace("/ u[i] /", "/ (u[i] /") + ")"
+    },
     "epsilon added to u": {MOVE: MOVE.replace("/ u[i]", "/ (u[i] + 1e-7)")},
     "epsilon added to |g|": {U: U.replace("Math.abs(g[i])", "Math.abs(g[i]) + 1e-8")},
     "u without decay": {U: U.replace("beta_2 * ", "")},
@@ -104,9 +105,7 @@ ADAMAX_CHANGES = {
         "m_hat[i] = m[i] / first": "m_hat[i] = (beta_1 * m[i] + (1 - beta_1) * g[i]) / first"
     },
     "betas swapped": {"beta_1 = 0.9, beta_2 = 0.999": "beta_1 = 0.999, beta_2 = 0.9"},
-    "betas rounded to float32": {
-        MAX_FIRST: f"beta_1 = Math.fround(beta_1), beta_2 = Math.fround(beta_2); {MAX_FIRST}"
-    },
+    "betas rounded to float32": {MAX_FIRST: f"{ROUNDED}; {MAX_FIRST}"},
     "learning rate rounded to float32": {MOVE: MOVE.replace("alpha", "Math.fround(alpha)")},
 }
 CHANGES = {"adam": ADAM_CHANGES, "adamax": ADAMAX_CHANGES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -10,8 +11,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments import explained, explorer, webpage
-from experiments.runtime import ROOT
+from experiments.figures import explained
+from experiments.report import explorer, webpage
+from experiments.training.runtime import ROOT
 
 NOTEBOOK = json.loads((ROOT / "notebooks" / "00_adam_explained.ipynb").read_text())
 PAGE = ROOT / "docs" / "explorer.html"
@@ -25,7 +27,9 @@ def node(expression: str, given: object = None) -> object:
     """The value of a JavaScript expression in which `given` is defined."""
     if shutil.which("node") is None:
         pytest.skip("Node is not installed")
-    text = f"{IMPORTS}const given = {json.dumps(given)};\nconsole.log(JSON.stringify({expression}));"
+    text = (
+        f"{IMPORTS}const given = {json.dumps(given)};\nconsole.log(JSON.stringify({expression}));"
+    )
     done = subprocess.run(
         ["node", "--input-type=module"], input=text, capture_output=True, text=True, check=False
     )
@@ -59,13 +63,22 @@ def test_the_script_holds_every_module_once_and_no_imports():
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
-        ({"main.mjs": 'import { a } from "./b.mjs";\nconst a = 1;\n', "b.mjs": "const a = 2;\n"}, "define a"),
         (
-            {"main.mjs": 'import { b } from "./b.mjs";\n', "b.mjs": 'import { a } from "./main.mjs";\n'},
+            {
+                "main.mjs": 'import { a } from "./b.mjs";\nconst a = 1;\n',
+                "b.mjs": "const a = 2;\n",
+            },
+            "define a",
+        ),
+        (
+            {
+                "main.mjs": 'import { b } from "./b.mjs";\n',
+                "b.mjs": 'import { a } from "./main.mjs";\n',
+            },
             "imports itself",
         ),
     ],
-)  # fmt: skip
+)
 def test_modules_that_cannot_be_joined_are_refused(tmp_path, monkeypatch, modules, message):
     for name, text in modules.items():
         (tmp_path / name).write_text(text)
@@ -76,7 +89,9 @@ def test_modules_that_cannot_be_joined_are_refused(tmp_path, monkeypatch, module
 
 def test_the_page_loads_nothing_and_runs_its_own_script_alone():
     text = PAGE.read_text(encoding="utf-8")
-    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    policy = html.unescape(
+        re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    )
     assert re.fullmatch(
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         "script-src 'sha256-[A-Za-z0-9+/]{43}='",
@@ -145,7 +160,9 @@ def test_surfaces_are_those_of_the_notebook(key, surface):
 
 def test_gradients_as_they_are_seen_have_the_slope_as_their_mean():
     for key, steps in (("rare", 10), ("reddi", 3)):
-        seen = node(f"given.map((t) => surfaces.SURFACES.{key}.seen(0, 0, t))", list(range(1, steps + 1)))
+        seen = node(
+            f"given.map((t) => surfaces.SURFACES.{key}.seen(0, 0, t))", list(range(1, steps + 1))
+        )
         mean = np.mean(seen, axis=0)
         expected = [-1, -0.1] if key == "rare" else [1 / 3, 1 / 3]
         np.testing.assert_allclose(mean, expected)
@@ -162,7 +179,9 @@ def test_gradients_as_they_are_seen_have_the_slope_as_their_mean():
 def test_noise_is_standard_normal_and_a_function_of_seed_step_and_weight():
     from scipy import stats
 
-    draws = np.array(node("given.map((t) => [0, 1].map((i) => surfaces.normal(3, t, i)))", list(range(1, 5001))))
+    draws = np.array(
+        node("given.map((t) => [0, 1].map((i) => surfaces.normal(3, t, i)))", list(range(1, 5001)))
+    )
     for column in draws.T:
         assert stats.kstest(column, "norm").pvalue > 0.01
     for other in (draws[:, 1], np.roll(draws[:, 0], 1)):
@@ -219,8 +238,8 @@ def test_presets_lead_to_sections_of_the_notebook():
     }
     sections = node("Object.values(presets.PRESETS).map((p) => p.section).filter(Boolean)")
     assert set(sections) <= headings
-    about_methods = headings - {"What-the-pictures-show", "Algorithm-1-in-full", "Provenance"}
-    assert about_methods == set(sections)
+    others = {"What-the-pictures-show", "Algorithm-1-in-full", "Where-to-go-on", "Provenance"}
+    assert headings - others == set(sections)
 
 
 def test_adam_fails_on_the_counter_example_and_amsgrad_does_not():
@@ -256,7 +275,8 @@ def test_every_choice_comes_back_from_the_address():
         "start": [-3.25, 0.001], "steps": 777, "t": 123, "weight": 1,
     }  # fmt: skip
     back, hash_of, hash_again = node(
-        """(([h]) => [state.fromHash(h), h, state.toHash(state.fromHash(h))])([state.toHash(given)])""",
+        """(([h]) => [state.fromHash(h), h, state.toHash(state.fromHash(h))])(
+          [state.toHash(given)])""",
         chosen,
     )
     assert back == chosen
@@ -268,7 +288,8 @@ def test_every_choice_comes_back_from_the_address():
     [
         "", "#", "#surface=nowhere", "#methods=", "#methods=adam:x", "#beta_1=&t=-1&steps=1e99",
         "#surface=constructor&methods=toString:1", "#start=1", "#start=a,b", "#start=,",
-        "#start=1e999,0", "#t=1.5", "#weight=7", "#%%%", "#methods=sgd:1,momentum:1,adam:1,adamax:1,amsgrad:1",
+        "#start=1e999,0", "#t=1.5", "#weight=7", "#%%%",
+        "#methods=sgd:1,momentum:1,adam:1,adamax:1,amsgrad:1",
     ],
 )  # fmt: skip
 def test_an_address_that_makes_no_sense_is_as_near_as_can_be(address):
@@ -303,12 +324,21 @@ def opened(chromium):
             lambda r: None if r.url.split("#")[0] == PAGE.as_uri() else page.faults.append(r.url),
         )
         page.goto(PAGE.as_uri() + address)
-        page.wait_for_function("explorer.walks().length > 0")
+        until(page, "explorer.walks().length > 0")
         return page
 
     yield open_page
     for context in contexts:
         context.close()
+
+
+def until(page, condition):
+    """Wait for a condition; the page's own policy forbids Playwright's way of doing so."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never: {condition}")
 
 
 def state_of(page):
@@ -326,7 +356,7 @@ def test_presets_time_and_methods(opened):
     page.click("#forward")
     page.click("#back")
     assert state_of(page)["t"] == 1
-    page.wait_for_function("document.querySelector('#now').textContent === 'step 1 of 1000'")
+    until(page, "document.querySelector('#now').textContent === 'step 1 of 1000'")
     page.check("#use-momentum")
     assert page.is_disabled("#use-rmsprop")  # four are the most
     assert len(page.query_selector_all("#numbers tbody tr")) == 4
@@ -343,7 +373,7 @@ def test_play_runs_to_the_end(opened):
     page = opened("#surface=ravine&methods=adam:0.1&steps=10&t=10")
     page.click("#play")
     assert "Pause" in page.inner_text("#play")
-    page.wait_for_function("explorer.state().t === 10 && !/Pause/.test(play.textContent)")
+    until(page, "explorer.state().t === 10 && !/Pause/.test(play.textContent)")
     assert page.faults == []
 
 
@@ -362,7 +392,10 @@ def test_the_start_is_dragged_and_moved_by_keys(opened):
     page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2, steps=4)
     page.mouse.up()
     x, y = state_of(page)["start"]
-    assert (abs(x + 0.7) < 0.4, abs(y) < 0.3) == (True, True)
+    assert (x, y) == pytest.approx((-1.2, -0.1), abs=0.05)
+    handle = page.locator("#start").bounding_box()
+    assert handle["x"] + 22 == pytest.approx(frame["x"] + frame["width"] / 2, abs=2)
+    assert handle["y"] + 22 == pytest.approx(frame["y"] + frame["height"] / 2, abs=2)
     page.focus("#start")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowUp")
@@ -395,7 +428,7 @@ def test_the_address_follows_and_restores(opened):
     page = opened(address)
     page.focus("#noise")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("location.hash.includes('noise=0.1')")
+    until(page, "location.hash.includes('noise=0.1')")
     again = opened(page.evaluate("location.hash"))
     assert state_of(again) == state_of(page)
     assert state_of(again)["weight"] == 1
@@ -440,7 +473,9 @@ def test_a_frame_takes_less_than_a_sixtieth_of_a_second(opened):
 
 
 def test_axe_finds_nothing(opened):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed"
+    )
     for options in ({}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}):
         found = axe.Axe().run(opened(**options)).response["violations"]
         assert [(v["id"], v["nodes"][0]["html"]) for v in found] == []

@@ -1,6 +1,6 @@
 """The explorer: Adam and seven other methods in the browser, as one page that opens offline.
 
-Its arithmetic, its surfaces and its controls are plain JavaScript modules in `report/explorer`.
+Its arithmetic, its surfaces and its controls are the plain JavaScript modules of this folder.
 A page that is opened from a folder may not load modules, so they are put into it one after another.
 """
 
@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "report" / "explorer"
+FOLDER = Path(__file__).parent
 DIGITS = (3, 8)
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 
@@ -29,7 +29,9 @@ def script(entry: str = "main.mjs") -> str:
             if name in names:
                 raise ValueError(f"{module} and {names[name]} both define {name}; rename one")
             names[name] = module
-    parts = (re.sub(r"^export ", "", _IMPORT.sub("", text), flags=re.M) for text in ordered.values())
+    parts = (
+        re.sub(r"^export ", "", _IMPORT.sub("", text), flags=re.M) for text in ordered.values()
+    )
     body = "\n".join(part.strip() + "\n" for part in parts)
     return f'(() => {{\n"use strict";\n{body}}})();\n'
 
@@ -76,6 +78,6 @@ def digits() -> str:
     facts = {"digits": DIGITS, "lowest": lowest, "view": view, "examples": examples}
     body = ",\n".join(f'  "{key}": {json.dumps(value)}' for key, value in facts.items())
     return (
-        "// Real handwritten digits; written by experiments/explorer.py, don't edit.\n\n"
+        "// Real handwritten digits; written by __init__.py, don't edit.\n\n"
         f"export const DIGITS = {{\n{body}\n}};\n"
     )

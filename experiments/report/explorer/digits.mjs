@@ -1,4 +1,4 @@
-// Real handwritten digits; written by experiments/explorer.py, don't edit.
+// Real handwritten digits; written by __init__.py, don't edit.
 
 export const DIGITS = {
   "digits": [3, 8],

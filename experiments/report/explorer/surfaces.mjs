@@ -2,19 +2,17 @@
 
 import { DIGITS } from "./digits.mjs";
 
-/** A whole number in 32 bits, well mixed, from a seed and up to two counters. */
-function mixed(seed, t, i) {
-  let x = (Math.imul(seed, 0x9e3779b1) ^ Math.imul(t, 0x85ebca6b) ^ Math.imul(i + 1, 0xc2b2ae35)) | 0;
-  for (const factor of [0x7feb352d, 0x846ca68b, 0x9e3779b1]) {
-    x = Math.imul(x ^ (x >>> 16), factor);
-    x ^= x >>> 15;
-  }
-  return x >>> 0;
+/** A whole number of 32 bits, well mixed. */
+function mixed(x) {
+  x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
+  x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
+  return (x ^ (x >>> 16)) >>> 0;
 }
 
 /** A number between 0 and 1, a function of the seed, the step and the place alone. */
 export function uniform(seed, t, i) {
-  return (mixed(seed, t, i) + 0.5) / 2 ** 32;
+  const counted = mixed(mixed(mixed(seed + 0x9e3779b9) + t) + i);
+  return (counted + 0.5) / 2 ** 32;
 }
 
 /** A standard normal number (Box and Muller); every method sees the same one at the same step. */
