@@ -182,7 +182,7 @@ LAYERS = (
     ("engines",),
     ("analysis.results",),
     ("analysis.claims",),
-    ("figures.figures", "figures.theory"),
+    ("figures.figures", "figures.theory", "report.explorer"),
     ("report.notebooks", "report.webpage"),
     ("pages", "figures.explained"),
     ("report.build", "cli.doctor"),

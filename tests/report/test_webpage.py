@@ -4,6 +4,7 @@ import base64
 import re
 import struct
 import zlib
+from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_build_writes_what_render_gives(tmp_path, files):
     assert index == tmp_path / "deep" / "out" / "index.html"
     written = {path.name: path.read_text(encoding="utf-8") for path in index.parent.iterdir()}
     assert written == files
-    assert set(files) == {"index.html", "01_adam.html", "02_other.html"}
+    assert set(files) == {"index.html", "explorer.html", "01_adam.html", "02_other.html"}
 
 
 def test_the_same_arguments_give_the_same_bytes(files):
@@ -149,15 +150,21 @@ def test_the_same_arguments_give_the_same_bytes(files):
 
 def test_pages_load_and_run_nothing(files, parsed):
     for name, page in parsed.items():
-        assert not page.all("script", "link", "iframe", "object", "embed", "base"), name
+        assert not page.all("link", "iframe", "object", "embed", "base"), name
+        assert not any(attrs for attrs in page.all("script")), name  # each is in the page
         for tag, attrs in page.elements:
             assert not any(key.startswith("on") for key in attrs), (name, tag)
             assert attrs.get("src", "data:").startswith("data:"), (name, tag)
             assert "srcset" not in attrs
-        assert "url(" not in files[name]
+        assert "url(" not in files[name].partition("<script>")[0]
         assert "@import" not in files[name]
         policy = [m["content"] for m in page.all("meta") if "http-equiv" in m]
-        assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+        scripts = re.findall(r"<script>(.*?)</script>", files[name], re.DOTALL)
+        hashes = [base64.b64encode(sha256(s.encode()).digest()).decode() for s in scripts]
+        expected = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+        if hashes:
+            expected += "; script-src " + " ".join(f"'sha256-{each}'" for each in hashes)
+        assert policy == [expected]
 
 
 def test_links_between_pages_resolve(parsed):
@@ -261,7 +268,12 @@ def test_names_that_are_no_pages(name):
 def test_the_navigation_names_pages_by_their_titles_up_to_the_colon(files):
     for text in files.values():
         bar = re.search(r'<nav class="bar".*?</nav>', text, re.DOTALL)[0]
-        assert re.findall(r"<a [^>]*>(.*?)</a>", bar) == ["Overview", "Adam &amp; co", "Other"]
+        assert re.findall(r"<a [^>]*>(.*?)</a>", bar) == [
+            "Overview",
+            "Explorer",
+            "Adam &amp; co",
+            "Other",
+        ]
     titled = page("03_fig3", new_markdown_cell("# Figure 3: a *network*: deep"))
     text = render(**arguments(pages=[titled, second()], verdicts=[], figures=[]))["02_other.html"]
     assert 'href="03_fig3.html">Figure 3</a>' in text

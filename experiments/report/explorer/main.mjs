@@ -285,7 +285,7 @@ function show(key) {
   const page = preset.page ?? NOTEBOOK;
   const target = `${page}.html${preset.section ? `#${preset.section}` : ""}`;
   link.hidden = !link.dataset.pages.split(" ").includes(page);
-  link.href = link.hidden ? "" : target;
+  link.href = link.hidden ? "#explorer" : target;
   $("see").hidden = false;
 }
 
