@@ -18,8 +18,9 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from experiments import pages
+from experiments.analysis import claims
 from experiments.report import build as report
-from experiments.report import notebooks
+from experiments.report import notebooks, readme, summary
 from experiments.studies import STUDIES
 from experiments.training.runtime import ROOT
 
@@ -80,11 +81,49 @@ def test_conda_gets_the_locked_versions():
         assert valid == [pin], name
 
 
-def test_the_readme_shows_the_published_verdicts():
-    text = (ROOT / "README.md").read_text()
-    assert report.readme(text, [pages.published(study) for study in PUBLISHED]) == text, (
-        "run `make notebooks`"
-    )
+@pytest.fixture(scope="module")
+def written() -> dict[Path, str]:
+    """What the published records make of the committed texts."""
+    text = readme.README.read_text(encoding="utf-8")
+    return readme.files(text, [pages.published(study) for study in PUBLISHED])
+
+
+def test_the_committed_texts_show_the_published_verdicts(written):
+    assert {path.name for path in written} >= {"README.md", "VERDICTS.md", "verdicts.svg"}
+    for path, text in written.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make notebooks`"
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = readme.README.read_text(encoding="utf-8")
+    assert len(re.findall(r"\S*\w\S*", text)) <= 1200
+    headings = {
+        re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        for title in re.findall(r"^## (.*)$", text, re.MULTILINE)
+    }
+    for page in (readme.README, readme.RESULTS / "README.md", readme.RESULTS / "VERDICTS.md"):
+        for target in re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", page.read_text()):
+            path, _, anchor = "".join(target).partition("#")
+            if path.startswith(("https://", "../../actions/")):  # the code host's own pages
+                continue
+            if path:
+                assert (page.parent / path).exists(), f"{page.name}: {path}"
+            elif page == readme.README:
+                assert anchor in headings, anchor
+
+
+def test_every_sentence_about_findings_names_claims_and_verdicts_that_exist():
+    known_claims = {claim.id: claim for claim in claims.ledger()}
+    for key, sentences in summary.findings().items():
+        assert key in {*summary.TITLES, "holds", "fails"}
+        for sentence in sentences:
+            assert sentence["if"], sentence
+            used = re.findall(r"\{([\w-]+)\.(\w+)%?\}", sentence["says"])
+            for claim, protocol in used:
+                assert protocol in sentence["if"][claim], sentence
+            for claim, wanted in sentence["if"].items():
+                assert set(wanted) <= set(known_claims[claim].protocols), claim
+                assert set(wanted.values()) <= set(summary.KINDS)
 
 
 @pytest.mark.parametrize("study", PUBLISHED, ids=lambda study: study.name)
@@ -173,8 +212,8 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
 # Data flows from left to right, and nothing imports from its right.
 LAYERS = (
     ("options", "randomness"),
-    ("data", "problems", "theory", "methods", "training.runtime", "training.diagnostics"),
-    ("study",),
+    ("data", "paper", "problems", "theory", "methods", "training.runtime", "training.diagnostics"),
+    ("study", "search"),
     ("studies", "records"),
     ("training.averages",),
     ("training.loops",),
@@ -182,9 +221,10 @@ LAYERS = (
     ("engines",),
     ("analysis.results",),
     ("analysis.claims",),
-    ("figures.figures", "figures.theory", "report.explorer"),
+    ("figures.figures", "figures.theory", "report.explorer", "report.summary"),
     ("report.notebooks", "report.webpage"),
     ("pages", "figures.explained"),
+    ("report.readme",),
     ("report.build", "cli.doctor"),
     ("cli.main",),
     ("__main__",),

@@ -12,13 +12,13 @@ from experiments.analysis.results import Results
 from experiments.figures import figures
 from experiments.records import published
 from experiments.records.store import local_store, write_atomically
-from experiments.report import explorer, notebooks, webpage
+from experiments.report import explorer, notebooks, readme, webpage
+from experiments.report.readme import README
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study
 from experiments.training.runtime import ROOT, build_folder
 
 NOTEBOOKS = ROOT / "notebooks"
-README = ROOT / "README.md"
 EXPLORER = ROOT / "docs" / "explorer.html"
 TITLE = "Adam, reproduced"
 SUMMARY = (
@@ -28,8 +28,6 @@ SUMMARY = (
     "`tuned` (equal trials for every method: does the claim hold when everyone is tuned?). The "
     "numbers are means over seeds with their 95% bootstrap interval."
 )
-CAPTION = "{section}: {title}."
-CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
 
 
 class NothingToPublish(ValueError):
@@ -61,7 +59,7 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
         figures=[
             webpage.Figure(
                 figures.png(figures.main(results)),
-                _caption(results),
+                readme.caption(results),
                 page=results.study.notebook,
             )
             for results in found
@@ -93,13 +91,6 @@ def _note(profile: str) -> str:
         "published report uses profile paper.",
         "paper": "Profile paper: the paper's sizes and epochs, trained on this machine.",
     }[profile]
-
-
-def _caption(results: Results) -> str:
-    study = results.study
-    note = f" Not finished: {results.progress}." if results.missing else ""
-    caption = CAPTION.format(section=study.section, title=study.title)
-    return caption + (CURVES if study.in_paper else "") + note
 
 
 def _provenance(found: Iterable[Results]) -> dict[str, str]:
@@ -168,86 +159,9 @@ def publish_pages() -> list[Path]:
         made_from = pages.origin(results)["records"]
         write_atomically(path, figures.png(figures.main(results), made_from))
         written.append(path)
-    write_atomically(README, readme(README.read_text(), found).encode())
+    for path, content in readme.files(README.read_text(encoding="utf-8"), found).items():
+        write_atomically(path, content.encode())
+        written.append(path)
     write_atomically(explorer.FOLDER / "digits.mjs", explorer.digits().encode())
     write_atomically(EXPLORER, webpage.explorer_page(TITLE).encode())
-    return [*written, README, EXPLORER]
-
-
-def readme(text: str, found: Sequence[Results]) -> str:
-    """The README with its verdicts, its figures and its table of studies made anew."""
-    shown = []
-    for results in (each for each in found if each.study.in_paper):
-        name, notebook = results.study.name, results.study.notebook
-        shown += [
-            f"![{results.study.title}](results/{name}.png)",
-            "",
-            f"*{_caption(results)} Page: [{notebook}](notebooks/{notebook}.ipynb).*",
-            "",
-        ]
-    text = _between(text, "verdicts", "\n".join([*_summary(found), "", *_tables(found)]).rstrip())
-    text = _between(text, "figures", "\n".join(shown).rstrip())
-    return _between(text, "studies", "\n".join(_published(found)))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
-
-
-def _summary(found: Sequence[Results]) -> list[str]:
-    """How many statements of each study hold, a row for each study."""
-    rows = []
-    for results in found:
-        judged = claims.rows([results])
-        counts = [_counts([row[p] for row in judged if row[p]]) for p in PROTOCOLS]
-        title = f"[{results.study.title}](notebooks/{results.study.notebook}.ipynb)"
-        rows.append([results.study.section, title, *counts])
-    return _table(["Of the paper", "Study", *PROTOCOLS], rows)
-
-
-def _counts(verdicts: Sequence[str]) -> str:
-    """Verdicts in numbers: "3 reproduced, 1 not reproduced"."""
-    kinds = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, claims.NOT_TESTED)
-    counted = ((verdicts.count(kind), kind) for kind in kinds)
-    return ", ".join(f"{n} {kind}" for n, kind in counted if n) or "-"
-
-
-def _tables(found: Sequence[Results]) -> list[str]:
-    """Every statement with its verdicts and its numbers, a table for each study."""
-    parts = []
-    for results in found:
-        rows = claims.rows([results])
-        protocols = [p for p in PROTOCOLS if any(row[p] for row in rows)]
-        cells = []
-        for row in rows:
-            judged = [
-                f"**{row[p]}**<br>{row[f'{p}_numbers']}".removesuffix("<br>") if row[p] else "-"
-                for p in protocols
-            ]
-            cells.append([row["section"], row["reading"], row["paper"], *judged])
-        title = f"{results.study.section}: {results.study.title}"
-        parts += [f"<details><summary><b>{title}</b></summary>", ""]
-        parts += _table(["Section", "Statement", "Paper", *protocols], cells)
-        parts += ["", "</details>", ""]
-    return parts
-
-
-def _published(found: Sequence[Results]) -> list[str]:
-    """Every study, and how far its published records are."""
-    by_name = {results.study.name: results for results in found}
-    rows = []
-    for study in STUDIES.values():
-        results = by_name.get(study.name)
-        state = "not yet" if results is None else results.progress if results.missing else "whole"
-        rows.append([study.section, study.title, f"`{study.name}`", state])
-    return _table(["Of the paper", "What", "Study", "Published"], rows)
-
-
-def _between(text: str, name: str, content: str) -> str:
-    """The text with what stands between the two marks of that name replaced."""
-    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    if start not in text or end not in text:
-        raise ValueError(f"{README.name} lacks the lines {start} and {end}; restore them")
-    before, after = text.split(start)[0], text.split(end)[1]
-    return f"{before}{start}\n{content}\n{end}{after}"
+    return [*written, EXPLORER]

@@ -1,0 +1,184 @@
+"""What the committed pages say about the published records: README, VERDICTS, the figures' page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from experiments.analysis.results import Results
+from experiments.report import summary
+from experiments.report.summary import Judged, Part
+from experiments.studies import STUDIES
+from experiments.study import PROTOCOLS
+from experiments.training.runtime import ROOT
+
+README = ROOT / "README.md"
+RESULTS = ROOT / "results"
+CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
+HOW_TO_READ = """\
+# The verdicts
+
+Every statement of the paper that was judged, by the part of the paper that it stands in. This page
+is written by `make notebooks` from the records in this folder; the report shows the same table with
+search and filters.
+
+## How to read a row
+
+Every claim is an entry of [`experiments/paper/claims.yaml`](../experiments/paper/claims.yaml): the
+paper's words, the statement that is judged, the metric, the rule with its margin and where the
+margin comes from. The rules were written before the published runs; short trial runs had been seen.
+Each seed gives one value of the metric; at equal seed all methods see the same initial weights and
+the same batches. The numbers are the mean over seeds and its 95% interval, which with three seeds
+is hardly more than their range.
+
+- **matched**: settings fitted to the paper's digitised curves, or its defaults where it shows none.
+  *Did the authors' runs look like this?*
+- **tuned**: the same number of trials for every method. *Does the claim hold when everyone is
+  tuned?* A row without a `tuned` verdict concerns the matched curves only.
+- **reproduced**: the whole interval lies on the right side of the limit; **not reproduced**: on the
+  wrong side; **inconclusive**: the interval straddles the limit; **not tested**: stand-in data, a
+  shortened profile, or fewer than three finished seeds.
+- *Paper*: the same metric computed from the paper's digitised figure, where it has one.
+"""
+
+
+def files(text: str, found: Sequence[Results]) -> dict[Path, str]:
+    """Every committed text that holds results, made anew: its path and what it says.
+
+    Args:
+        text: the present README.
+        found: the published results.
+    """
+    parts = summary.parts(found)
+    return {
+        README: readme(text, found),
+        RESULTS / "VERDICTS.md": verdicts(parts),
+        RESULTS / "README.md": gallery(found, parts),
+        RESULTS / "verdicts.svg": summary.picture(parts, summary.LIGHT),
+        RESULTS / "verdicts-dark.svg": summary.picture(parts, summary.DARK),
+    }
+
+
+def readme(text: str, found: Sequence[Results]) -> str:
+    """The README with its answer, its table of parts and its table of studies made anew.
+
+    Raises:
+        ValueError: it lacks one of the marks between which they stand.
+    """
+    parts = summary.parts(found)
+    rows = [row for part in parts for row in part.judged]
+    bullets = [summary.totals(parts)]
+    for name, key in (("What holds", "holds"), ("What does not", "fails")):
+        if sentences := summary.said(key, rows):
+            bullets.append(f"**{name}.** {sentences}")
+    text = _between(text, "answer", "\n".join(f"- {bullet}" for bullet in bullets))
+    text = _between(text, "parts", "\n".join(_by_part(parts)))
+    return _between(text, "studies", "\n".join(_published(found)))
+
+
+def caption(results: Results) -> str:
+    """Where in the paper a study's figure is, what is drawn, and how far it is."""
+    study = results.study
+    note = f" Not finished: {results.progress}." if results.missing else ""
+    return f"{study.section}: {study.title}." + (CURVES if study.in_paper else "") + note
+
+
+def verdicts(parts: Sequence[Part]) -> str:
+    """The page of all verdicts, a table for each part of the paper."""
+    lines = [HOW_TO_READ]
+    for part in parts:
+        lines += [f"## {part.where}: {part.title}", "", summary.finding(part), ""]
+        studies = dict.fromkeys(row.study.name for row in part.judged)
+        for name in studies:
+            rows = [row for row in part.judged if row.study.name == name]
+            study = rows[0].study
+            page = f"../notebooks/{study.notebook}.ipynb"
+            lines += [f"**{study.title}** ([page]({page}))", ""]
+            protocols = [p for p in PROTOCOLS if any(row.verdicts[p].verdict for row in rows)]
+            head = ["Section", "Statement", "Paper", *protocols]
+            lines += _table(head, [_cells(row, protocols) for row in rows])
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cells(row: Judged, protocols: Iterable[str]) -> list[str]:
+    judged = [
+        f"**{verdict.verdict}**<br>{verdict.numbers}".removesuffix("<br>")
+        if (verdict := row.verdicts[protocol]).verdict
+        else "-"
+        for protocol in protocols
+    ]
+    return [row.claim.section, row.claim.reading.replace("|", "\\|"), row.paper, *judged]
+
+
+def gallery(found: Sequence[Results], parts: Sequence[Part]) -> str:
+    """The page of the figures, each with what was found."""
+    finding = {row.study.name: summary.finding(part) for part in parts for row in part.judged}
+    lines = [
+        "# The figures",
+        "",
+        "The paper's figures, drawn from the published records in this folder. The verdicts behind",
+        "them are in [VERDICTS.md](VERDICTS.md); `make notebooks` writes both.",
+        "",
+    ]
+    for results in (each for each in found if each.study.in_paper):
+        name, notebook = results.study.name, results.study.notebook
+        lines += [
+            f"## {results.study.section}: {results.study.title}",
+            "",
+            finding.get(name, ""),
+            "",
+            f"![{results.study.title}]({name}.png)",
+            "",
+            f"*{caption(results)} [The whole page](../notebooks/{notebook}.ipynb).*",
+            "",
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def _by_part(parts: Sequence[Part]) -> list[str]:
+    """What was found, a row for each part of the paper."""
+    rows = []
+    for part in parts:
+        notebook = part.judged[0].study.notebook
+        where = f"[{part.title}](notebooks/{notebook}.ipynb)<br>{part.where}"
+        held = []
+        for protocol in PROTOCOLS:
+            counts = summary.count(part.judged, protocol)
+            tested = sum(counts.values()) - counts["not tested"]
+            held.append(f"{counts['reproduced']} of {tested}" if tested else "-")
+        rows.append([where, summary.finding(part), *held])
+    return _table(["Of the paper", "What was found", *PROTOCOLS], rows)
+
+
+def _published(found: Sequence[Results]) -> list[str]:
+    """How far the published records of every study are."""
+    by_name = {results.study.name: results for results in found}
+    states: dict[str, list[str]] = {}
+    for study in STUDIES.values():
+        results = by_name.get(study.name)
+        state = (
+            "not yet published"
+            if results is None
+            else f"{results.progress}"
+            if results.missing
+            else "whole"
+        )
+        states.setdefault(state, []).append(f"`{study.name}`")
+    whole = len(states.pop("whole", []))
+    rest = "; ".join(f"{', '.join(names)} ({state})" for state, names in states.items())
+    return [f"  {whole} of {len(STUDIES)} studies are whole" + (f", not {rest}." if rest else ".")]
+
+
+def _between(text: str, name: str, content: str) -> str:
+    """The text with what stands between the two marks of that name replaced."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    if start not in text or end not in text:
+        raise ValueError(f"{README.name} lacks the lines {start} and {end}; restore them")
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{content}\n{end}{after}"
