@@ -212,8 +212,8 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
 # Data flows from left to right, and nothing imports from its right.
 LAYERS = (
     ("options", "randomness"),
-    ("data", "paper", "problems", "theory", "methods", "training.runtime", "training.diagnostics"),
-    ("study", "search"),
+    ("data", "problems", "theory", "methods", "training.runtime", "training.diagnostics"),
+    ("study", "search", "paper"),
     ("studies", "records"),
     ("training.averages",),
     ("training.loops",),
