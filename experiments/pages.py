@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from experiments import studies
 from experiments.analysis import claims
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
+from experiments.analysis.statistics import interval
 from experiments.data import files
 from experiments.engines import execution
 from experiments.options import known
@@ -105,11 +106,39 @@ def verdicts(*results: Results) -> pd.DataFrame:
         {
             "section": row["section"],
             "statement": row["reading"],
-            "the paper's curves": row["paper"],
-            **{p: ": ".join(filter(None, (row[p], row[f"{p}_numbers"]))) or "-" for p in PROTOCOLS},
+            "the paper's curves": _paper(row),
+            **{p: _judged(row, p) for p in PROTOCOLS},
         }
         for row in claims.rows(results)
     )
+
+
+def _paper(row: Mapping[str, str]) -> str:
+    """What the paper's own curves give, and whether ours agree."""
+    ours = {"agrees": "our figure agrees", "differs": "our figure differs"}
+    return "; ".join(
+        filter(
+            None,
+            (
+                f"{row['paper']} ({row['paper_sentence']})" if row["paper"] else "",
+                ours.get(row["figure"], ""),
+            ),
+        )
+    )
+
+
+def _judged(row: Mapping[str, str], protocol: str) -> str:
+    """A verdict with its numbers and what they hang on."""
+    if not row[protocol]:
+        return "-"
+    text = ": ".join(filter(None, (row[protocol], row[f"{protocol}_numbers"])))
+    corrected = row[f"{protocol}_holm"]
+    more = (
+        row[f"{protocol}_flips"],
+        row[f"{protocol}_trials"],
+        f"{corrected} after Holm's correction" if corrected != row[protocol] else "",
+    )
+    return "; ".join(filter(None, (text, *more)))
 
 
 def criteria(*results: Results) -> pd.DataFrame:
@@ -153,7 +182,7 @@ def _ratio(results: Results, protocol: str) -> str:
     ratio = ratio[np.isfinite(ratio)]
     if not len(ratio):
         return "not finished"
-    mean, low, high = (np.exp(x[0]) for x in analysis.interval(ratio[:, None]))
+    mean, low, high = (np.exp(x[0]) for x in interval(ratio[:, None]))
     return f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ratio)}"
 
 

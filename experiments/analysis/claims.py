@@ -1,92 +1,31 @@
-"""The ledger: what the paper says, judged from records by rules written before the runs.
+"""Verdicts: each claim of the ledger judged from records by its rule.
 
-`paper/claims.yaml` holds the claims and explains their fields.
+Each seed gives one value of the claim's metric. With the 95% interval over seeds: wholly on the
+right side of the margin, `reproduced`; wholly on the wrong side, `not reproduced`; otherwise
+`inconclusive`. Beside the verdict stands what a reader needs to doubt it: the margin at which it
+would change, what is left of it after Holm's correction for the many verdicts of a study, whether
+the paper's own figure bears its sentence out, and whether our figure agrees with that figure.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from experiments.analysis.results import Results, gaps, interval, paper_curve
-from experiments.options import known
-from experiments.study import PROTOCOLS, Panel, Study
+from experiments.analysis import statistics
+from experiments.analysis.ledger import Claim, of
+from experiments.analysis.metrics import METRICS, left_out, objective_ratio
+from experiments.analysis.results import Results
+from experiments.study import PROTOCOLS, Panel
 
-LEDGER = Path(__file__).parents[1] / "paper" / "claims.yaml"
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
 FEWEST_SEEDS = 3
-RULES = ("below", "above", "within", "between")
-WORSE = 5.0  # nats; the margin of `grid_worse`
-
-# Each metric in words; `after` counts passes from 1.
-_RATIO = "training cost {} / {}, geometric mean over passes {first}-{last}"
-_COUNTERPART = "loss after {after} passes with bias correction minus without, largest over all {}"
-WORDS = {
-    "cost_ratio": _RATIO,
-    "final_ratio": _RATIO,
-    "distance": "largest distance of {} to the paper's curve over passes {first}-{last}",
-    "below_epsilon": "share of coordinates of {} with sqrt(v_hat) < epsilon, passes {first}-{last}",
-    "sparser": "share of coordinates that carry 90% of a gradient, pass {last} over pass {first}",
-    "recorded_ratio": "{recorded} of {}, geometric mean over passes {first}-{last}",
-    "recorded_largest": "largest {recorded} of {} over passes {first}-{last}",
-    "recorded_last": "{recorded} of {} at pass {last}",
-    "recorded_change": "{recorded} of {}, {last} over {first}",
-    "recorded_off": "largest distance of {recorded} from 1, {}",
-    "recorded_rate": "slope of log({recorded}) against log(t) over the last tenfold of t, {}",
-    "recorded_slope": "slope of log({recorded}) against log(minibatches)",
-    "time_ratio": "time that {0} takes to the cost at which {1} ends, over the time of {1}",
-    "grid_worse": "share of step sizes at least 5 nats worse without correction, {after} passes",
-    "grid_best": "lowest loss of these settings minus lowest of the others, {after} passes, nats",
-    "grid_regret": _COUNTERPART.replace("{}", "settings, nats"),
-    "grid_best_regret": _COUNTERPART.replace("{}", "betas at their best step sizes, nats"),
-}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One entry of the ledger; the fields are explained there."""
-
-    id: str
-    study: str
-    section: str
-    quote: str
-    reading: str
-    metric: str
-    arms: tuple[str, ...]
-    passes: tuple[int, int]
-    rule: str
-    limit: Any
-    why: str
-    protocols: tuple[str, ...]
-    source: str = "text"
-    recorded: tuple[str, ...] = ()
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The ends of the interval in which the metric must lie, of the rules that have one."""
-        low, high = (1 / self.limit, self.limit) if self.rule == "within" else self.limit
-        return low, high
-
-    @property
-    def criterion(self) -> str:
-        """The decision rule in words."""
-        if self.rule in ("within", "between"):
-            side = "within [{:.3g}, {:g}]".format(*self.limits)
-        else:
-            side = f"{known('rule', self.rule, RULES)} {self.limit:g}"
-        first, last = self.passes
-        words = WORDS[self.metric]
-        ends = {"first": first, "last": last} if last >= 0 else {"first": "first", "last": "last"}
-        passes = {**ends, "after": last + 1}
-        what = words.format(*self.arms, recorded=" / ".join(self.recorded), **passes)
-        return f"{what}: {side}"
+SIGNIFICANT = 1 - statistics.CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -102,17 +41,35 @@ class Verdict:
         low: lower end of its 95% interval.
         high: upper end.
         n: number of seeds.
-        reason: why it was not tested.
+        reason: why it was not tested, or what must be known beside it.
+        deterministic: whether all seeds gave one value, which then has no interval.
+        p: two-sided p-value of the metric against the margin that decides; NaN if there is none.
+        adjusted: the same after Holm's correction over the verdicts of the study.
+        same: whether its runs are those of the other protocol.
+        paper: the metric on the paper's own curves; NaN where they do not show it.
+        from_trials: of a tuned verdict, how many trials of each method's grid are enough for its
+            side of the margin, by the median best of so many; 0 where that can't be said.
     """
 
     claim: Claim
     protocol: str
     verdict: str
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
     n: int = 0
     reason: str = ""
+    deterministic: bool = False
+    p: float = math.nan
+    adjusted: float = math.nan
+    same: bool = False
+    paper: float = math.nan
+    from_trials: int = 0
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a verdict on the numbers."""
+        return self.verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
 
     @property
     def numbers(self) -> str:
@@ -121,231 +78,208 @@ class Verdict:
             return ""
         if not np.isfinite(self.value):
             return self.reason or "diverged"
-        value, low, high = (_number(x) for x in (self.value, self.low, self.high))
-        interval = f" [{low}, {high}]" if self.n > 1 else ""
-        text = f"{value}{interval}, n = {self.n}"
+        value, low, high = (number(x) for x in (self.value, self.low, self.high))
+        if self.deterministic:
+            counted = METRICS[self.claim.metric].counted
+            text = f"{value} in all {self.n} seeds" if counted else f"{value}, deterministic"
+        else:
+            interval = f" [{low}, {high}]" if self.n > 1 else ""
+            text = f"{value}{interval}, n = {self.n}"
         return f"{text}; {self.reason}" if self.reason else text
 
+    @property
+    def flip(self) -> tuple[float, ...]:
+        """The margins at which the verdict would change: one, or two where it is inconclusive.
 
-def _number(value: float) -> str:
+        Of the rule `within` the larger limit; of `between` the end of the interval that is nearer
+        to a limit.
+        """
+        if not self.judged or not np.isfinite(self.value):
+            return ()
+        low, high = self.low, self.high
+        rule = self.claim.rule
+        if rule == "within":
+            ends = (max(low, 1 / high, 1.0), max(high, 1 / low))
+        elif rule == "between":
+            first, last = self.claim.limits
+            ends = (low, high) if abs(low - first) < abs(high - last) else (high, low)
+            return ends[:1] if self.verdict != INCONCLUSIVE else ends
+        else:
+            ends = (low, high)
+        needs_high = rule != "above"
+        if self.verdict == INCONCLUSIVE:
+            return ends
+        held = self.verdict == REPRODUCED
+        return (ends[1] if held == needs_high else ends[0],)
+
+    @property
+    def flips(self) -> str:
+        """`flip` in words."""
+        if not self.flip:
+            return ""
+        if self.verdict == INCONCLUSIVE:
+            low, high = sorted(self.flip)
+            return f"decided by a margin outside [{number(low)}, {number(high)}]"
+        return f"changes at a margin of {number(self.flip[0])}"
+
+    @property
+    def holm(self) -> str:
+        """The verdict after Holm's correction."""
+        if self.verdict not in (REPRODUCED, NOT_REPRODUCED) or math.isnan(self.adjusted):
+            return self.verdict
+        return self.verdict if self.adjusted < SIGNIFICANT else INCONCLUSIVE
+
+    @property
+    def paper_holds(self) -> bool | None:
+        """Whether the paper's own curves bear the statement out; None where they do not show it."""
+        return None if math.isnan(self.paper) else holds(self.claim, self.paper)
+
+    @property
+    def figure(self) -> str:
+        """Whether our figure agrees with the paper's figure on the statement, or "" unknown."""
+        if self.paper_holds is None or not self.judged:
+            return ""
+        if self.verdict == INCONCLUSIVE:
+            return INCONCLUSIVE
+        return "agrees" if (self.verdict == REPRODUCED) == self.paper_holds else "differs"
+
+
+def number(value: float) -> str:
     """Four decimals, or two digits of what these would hide."""
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
-@functools.cache
-def ledger() -> tuple[Claim, ...]:
-    """Every claim, in the paper's order.
-
-    Raises:
-        ValueError: an entry of the ledger is malformed.
-    """
-    import yaml
-
-    claims = []
-    for entry in yaml.safe_load(LEDGER.read_text()):
-        lists = {
-            key: tuple(entry[key])
-            for key in ("arms", "passes", "protocols", "recorded")
-            if key in entry
-        }
-        try:
-            claim = Claim(**{**entry, **lists})
-            claim.criterion  # noqa: B018 - raises for an unknown metric or rule
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise ValueError(f"claim {entry.get('id')!r} of {LEDGER.name}: {error}") from None
-        claims.append(claim)
-    return tuple(claims)
-
-
-def of(study: Study) -> tuple[Claim, ...]:
-    """The claims that a study judges."""
-    return tuple(claim for claim in ledger() if claim.study == study.name)
-
-
 def judge(results: Results) -> list[Verdict]:
     """The verdict on each of a study's claims under each protocol."""
-    return [
+    verdicts = [
         _judge(claim, protocol, results) for claim in of(results.study) for protocol in PROTOCOLS
     ]
+    # The same runs judged under the other protocol's name are not another test.
+    family = {
+        f"{v.claim.id}/{v.protocol}": v.p if v.judged and not v.same else math.nan for v in verdicts
+    }
+    adjusted = statistics.holm(family)
+    for v in verdicts:
+        if v.same:
+            adjusted[f"{v.claim.id}/{v.protocol}"] = adjusted[f"{v.claim.id}/matched"]
+    return [replace(v, adjusted=adjusted[f"{v.claim.id}/{v.protocol}"]) for v in verdicts]
 
 
 def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     if protocol not in claim.protocols:
         return Verdict(claim, protocol, "")
+    measure = METRICS[claim.metric]
+    paper = of_paper(claim, results.study.panel)
     profile = results.study.profile(results.profile)
     last = claim.passes[1]
-    if not results.study.measured and profile.epochs <= last:
+    if measure.trained and not results.study.measured and profile.epochs <= last:
         reason = f"needs {last + 1} passes, profile {results.profile} has {profile.epochs}"
-        return Verdict(claim, protocol, NOT_TESTED, reason=reason)
-    values = metric(claim, protocol, results)
+        return Verdict(claim, protocol, NOT_TESTED, reason=reason, paper=paper)
+    values = measure.compute(claim, protocol, results)
     if not len(values):
-        return Verdict(claim, protocol, NOT_TESTED, reason="its runs are not finished")
-    mean, low, high = (float(number) for number in interval(values))
-    verdict, reason = decide(claim, low, high), ""
+        return Verdict(claim, protocol, NOT_TESTED, reason="its runs are not finished", paper=paper)
+    mean, low, high = (float(x) for x in statistics.interval(values, log=measure.log))
+    verdict, notes = decide(claim, low, high), []
+    same = protocol == "tuned" and "matched" in claim.protocols and _same_runs(claim, results)
+    needed = profile.seeds if measure.trained else profile.tuning_seeds
     if results.stand_in:
-        verdict, reason = NOT_TESTED, "stand-in data"
+        verdict, notes = NOT_TESTED, ["stand-in data"]
     elif len(values) < FEWEST_SEEDS:
-        verdict, reason = NOT_TESTED, f"fewer than {FEWEST_SEEDS} seeds"
+        verdict, notes = NOT_TESTED, [f"fewer than {FEWEST_SEEDS} seeds"]
     elif protocol == "tuned" and set(claim.arms) & set(results.plan.on_edge):
-        verdict, reason = NOT_TESTED, "the best learning rate is an end of its grid"
+        verdict, notes = NOT_TESTED, ["the best learning rate is an end of its grid"]
     elif not np.isfinite(mean):
-        verdict, reason = NOT_REPRODUCED, "diverged"
-    elif len(values) < profile.seeds:
-        reason = f"of {profile.seeds} seeds"
-    return Verdict(claim, protocol, verdict, mean, low, high, len(values), reason)
-
-
-def metric(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """A claim's metric, one value for each seed whose runs are all there."""
-    first, last = claim.passes
-    if claim.metric.startswith("grid_"):
-        return _grid_metric(claim, results)
-    names = {"below_epsilon": "below_epsilon all", "sparser": "gradient_support"}
-    recorded = claim.recorded or (names.get(claim.metric, "training_cost"),)
-    role = "grid" if results.study.arm(claim.arms[0]).grid else protocol
-    if claim.metric == "time_ratio":
-        return _time_ratio(*(_clocked(results, role, arm) for arm in claim.arms))
-    if claim.metric == "sparser":
-        curves = [results.at_default(claim.arms[0], recorded[0])]
+        verdict, notes = NOT_REPRODUCED, ["diverged"]
     else:
-        curves = [results.matrix(role, arm, name) for arm in claim.arms for name in recorded]
-    windows = [curve.loc[:, first : last if last >= 0 else None].dropna() for curve in curves]
-    seeds = sorted(set.intersection(*(set(window.index) for window in windows)))
-    if not seeds:
-        return np.array([])
-    costs = [window.loc[seeds].to_numpy(float) for window in windows]
-    if claim.metric == "distance":
-        whole = curves[0].loc[seeds].to_numpy(float)
-        return gaps(results.study.panel, claim.arms[0], whole, first, last).max(axis=1)
-    if claim.metric == "below_epsilon":
-        return costs[0].mean(axis=1)
-    if claim.metric == "sparser":
-        return costs[0][:, -1] / costs[0][:, 0]
-    if claim.metric == "recorded_largest":
-        return costs[0].max(axis=1)
-    if claim.metric == "recorded_last":
-        return costs[0][:, -1]
-    if claim.metric == "recorded_change":
-        return costs[0][:, -1] / costs[0][:, 0]
-    if claim.metric == "recorded_off":
-        return np.abs(costs[0] - 1).max(axis=1)
-    if claim.metric == "recorded_rate":
-        t = results.matrix(role, claim.arms[0], "t").to_numpy(float)[0]
-        late = t >= t[-1] / 10
-        return slope(t[late], list(costs[0][:, late].T))
-    if claim.metric == "recorded_slope":
-        sizes = [results.study.arm(arm).grid["minibatches"][0] for arm in claim.arms]
-        return slope(sizes, [cost[:, -1] for cost in costs])
-    return _ratio(costs[0], costs[1])
+        if len(values) < needed:
+            notes.append(f"of {needed} seeds")
+        if claim.vacuous is not None and high < claim.vacuous:
+            notes.append("met, but vacuous: the bound is far above anything seen")
+        if claim.metric.startswith("grid_") and (lacking := left_out(claim, results)):
+            notes.append(f"without the step sizes {', '.join(f'{rate:g}' for rate in lacking)}")
+        if beside := _beside(claim, protocol, results):
+            notes.append(beside)
+        if same:
+            notes.append("the same runs under both protocols")
+    return Verdict(
+        claim,
+        protocol,
+        verdict,
+        mean,
+        low,
+        high,
+        len(values),
+        "; ".join(notes),
+        deterministic=statistics.deterministic(values),
+        p=_p_value(claim, values, verdict),
+        same=same,
+        paper=paper,
+        from_trials=_from_trials(claim, results) if protocol == "tuned" else 0,
+    )
 
 
-def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
-    """Geometric mean over the last axis of the ratio of two costs."""
-    # Two diverged arms have no ratio; a cost may be exactly 0 in float32.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.exp(np.mean(np.log(over) - np.log(under), axis=-1))
+def _same_runs(claim: Claim, results: Results) -> bool:
+    """Whether the tuned runs of a claim's arms are their matched runs."""
+    runs: dict[str, set[str]] = {protocol: set() for protocol in PROTOCOLS}
+    for arm in claim.arms:
+        declared = results.study.arm(arm)
+        for protocol in PROTOCOLS:
+            fixed = protocol == "tuned" and not (declared.tune or declared.search)
+            role = "matched" if fixed else protocol
+            runs[protocol] |= {
+                entry.run.id
+                for entry in results.plan.entries
+                if (entry.role, entry.arm) == (role, arm)
+            }
+    return bool(runs["matched"]) and runs["matched"] == runs["tuned"]
 
 
-def slope(sizes: Sequence[float], values: Sequence[np.ndarray]) -> np.ndarray:
-    """The slope of the logarithms of values against those of sizes, one for each seed."""
-    with np.errstate(invalid="ignore", divide="ignore"):  # a regret may be negative
-        x, y = np.log(sizes) - np.mean(np.log(sizes)), np.log(values)
-    found: np.ndarray = x @ y / (x @ x)
-    return found
+def _beside(claim: Claim, protocol: str, results: Results) -> str:
+    """A ratio of costs on the objective too, where that is something else."""
+    if claim.metric not in ("cost_ratio", "final_ratio") or not results.study.options.get("l2"):
+        return ""
+    values = objective_ratio(claim, protocol, results)
+    if not len(values) or not np.isfinite(values).all():
+        return ""
+    mean, low, high = (number(float(x)) for x in statistics.interval(values, log=True))
+    return f"with the L2 term, which is minimised too: {mean} [{low}, {high}]"
 
 
-def _clocked(results: Results, role: str, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """An arm's training cost and the seconds since its start, by seed and pass."""
-    cost = results.matrix(role, arm).dropna()
-    return cost, results.matrix(role, arm, "seconds").loc[cost.index].cumsum(axis=1)
+def _p_value(claim: Claim, values: np.ndarray, verdict: str) -> float:
+    """The p-value against the limit that decides; of two limits, the larger or the violated one."""
+    log = METRICS[claim.metric].log
+    if claim.rule in ("below", "above"):
+        return statistics.p_value(values, claim.limit, log=log)
+    both = [statistics.p_value(values, limit, log=log) for limit in claim.limits]
+    return min(both) if verdict == NOT_REPRODUCED else max(both)
 
 
-def _time_ratio(
-    first: tuple[pd.DataFrame, pd.DataFrame], second: tuple[pd.DataFrame, pd.DataFrame]
-) -> np.ndarray:
-    """For each seed: when the first reaches the cost at which the second ends, over its time.
-
-    Infinite if it never does.
-    """
-    values = []
-    for seed in sorted(set(first[0].index) & set(second[0].index)):
-        cost, seconds = (table.loc[seed].to_numpy(float) for table in first)
-        end, whole = (float(table.loc[seed].iloc[-1]) for table in second)
-        reached = np.flatnonzero(cost <= end)
-        values.append(seconds[reached[0]] / whole if len(reached) else np.inf)
-    return np.array(values)
-
-
-def counterpart(arm: str) -> str:
-    """The arm of a grid that differs in bias correction alone."""
-    pair = {"biascorr": "nocorr", "nocorr": "biascorr"}
-    name, _, kind = arm.rpartition("/")
-    return f"{name}/{pair[kind]}"
-
-
-def _grid_metric(claim: Claim, results: Results) -> np.ndarray:
-    """A metric over the grid, one value for each seed that has every setting it reads."""
-    table = results.grid(claim.passes[1])
-    arms = [arm.name for arm in results.study.arms]
-    others = arms if claim.metric == "grid_best" else [counterpart(arm) for arm in claim.arms]
-    needed = {
-        (arm, rate)
-        for arm in {*claim.arms, *others}
-        for rate in {
-            entry.run.settings["learning_rate"]
-            for entry in results.plan.entries
-            if (entry.role, entry.arm) == ("grid", arm)
-        }
-    }
-    values = []
-    for _, group in table.groupby("seed"):
-        keys = zip(group["arm"], group["learning_rate"], strict=True)
-        loss = dict(zip(keys, group["loss"], strict=True))
-        if needed <= set(loss):
-            kept = {key: loss[key] for key in sorted(needed)}
-            values.append(of_grid(claim, kept, results.study.panel.points))
-    return np.array(values)
-
-
-def of_grid(
-    claim: Claim, loss: Mapping[tuple[str, float], float], points: Collection[float]
-) -> float:
-    """A grid's metric from the loss of each arm and step size; `points` are the paper's."""
-    best: dict[str, float] = {}
-    for (arm, _), value in loss.items():
-        best[arm] = min(value, best.get(arm, np.inf))
-    if claim.metric == "grid_best":
-        return min(best[arm] for arm in claim.arms) - min(
-            value for arm, value in best.items() if arm not in claim.arms
-        )
-    if claim.metric == "grid_best_regret":
-        return max(_excess(best[arm], best[counterpart(arm)]) for arm in claim.arms)
-    excess = [
-        _excess(value, loss[counterpart(arm), rate])
-        for (arm, rate), value in loss.items()
-        if arm in claim.arms and rate in points and (counterpart(arm), rate) in loss
-    ]
-    if claim.metric == "grid_worse":
-        return float(np.mean(np.array(excess) >= WORSE))
-    return max(excess)
-
-
-def _excess(loss: float, other: float) -> float:
-    """Difference of two losses; two that diverged do not differ."""
-    return 0.0 if loss == other else loss - other
+def _from_trials(claim: Claim, results: Results) -> int:
+    """From how many trials on the medians of the best of k lie on the same side of the margin."""
+    if claim.metric not in ("cost_ratio", "final_ratio"):
+        return 0
+    best = results.best_of()
+    if not len(best):
+        return 0
+    first, second = (best[best["arm"] == arm].set_index("k")["median"] for arm in claim.arms)
+    ratio = (first / second).dropna()
+    if not len(ratio):
+        return 0
+    sides = [holds(claim, value) for value in ratio]
+    enough = len(sides)
+    while enough > 1 and sides[enough - 2] == sides[-1]:
+        enough -= 1
+    return int(ratio.index[enough - 1])
 
 
 def of_paper(claim: Claim, panel: Panel) -> float:
     """The same metric on the paper's own digitised curves; NaN where they do not show it."""
-    first, last = claim.passes
-    if claim.metric not in ("cost_ratio", "final_ratio"):
-        return np.nan
-    try:
-        a, b = (paper_curve(panel.name, arm).loc[first:last] for arm in claim.arms)
-    except ValueError:  # not plotted
-        return np.nan
-    a, b = a.align(b, join="inner")
-    return float(_ratio(a.to_numpy(), b.to_numpy()))
+    return METRICS[claim.metric].of_paper(claim, panel)
+
+
+def holds(claim: Claim, value: float) -> bool:
+    """Whether one value lies on the right side of the margin."""
+    return decide(claim, value, value) == REPRODUCED
 
 
 def decide(claim: Claim, low: float, high: float) -> str:
@@ -361,13 +295,15 @@ def decide(claim: Claim, low: float, high: float) -> str:
     return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE
 
 
-def rows(results: Iterable[Results]) -> list[dict[str, str]]:
+def rows(results: Iterable[Results]) -> list[dict[str, Any]]:
     """The verdict table, one row per claim, as plain text cells."""
     table = []
     for result in results:
         verdicts = {(v.claim.id, v.protocol): v for v in judge(result)}
         for claim in of(result.study):
+            matched = verdicts[claim.id, "matched"]
             paper = of_paper(claim, result.study.panel)
+            known = "" if math.isnan(paper) else ("holds" if holds(claim, paper) else "fails")
             row = {
                 "id": claim.id,
                 "section": claim.section,
@@ -376,11 +312,20 @@ def rows(results: Iterable[Results]) -> list[dict[str, str]]:
                 "reading": claim.reading,
                 "criterion": claim.criterion,
                 "why": claim.why,
-                "paper": "" if np.isnan(paper) else f"{paper:.3g}",
+                "paper": "" if math.isnan(paper) else f"{paper:.3g}",
+                "paper_sentence": known,
+                "figure": matched.figure,
             }
             for protocol in PROTOCOLS:
                 verdict = verdicts[claim.id, protocol]
                 row[protocol] = verdict.verdict
                 row[f"{protocol}_numbers"] = verdict.numbers
+                row[f"{protocol}_flips"] = verdict.flips
+                row[f"{protocol}_holm"] = verdict.holm
+                row[f"{protocol}_trials"] = (
+                    f"the same side from {verdict.from_trials} trials on"
+                    if verdict.from_trials
+                    else ""
+                )
             table.append(row)
     return table

@@ -8,17 +8,17 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.analysis.statistics import best_of, interval
 from experiments.paper import curves as digitised
 from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, describe, plan
 
-CONFIDENCE = 0.95
 COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 # The averages of Section 7.2 as they are recorded, and in words.
 AVERAGES = {"mean": "mean of all steps", "exponential": "exponential, corrected"}
@@ -126,12 +126,14 @@ class Results:
     def curves(self, role: str, metric: str = "training_cost") -> pd.DataFrame:
         """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n.
 
-        A pass that fewer seeds have reached is the mean of those.
+        Means of costs are geometric. A pass that fewer seeds have reached is the mean of those.
         """
         frames = []
         for arm in self.study.arms:
             for block in of_equal_seeds(self.matrix(role, arm.name, metric)):
-                mean, low, high = interval(block.to_numpy())
+                mean, low, high = interval(
+                    block.to_numpy(), log=metric.endswith(("cost", "objective"))
+                )
                 columns = {"pass": block.columns, "mean": mean, "low": low, "high": high}
                 frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": len(block)}))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -323,24 +325,6 @@ def results(
     return Results(study, profile, data, records, plan(study, profile, data, records), published)
 
 
-def best_of(costs: Iterable[float]) -> pd.DataFrame:
-    """Quartiles of the lowest of k costs drawn without replacement, for every k: exact.
-
-    Of n costs in ascending order, the i-th is the lowest of k drawn with probability
-    C(n - i, k - 1) / C(n, k).
-    """
-    ordered = sorted(costs)
-    n = len(ordered)
-    rows = []
-    for k in range(1, n + 1):
-        chance = [math.comb(n - i, k - 1) / math.comb(n, k) for i in range(1, n + 1)]
-        reached = np.cumsum(chance)
-        places = (int(np.searchsorted(reached, q - 1e-12)) for q in (0.25, 0.5, 0.75))
-        low, median, high = (ordered[min(place, n - 1)] for place in places)
-        rows.append({"k": k, "median": median, "low": low, "high": high})
-    return pd.DataFrame(rows)
-
-
 def _finished(record: Mapping[str, Any]) -> bool:
     return record["status"] == "finished"
 
@@ -381,44 +365,3 @@ def of_equal_seeds(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     reached = values.notna().sum()
     for n in sorted(set(reached[reached > 0]), reverse=True):
         yield values.loc[:, reached == n].dropna()
-
-
-def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over the first axis (seeds) and its 95% bootstrap interval (BCa, 9,999 resamples).
-
-    With fewer than two seeds, or values that do not differ or are not finite, the interval is the
-    mean itself. The resamples are seeded: the same values give the same interval.
-    """
-    from scipy.stats import bootstrap
-
-    values = np.asarray(values, float)
-    mean = values.mean(axis=0)
-    flat = np.atleast_2d(values.reshape(len(values), -1))
-    low, high = (np.array(mean, float).reshape(-1) for _ in range(2))
-    finite = np.isfinite(flat).all(axis=0)
-    spread = np.zeros(len(finite), bool)
-    spread[finite] = np.ptp(flat[:, finite], axis=0) > 1e-12 * np.abs(flat[:, finite]).max(axis=0)
-    if len(values) >= 2 and spread.any():
-        found = bootstrap(
-            (_summable(flat[:, spread]),),
-            np.mean,
-            axis=0,
-            confidence_level=CONFIDENCE,
-            method="BCa",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-        low[spread], high[spread] = found.low, found.high
-    return mean, low.reshape(np.shape(mean)), high.reshape(np.shape(mean))
-
-
-def _summable(values: np.ndarray) -> np.ndarray:
-    """The values to 13 digits, as multiples of a power of two: sums of up to 256 are exact.
-
-    The interval depends on how many resamples have the mean of the sample. Of three seeds two
-    resamples in nine are the sample in another order: their sums must not differ by rounding,
-    which is not the same on every processor.
-    """
-    _, exponent = np.frexp(np.abs(values).max(axis=0))
-    unit = np.ldexp(1.0, exponent - 44)
-    exact: np.ndarray = np.round(values / unit) * unit
-    return exact

@@ -24,15 +24,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from experiments.analysis.claims import counterpart, of
+from experiments.analysis.ledger import of
+from experiments.analysis.metrics import counterpart
 from experiments.analysis.results import (
     AVERAGES,
     Results,
-    best_of,
-    interval,
     of_equal_seeds,
     paper_curve,
 )
+from experiments.analysis.statistics import best_of, interval
 from experiments.paper import curves as digitised
 from experiments.study import PROTOCOLS, Arm, Panel, Study, describe
 

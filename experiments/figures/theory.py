@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.analysis.results import Results, interval
+from experiments.analysis.results import Results
+from experiments.analysis.statistics import interval
 from experiments.figures.figures import COLOURS, _figure, _footer, _style
 
 PAIRS = {

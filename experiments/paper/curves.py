@@ -30,6 +30,11 @@ def shows(panel: str, curve: str) -> bool:
     return (panel, curve) in _curves()
 
 
+def names(panel: str) -> list[str]:
+    """The curves of a panel."""
+    return [curve for name, curve in _curves() if name == panel]
+
+
 def points(panel: str, curve: str) -> dict[float, float]:
     """A curve as y by x: training cost by pass, or loss by log10 of the step size.
 

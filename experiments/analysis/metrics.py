@@ -1,0 +1,430 @@
+"""What a claim is judged by: each metric in one place.
+
+An entry of `METRICS` holds the metric in words, the function that computes it from the records, and
+the one that reads it off the paper's own digitised curves, where they show it. To add a metric,
+write its function and its entry, and explain it in `paper/claims.yaml`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments.analysis.results import Results, gaps, paper_curve
+from experiments.paper import curves as digitised
+from experiments.study import Panel
+
+if TYPE_CHECKING:
+    from experiments.analysis.ledger import Claim
+
+WORSE = 5.0  # nats; the margin of `grid_worse` and `grid_unstable`
+NEAR = 1.05  # how near to its best a trial must come to count for `valley`
+
+Compute = Callable[["Claim", str, Results], np.ndarray]
+OfPaper = Callable[["Claim", Panel], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        words: what it is; `{}` are the claim's arms, `{first}` and `{last}` its passes counted from
+            0, `{after}` the last counted from 1, `{recorded}` the names of what was recorded.
+        compute: `(claim, protocol, results)` to one value for each seed whose runs are all there.
+        of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
+        log: whether it is a positive quantity, averaged over seeds as logarithms.
+        counted: whether it counts settings, so that seeds may agree by chance.
+        trained: whether it needs the passes of the claim; others read what tuning has tried.
+    """
+
+    words: str
+    compute: Compute
+    of_paper: OfPaper = lambda claim, panel: math.nan
+    log: bool = False
+    counted: bool = False
+    trained: bool = True
+
+
+def _windows(claim: Claim, protocol: str, results: Results, *names: str) -> list[np.ndarray]:
+    """What each arm recorded under each name: a row per seed that has all, a column per pass."""
+    first, last = claim.passes
+    role = "grid" if results.study.arm(claim.arms[0]).grid else protocol
+    curves = [results.matrix(role, arm, name) for arm in claim.arms for name in names]
+    windows = [curve.loc[:, first : last if last >= 0 else None].dropna() for curve in curves]
+    seeds = sorted(set.intersection(*(set(window.index) for window in windows)))
+    return [window.loc[seeds].to_numpy(float) for window in windows]
+
+
+def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+    """Geometric mean over the last axis of the ratio of two costs."""
+    # Two diverged arms have no ratio; a cost may be exactly 0 in float32.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.exp(np.mean(np.log(over) - np.log(under), axis=-1))
+
+
+def cost_ratio(
+    claim: Claim, protocol: str, results: Results, name: str = "training_cost"
+) -> np.ndarray:
+    """The cost of the first arm over that of the second, as a geometric mean over the passes."""
+    over, under = _windows(claim, protocol, results, name)
+    return _ratio(over, under) if len(over) else np.array([])
+
+
+def _cost_ratio_of_paper(claim: Claim, panel: Panel) -> float:
+    first, last = claim.passes
+    if not all(digitised.shows(panel.name, arm) for arm in claim.arms):
+        return math.nan
+    a, b = (paper_curve(panel.name, arm).loc[first:last] for arm in claim.arms)
+    a, b = a.align(b, join="inner")
+    return float(_ratio(a.to_numpy(), b.to_numpy())) if len(a) else math.nan
+
+
+def _distance(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    (arm,) = claim.arms
+    first, last = claim.passes
+    curves = results.matrix(protocol, arm)
+    whole = curves[curves.loc[:, first:last].notna().all(axis=1)].to_numpy(float)
+    if not len(whole):
+        return np.array([])
+    return gaps(results.study.panel, arm, whole, first, last).max(axis=1)
+
+
+def _below_epsilon(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    (share,) = _windows(claim, protocol, results, "below_epsilon all")
+    return share.mean(axis=1) if len(share) else np.array([])
+
+
+def _sparser(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    first, last = claim.passes
+    support = results.at_default(claim.arms[0], "gradient_support").loc[:, first:last].dropna()
+    values = support.to_numpy(float)
+    return values[:, -1] / values[:, 0] if values.size else np.array([])
+
+
+def _recorded(reduce: Callable[[np.ndarray], np.ndarray]) -> Compute:
+    """A metric that reduces what the first arm recorded, over its passes, to a value per seed."""
+
+    def compute(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+        values = _windows(claim, protocol, results, *claim.recorded)[0]
+        return reduce(values) if len(values) else np.array([])
+
+    return compute
+
+
+def _recorded_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    over, under = _windows(claim, protocol, results, *claim.recorded)
+    return _ratio(over, under) if len(over) else np.array([])
+
+
+def slope(sizes: Sequence[float], values: Sequence[np.ndarray]) -> np.ndarray:
+    """The slope of the logarithms of values against those of sizes, one for each seed."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # a regret may be negative
+        x, y = np.log(sizes) - np.mean(np.log(sizes)), np.log(values)
+    found: np.ndarray = x @ y / (x @ x)
+    return found
+
+
+def _recorded_rate(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    (values,) = _windows(claim, protocol, results, *claim.recorded)
+    if not len(values):
+        return np.array([])
+    role = "grid" if results.study.arm(claim.arms[0]).grid else protocol
+    t = results.matrix(role, claim.arms[0], "t").to_numpy(float)[0]
+    late = t >= t[-1] / 10
+    return slope(t[late], list(values[:, late].T))
+
+
+def _recorded_slope(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    values = _windows(claim, protocol, results, *claim.recorded)
+    sizes = [results.study.arm(arm).grid["minibatches"][0] for arm in claim.arms]
+    return slope(sizes, [value[:, -1] for value in values]) if len(values[0]) else np.array([])
+
+
+def _time_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """For each seed: when the first reaches the cost at which the second ends, over its time.
+
+    Infinite if it never does.
+    """
+    tables = []
+    for arm in claim.arms:
+        cost = results.matrix(protocol, arm).dropna()
+        seconds = results.matrix(protocol, arm, "seconds").loc[cost.index].cumsum(axis=1)
+        tables.append((cost, seconds))
+    first, second = tables
+    values = []
+    for seed in sorted(set(first[0].index) & set(second[0].index)):
+        cost, seconds = (table.loc[seed].to_numpy(float) for table in first)
+        end, whole = (float(table.loc[seed].iloc[-1]) for table in second)
+        reached = np.flatnonzero(cost <= end)
+        values.append(seconds[reached[0]] / whole if len(reached) else np.inf)
+    return np.array(values)
+
+
+def _valley(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """Share of the first arm's tuning trials near its best, minus the largest of the others'."""
+    shares: dict[str, dict[int, float]] = {}
+    for arm in claim.arms:
+        costs: dict[int, list[float]] = {}
+        for entry in results.plan.entries:
+            if (entry.role, entry.arm) != ("tuning", arm):
+                continue
+            record = results.records.get(entry.run.id)
+            if record is None:
+                return np.array([])
+            finished = record["status"] == "finished"
+            cost = record["metrics"]["training_cost"][-1] if finished else math.inf
+            costs.setdefault(entry.run.seed, []).append(cost)
+        shares[arm] = {
+            seed: float(np.mean(np.array(own) <= NEAR * min(own))) for seed, own in costs.items()
+        }
+    own, *others = shares.values()
+    return np.array([own[seed] - max(other[seed] for other in others) for seed in sorted(own)])
+
+
+# --- grids (Figure 4) -----------------------------------------------------------------------------
+
+Losses = Mapping[tuple[str, float], float]
+
+
+def counterpart(arm: str) -> str:
+    """The arm of a grid that differs in bias correction alone."""
+    pair = {"biascorr": "nocorr", "nocorr": "biascorr"}
+    name, _, kind = arm.rpartition("/")
+    return f"{name}/{pair[kind]}"
+
+
+def _compared(claim: Claim, results: Results) -> list[str]:
+    """The arms of a grid that a metric reads."""
+    others = (
+        [arm.name for arm in results.study.arms]
+        if claim.metric == "grid_best"
+        else [counterpart(arm) for arm in claim.arms]
+    )
+    return list(dict.fromkeys((*claim.arms, *others)))
+
+
+def _per_seed(claim: Claim, results: Results, last: int) -> dict[int, Losses]:
+    """The losses of pass `last` of the settings that a metric reads, by seed.
+
+    A seed counts once it has every setting at the paper's step sizes; those beyond are read where
+    they are there.
+    """
+    arms = set(_compared(claim, results))
+    planned = {
+        (entry.arm, entry.run.settings["learning_rate"])
+        for entry in results.plan.entries
+        if entry.role == "grid" and entry.arm in arms
+    }
+    needed = {key for key in planned if key[1] in results.study.panel.points}
+    found: dict[int, Losses] = {}
+    for seed, group in results.grid(last).groupby("seed"):
+        settings = zip(group["arm"], group["learning_rate"], strict=True)
+        loss = dict(zip(settings, group["loss"], strict=True))
+        if needed and needed <= set(loss):
+            found[int(str(seed))] = {key: loss[key] for key in sorted(planned & set(loss))}
+    return found
+
+
+def left_out(claim: Claim, results: Results) -> list[float]:
+    """The step sizes of a grid that a claim could read and that some seed it counts lacks."""
+    losses = _per_seed(claim, results, claim.passes[1]).values()
+    rates = {
+        entry.run.settings["learning_rate"]
+        for entry in results.plan.entries
+        if entry.role == "grid" and entry.arm in claim.arms
+    }
+    return sorted(
+        rate
+        for rate in rates
+        if any((arm, rate) not in loss for loss in losses for arm in claim.arms)
+    )
+
+
+def _of_grid(
+    reduce: Callable[[Claim, Losses, Collection[float]], float],
+) -> tuple[Compute, OfPaper]:
+    """A metric over the losses of one pass, from the records and from the paper's figure."""
+
+    def compute(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+        points = results.study.panel.points
+        losses = _per_seed(claim, results, claim.passes[1])
+        return np.array([reduce(claim, loss, points) for loss in losses.values()])
+
+    def of_paper(claim: Claim, panel: Panel) -> float:
+        loss = paper_losses(panel, claim.passes[1] + 1)
+        return reduce(claim, loss, panel.points) if loss else math.nan
+
+    return compute, of_paper
+
+
+def paper_losses(panel: Panel, passes: int) -> dict[tuple[str, float], float]:
+    """The paper's losses after that many passes; infinite where its line leaves the figure."""
+    loss = {}
+    for curve in digitised.names(panel.name):
+        when, _, arm = curve.partition("/")
+        if when != f"{passes}ep":
+            continue
+        points = digitised.points(panel.name, curve)
+        for rate in panel.points:
+            near = [y for x, y in points.items() if abs(x - math.log10(rate)) < 0.05]
+            loss[arm, rate] = near[0] if near else math.inf
+    # A setting of which the paper shows nothing lies outside its figure at every step size.
+    for arm in {arm for arm, _ in loss}:
+        if (counterpart(arm), panel.points[0]) not in loss:
+            loss |= {(counterpart(arm), rate): math.inf for rate in panel.points}
+    return loss
+
+
+def _excess(loss: float, other: float) -> float:
+    """Difference of two losses; two that diverged do not differ."""
+    return 0.0 if loss == other else loss - other
+
+
+def _best(loss: Losses) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for (arm, _), value in loss.items():
+        best[arm] = min(value, best.get(arm, math.inf))
+    return best
+
+
+def _grid_best(claim: Claim, loss: Losses, points: Collection[float]) -> float:
+    best = _best(loss)
+    others = [value for arm, value in best.items() if arm not in claim.arms]
+    return min(best[arm] for arm in claim.arms) - min(others)
+
+
+def _grid_best_regret(claim: Claim, loss: Losses, points: Collection[float]) -> float:
+    best = _best(loss)
+    return max(_excess(best[arm], best[counterpart(arm)]) for arm in claim.arms)
+
+
+def _excesses(claim: Claim, loss: Losses, points: Collection[float]) -> list[float]:
+    return [
+        _excess(value, loss[counterpart(arm), rate])
+        for (arm, rate), value in loss.items()
+        if arm in claim.arms and rate in points and (counterpart(arm), rate) in loss
+    ]
+
+
+def _grid_worse(claim: Claim, loss: Losses, points: Collection[float]) -> float:
+    return float(np.mean(np.array(_excesses(claim, loss, points)) >= WORSE))
+
+
+def _grid_regret(claim: Claim, loss: Losses, points: Collection[float]) -> float:
+    return max(_excesses(claim, loss, points))
+
+
+def _grid_unstable(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """Share of pairs of settings and passes at which the arm is worse than its counterpart.
+
+    Worse is a loss at least `WORSE` nats higher, or having diverged while the counterpart has not,
+    or in an earlier pass than the counterpart.
+    """
+    first, last = claim.passes
+    by_pass = [_per_seed(claim, results, when) for when in range(first, last + 1)]
+    values = []
+    for seed in sorted(set.intersection(*map(set, by_pass))):
+        losses = [found[seed] for found in by_pass]
+        worse = []
+        for arm, rate in losses[0]:
+            if arm not in claim.arms or rate not in results.study.panel.points:
+                continue
+            ours = [loss[arm, rate] for loss in losses]
+            theirs = [loss[counterpart(arm), rate] for loss in losses]
+            for when in range(len(losses)):
+                ours_gone = sum(map(math.isinf, ours[: when + 1]))
+                theirs_gone = sum(map(math.isinf, theirs[: when + 1]))
+                if ours_gone or theirs_gone:  # the earlier it diverged, the longer it is gone
+                    worse.append(ours_gone > theirs_gone)
+                else:
+                    worse.append(ours[when] - theirs[when] >= WORSE)
+        values.append(float(np.mean(worse)))
+    return np.array(values)
+
+
+_RATIO = "training cost {} / {}, geometric mean over passes {first}-{last}"
+_COUNTERPART = "loss after {after} passes with bias correction minus without, largest over all {}"
+
+METRICS: dict[str, Metric] = {
+    "cost_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
+    "final_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
+    "distance": Metric(
+        "largest distance of {} to the paper's curve over passes {first}-{last}",
+        _distance,
+        log=True,
+    ),
+    "below_epsilon": Metric(
+        "share of coordinates of {} with sqrt(v_hat) < epsilon, passes {first}-{last}",
+        _below_epsilon,
+    ),
+    "sparser": Metric(
+        "share of coordinates that carry 90% of a gradient, pass {last} over pass {first}",
+        _sparser,
+        log=True,
+    ),
+    "recorded_ratio": Metric(
+        "{recorded} of {}, geometric mean over passes {first}-{last}", _recorded_ratio, log=True
+    ),
+    "recorded_largest": Metric(
+        "largest {recorded} of {} over passes {first}-{last}",
+        _recorded(lambda values: values.max(axis=1)),
+        log=True,
+    ),
+    "recorded_last": Metric(
+        "{recorded} of {} at pass {last}", _recorded(lambda values: values[:, -1])
+    ),
+    "recorded_change": Metric(
+        "{recorded} of {}, {last} over {first}",
+        _recorded(lambda values: values[:, -1] / values[:, 0]),
+        log=True,
+    ),
+    "recorded_off": Metric(
+        "largest distance of {recorded} from 1, {}",
+        _recorded(lambda values: np.abs(values - 1).max(axis=1)),
+        log=True,
+    ),
+    "recorded_rate": Metric(
+        "slope of log({recorded}) against log(t) over the last tenfold of t, {}", _recorded_rate
+    ),
+    "recorded_slope": Metric("slope of log({recorded}) against log(minibatches)", _recorded_slope),
+    "time_ratio": Metric(
+        "time that {0} takes to the cost at which {1} ends, over the time of {1}",
+        _time_ratio,
+        log=True,
+    ),
+    "valley": Metric(
+        "share of the tuning grid of {} within 5% of its best, minus the largest of the others'",
+        _valley,
+        counted=True,
+        trained=False,
+    ),
+    "grid_unstable": Metric(
+        "share of step sizes and passes {first}-{last} at which it is worse without correction",
+        _grid_unstable,
+        counted=True,
+    ),
+    "grid_worse": Metric(
+        "share of step sizes at least 5 nats worse without correction, {after} passes",
+        *_of_grid(_grid_worse),
+        counted=True,
+    ),
+    "grid_best": Metric(
+        "lowest loss of these settings minus lowest of the others, {after} passes, nats",
+        *_of_grid(_grid_best),
+    ),
+    "grid_regret": Metric(_COUNTERPART.replace("{}", "settings, nats"), *_of_grid(_grid_regret)),
+    "grid_best_regret": Metric(
+        _COUNTERPART.replace("{}", "betas at their best step sizes, nats"),
+        *_of_grid(_grid_best_regret),
+    ),
+}
+
+
+def objective_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """A ratio of costs once more, of the objective that is minimised: the cost and its L2 term."""
+    return cost_ratio(claim, protocol, results, "objective")
