@@ -15,7 +15,7 @@ from experiments.records.store import local_store, write_atomically
 from experiments.report import explorer, notebooks, readme, webpage
 from experiments.report.readme import README
 from experiments.studies import STUDIES
-from experiments.study import PROTOCOLS, Study
+from experiments.study import PROTOCOLS, Study, config_id, describe
 from experiments.training.runtime import ROOT, build_folder
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -128,6 +128,7 @@ def publish(study: Study) -> tuple[Path, str]:
 
     Raises:
         NothingToPublish: there are no records of real data.
+        ValueError: some runs were trained by code that no commit holds.
     """
     records = pages.with_published(local_store())
     found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
@@ -136,6 +137,17 @@ def publish(study: Study) -> tuple[Path, str]:
         raise NothingToPublish(
             f"{study.name}: there is nothing to publish; "
             f"`adam-study run {study.name} --profile paper` trains it"
+        )
+    modified = [record for record in kept if str(record["manifest"].get("commit")).endswith("+")]
+    if modified:
+        named = "; ".join(
+            f"{config_id(config)} ({config['optimizer']} {describe(config['settings'])}, "
+            f"seed {config['seed']})"
+            for config in (record["config"] for record in modified)
+        )
+        raise ValueError(
+            f"{study.name}: {len(modified)} runs were trained by code that no commit holds: "
+            f"{named}; commit it, remove these records and train the runs again"
         )
     path = pages.published_file(study)
     published.write(path, kept, found.plan.uses())

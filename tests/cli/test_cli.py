@@ -275,6 +275,18 @@ def test_an_unfinished_study_is_published_as_such_and_grows(published, build, ca
     assert "reproduced\n" not in out
 
 
+def test_runs_of_a_modified_tree_are_not_published(published, build, capfd):
+    runs, store = paper_runs(), Store(build / "records")
+    for run_, commit in zip(runs, ("0123456789ab", "0123456789ab+"), strict=False):
+        record = finished(run_)
+        store.put({**record, "manifest": {**record["manifest"], "commit": commit}})
+    assert run(f"publish {STUDY}") == 2
+    err = capfd.readouterr().err
+    assert f"{STUDY}: 1 runs were trained by code that no commit holds: {runs[1].id} (" in err
+    assert err.count("\n") == 1
+    assert not published.exists()
+
+
 def test_all_studies_are_published_but_those_without_runs(published, build, capfd):
     assert run("publish") == 2
     err = capfd.readouterr().err
