@@ -106,39 +106,16 @@ def verdicts(*results: Results) -> pd.DataFrame:
         {
             "section": row["section"],
             "statement": row["reading"],
-            "the paper's curves": _paper(row),
+            "the paper's curves": row["paper"],
             **{p: _judged(row, p) for p in PROTOCOLS},
         }
         for row in claims.rows(results)
     )
 
 
-def _paper(row: Mapping[str, str]) -> str:
-    """What the paper's own curves give, and whether ours agree."""
-    ours = {"agrees": "our figure agrees", "differs": "our figure differs"}
-    return "; ".join(
-        filter(
-            None,
-            (
-                f"{row['paper']} ({row['paper_sentence']})" if row["paper"] else "",
-                ours.get(row["figure"], ""),
-            ),
-        )
-    )
-
-
 def _judged(row: Mapping[str, str], protocol: str) -> str:
     """A verdict with its numbers and what they hang on."""
-    if not row[protocol]:
-        return "-"
-    text = ": ".join(filter(None, (row[protocol], row[f"{protocol}_numbers"])))
-    corrected = row[f"{protocol}_holm"]
-    more = (
-        row[f"{protocol}_flips"],
-        row[f"{protocol}_trials"],
-        f"{corrected} after Holm's correction" if corrected != row[protocol] else "",
-    )
-    return "; ".join(filter(None, (text, *more)))
+    return ": ".join(filter(None, (row[protocol], row[f"{protocol}_details"]))) or "-"
 
 
 def criteria(*results: Results) -> pd.DataFrame:

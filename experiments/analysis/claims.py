@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -128,6 +127,13 @@ class Verdict:
         if self.verdict not in (REPRODUCED, NOT_REPRODUCED) or math.isnan(self.adjusted):
             return self.verdict
         return self.verdict if self.adjusted < SIGNIFICANT else INCONCLUSIVE
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """What a table says beside the verdict: its numbers, and what they hang on."""
+        trials = f"on this side from {self.from_trials} trials on" if self.from_trials else ""
+        left = f"{self.holm} after Holm's correction" if self.holm != self.verdict else ""
+        return tuple(filter(None, (self.numbers, self.flips, trials if self.judged else "", left)))
 
     @property
     def paper_holds(self) -> bool | None:
@@ -295,15 +301,13 @@ def decide(claim: Claim, low: float, high: float) -> str:
     return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE
 
 
-def rows(results: Iterable[Results]) -> list[dict[str, Any]]:
+def rows(results: Iterable[Results]) -> list[dict[str, str]]:
     """The verdict table, one row per claim, as plain text cells."""
     table = []
     for result in results:
         verdicts = {(v.claim.id, v.protocol): v for v in judge(result)}
         for claim in of(result.study):
             matched = verdicts[claim.id, "matched"]
-            paper = of_paper(claim, result.study.panel)
-            known = "" if math.isnan(paper) else ("holds" if holds(claim, paper) else "fails")
             row = {
                 "id": claim.id,
                 "section": claim.section,
@@ -312,20 +316,20 @@ def rows(results: Iterable[Results]) -> list[dict[str, Any]]:
                 "reading": claim.reading,
                 "criterion": claim.criterion,
                 "why": claim.why,
-                "paper": "" if math.isnan(paper) else f"{paper:.3g}",
-                "paper_sentence": known,
-                "figure": matched.figure,
+                "paper": paper_words(claim, matched, of_paper(claim, result.study.panel)),
             }
             for protocol in PROTOCOLS:
                 verdict = verdicts[claim.id, protocol]
                 row[protocol] = verdict.verdict
                 row[f"{protocol}_numbers"] = verdict.numbers
-                row[f"{protocol}_flips"] = verdict.flips
-                row[f"{protocol}_holm"] = verdict.holm
-                row[f"{protocol}_trials"] = (
-                    f"the same side from {verdict.from_trials} trials on"
-                    if verdict.from_trials
-                    else ""
-                )
+                row[f"{protocol}_details"] = "; ".join(verdict.details)
             table.append(row)
     return table
+
+
+def paper_words(claim: Claim, matched: Verdict, value: float) -> str:
+    """What the paper's own curves give, whether the statement holds there, and if ours agree."""
+    if math.isnan(value):
+        return ""
+    ours = {"agrees": ", ours agrees", "differs": ", ours differs"}.get(matched.figure, "")
+    return f"{value:.3g} ({'holds' if holds(claim, value) else 'fails'}{ours})"

@@ -28,8 +28,8 @@ Every claim is an entry of [`experiments/paper/claims.yaml`](../experiments/pape
 paper's words, the statement that is judged, the metric, the rule with its margin and where the
 margin comes from. The rules were written before the published runs; short trial runs had been seen.
 Each seed gives one value of the metric; at equal seed all methods see the same initial weights and
-the same batches. The numbers are the mean over seeds and its 95% interval, which with three seeds
-is hardly more than their range.
+the same batches. The numbers are the mean over seeds and its 95% interval: Student's t below ten
+seeds, a bootstrap from ten on, of logarithms where the metric is a ratio.
 
 - **matched**: settings fitted to the paper's digitised curves, or its defaults where it shows none.
   *Did the authors' runs look like this?*
@@ -38,7 +38,13 @@ is hardly more than their range.
 - **reproduced**: the whole interval lies on the right side of the limit; **not reproduced**: on the
   wrong side; **inconclusive**: the interval straddles the limit; **not tested**: stand-in data, a
   shortened profile, or fewer than three finished seeds.
-- *Paper*: the same metric computed from the paper's digitised figure, where it has one.
+- *Paper*: the same metric computed from the paper's digitised figure, where it has one, and
+  whether the statement holds there. *Ours agrees* means that our matched runs and the paper's own
+  figure say the same of the statement: it may fail in both.
+- *Changes at a margin of*: where the verdict would become another one. *On this side from k trials
+  on*: with so many trials of each method or more, the median best setting gives the same side.
+- Each study has several verdicts. Where Holm's correction for their number, at 5% within a study,
+  leaves less than the verdict says, the row says what is left.
 """
 
 
@@ -103,7 +109,7 @@ def verdicts(parts: Sequence[Part]) -> str:
 
 def _cells(row: Judged, protocols: Iterable[str]) -> list[str]:
     judged = [
-        f"**{verdict.verdict}**<br>{verdict.numbers}".removesuffix("<br>")
+        "<br>".join((f"**{verdict.verdict}**", *verdict.details))
         if (verdict := row.verdicts[protocol]).verdict
         else "-"
         for protocol in protocols

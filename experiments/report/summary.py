@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments.analysis import claims
 from experiments.analysis.claims import Claim, Verdict
 from experiments.analysis.results import Results
@@ -86,7 +84,7 @@ def judged(results: Results) -> list[Judged]:
     for verdicts in by_claim.values():
         claim = next(iter(verdicts.values())).claim
         paper = claims.of_paper(claim, results.study.panel)
-        shown = "" if np.isnan(paper) else f"{paper:.3g}"
+        shown = claims.paper_words(claim, verdicts["matched"], paper)
         rows.append(Judged(claim, results.study, verdicts, shown))
     return rows
 
