@@ -23,7 +23,7 @@ from experiments.problems import Problem
 from experiments.randomness import batch_order, steps_per_epoch, stream
 from experiments.records.store import Store
 from experiments.study import Run
-from experiments.training import diagnostics, loops, runtime
+from experiments.training import diagnostics, loops, runtime, twins
 
 # Recorded after each pass; problems that classify nothing have no accuracy, others add diagnostics.
 METRICS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
@@ -124,6 +124,8 @@ def train(
     on_epoch: Callable[[int], None] | None = None,
     *,
     keep: bool = False,
+    go_on: Callable[[], bool] = lambda: True,
+    twin: int = 0,
 ) -> dict[str, Any]:
     """Train `run` to its end, from its lineage's checkpoint if there is one; return its record.
 
@@ -135,6 +137,9 @@ def train(
         store: holds the checkpoints; the caller stores the record.
         on_epoch: called with the number of epochs done, after each.
         keep: whether to keep the last state for a longer run to go on from.
+        go_on: asked after each epoch; where it says no, the record ends there.
+        twin: if not 0, the number of a twin, whose weights are off by one unit in the last place
+            after every step (`experiments.training.twins`). Its record is not the run's.
     """
     if problems.PROBLEMS[run.problem].measured:
         return measure(run)
@@ -149,6 +154,10 @@ def train(
     problem = problems.build(run.problem, run.data, run.options, run.seed)
     steps = steps_per_epoch(len(problem.train[0]), run.batch_size)
     optimizer = optimizers.build(run.optimizer, run.settings, steps)
+    if twin and run.optimizer == "sfo":
+        twins.shake(problem.model.trainable_variables, twin)
+    elif twin:
+        optimizer = twins.Shaken(optimizer, twin)
     averages = Averages(problem.model.trainable_variables) if problem.averages else None
     state: Variables | Iterations
     if run.optimizer == "sfo":
@@ -203,6 +212,8 @@ def train(
             metrics.setdefault(name, []).append(value)
         if on_epoch:
             on_epoch(epoch + 1)
+        if not go_on():
+            break
         if (
             time.perf_counter() - saved > state.patience * CHECKPOINT_SECONDS
             and epoch + 1 < run.epochs

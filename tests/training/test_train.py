@@ -5,21 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import pages
 from experiments.analysis import claims
 from experiments.analysis import results as analysis
 from experiments.data import files, mnist
 from experiments.engines import execution
-from experiments.records.published import Published
 from experiments.records.store import Store
 from experiments.studies import STUDIES
-from experiments.study import Plan, Run, plan
+from experiments.study import Run, plan
 from experiments.training import runtime
 from experiments.training import train as training
 
@@ -314,78 +311,6 @@ def test_the_manifest_says_what_ran(tmp_path):
     assert manifest["precision"] == "float32"
     assert manifest["steps_per_epoch"] == 7
     assert manifest["peak_memory_mb"] > 0
-
-
-@pytest.mark.skipif(not files.available("mnist"), reason="ADAM_TF_DATA holds no MNIST")
-@pytest.mark.parametrize("study", [s for s in STUDIES.values() if pages.published_file(s).exists()])
-def test_published_runs_can_be_trained_again(tmp_path, study):
-    """The first passes of one published run of each arm, trained now, meet their record.
-
-    In processes of their own with one thread each, as all published runs were trained. Two passes,
-    since what differs from pass to pass may be wrong from the second on; of networks that is
-    tried on one arm, since it is the same for all.
-    """
-    published, found, store = Published(pages.RESULTS), pages.published(study), Store(tmp_path)
-    again: list[tuple[str, Run, dict]] = []
-    for role, run in some_of_each_arm(found.plan):
-        record = published.get(run.id)
-        if record is not None or not found.missing:
-            once = run.problem == CONVOLUTIONAL or (run.problem in NETWORKS and again)
-            epochs = run.epochs if study.measured else 1 if once else 2
-            again.append((role, dataclasses.replace(run, epochs=epochs), record))
-    if not again:
-        pytest.skip("none of its reported runs is published yet")
-    with execution.processes(tmp_path, execution.default_workers()) as train_all:
-        assert len(list(train_all([run for _, run, _ in again]))) == len(again)
-    for role, run, record in again:
-        metrics = store.get(run.id)["metrics"]
-        for name in set(record["metrics"]) & {*COSTS, *MEASURED}:
-            now, then = metrics[name], record["metrics"][name]
-            assert len(now) == min(run.epochs, len(then)) or study.measured
-            then = then[: len(now)]
-            first, second = tolerances(role, run, name)
-            np.testing.assert_allclose(now[:1], then[:1], rtol=first, err_msg=run.id)
-            if role != "tuned" or record["metrics"]["training_cost"][0] < 3:
-                np.testing.assert_allclose(now[1:2], then[1:2], rtol=second, err_msg=run.id)
-
-
-def tolerances(role: str, run: Run, name: str) -> tuple[float, float]:
-    """How far off the first and second pass may be; a processor like the record's repeats all bits.
-
-    Others round otherwise. In a convex problem that hardly grows, unless a tuned step size is very
-    large (316 for AdaGrad without dropout: rounding is all there is in its second pass). In a
-    network it grows with every step, and the cost at the end of a pass, unlike the mean over it,
-    does not average it out: up to 0.1% and 0.6%, and 1% and 3% held out, in `sec7-multilayer` with
-    AVX2 in place of AVX-512.
-    """
-    if run.problem in ("mnist_multilayer", CONVOLUTIONAL):
-        return (0.05, 0.1) if name == "held_out_cost" else (0.01, 0.03)
-    return (1e-2, 1e-1) if role == "tuned" else (1e-4, 1e-2)
-
-
-CONVOLUTIONAL = "cifar10_convolutional"
-NETWORKS = ("mnist_multilayer", "mnist_variational", CONVOLUTIONAL)
-COSTS = ("training_cost", "objective", "held_out_cost")
-MEASURED = ("largest_step", "mean_snr", "growing_step", "second", "average_regret", "x")
-
-
-def some_of_each_arm(found: Plan) -> Iterator[tuple[str, Run]]:
-    """A run of each arm and role that is reported: at the step size 0.001 if it has several.
-
-    Of measurements that take seconds the first arm's, of SFO's costs those of the fewest
-    minibatches, and of the convolutional network Adam's matched run with dropout: others take
-    minutes and gigabytes.
-    """
-    reported = [entry for entry in found.entries if entry.role in ("matched", "tuned", "grid")]
-    for i, (role, arm) in enumerate(dict.fromkeys((e.role, e.arm) for e in reported)):
-        runs = [e.run for e in reported if (e.role, e.arm) == (role, arm)]
-        usual = [run for run in runs if run.settings.get("learning_rate", 0.001) == 0.001]
-        run = (usual or runs)[0]
-        steps, minibatches = run.options.get("steps", 0), run.settings.get("minibatches", 0)
-        if run.problem == CONVOLUTIONAL and (role, arm) != ("matched", "Adam+dropout"):
-            continue
-        if i == 0 or (steps <= 100_000 and minibatches <= 25):
-            yield role, run
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.measured])

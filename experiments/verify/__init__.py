@@ -1,0 +1,1 @@
+"""Published runs trained again here, and what that says of the records."""

@@ -1,0 +1,259 @@
+"""Train published runs again and compare each with its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import problems
+from experiments.study import Records, Run
+from experiments.verify import rounding
+from experiments.verify.workers import Event, Task, Workers
+
+TWINS = (1, 2)
+GRACE_SECONDS = 45.0  # for the pass that is under way when the time is up
+
+
+@dataclass(frozen=True)
+class Item:
+    """A published run to be trained again.
+
+    Attributes:
+        study: name of its study.
+        role: what it is for: "matched", "tuned" and so on.
+        arm: its arm.
+        run: the published run.
+        passes: how many of its passes to train.
+        seconds: how long that may take on the record's machine.
+        level: items of a lower level come first.
+    """
+
+    study: str
+    role: str
+    arm: str
+    run: Run
+    passes: int
+    seconds: float
+    level: int = 0
+
+    @property
+    def words(self) -> str:
+        """The run in a few words."""
+        return f"{self.study} {self.arm} {self.role} seed {self.run.seed}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A published run that was trained again: plain data, stored as JSON.
+
+    Attributes:
+        run: id of the published run.
+        record: digest of the metrics it was compared with: a new record makes the check void.
+        study: name of its study.
+        role: what it is for.
+        arm: its arm.
+        seed: its seed.
+        passes: passes compared.
+        published: passes that the record has.
+        equal: in how many of them every number has the bits of the record.
+        chaotic: in how many only the order of magnitude can be compared.
+        largest: the largest relative difference of a cost.
+        fault: what disagrees, or why it could not be trained; "" if it agrees.
+        failed: whether it could not be trained.
+        twins: whether twins were trained to tell rounding from a disagreement.
+        seconds: seconds per pass here, the median.
+        seconds_published: the same of the record.
+    """
+
+    run: str
+    record: str
+    study: str
+    role: str
+    arm: str
+    seed: int
+    passes: int
+    published: int
+    equal: int = 0
+    chaotic: int = 0
+    largest: float = 0.0
+    fault: str = ""
+    failed: bool = False
+    twins: bool = False
+    seconds: float = 0.0
+    seconds_published: float = 0.0
+
+
+def digest(record: dict[str, Any]) -> str:
+    """A short name of a record's numbers."""
+    text = json.dumps([record["metrics"], record["diverged_at"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def train_again(
+    items: Iterable[Item],
+    records: Records,
+    folder: Path,
+    *,
+    workers: int,
+    seconds: float = float("inf"),
+    told: Callable[[list[tuple[Item, int]], float], None] = lambda *_: None,
+    trained: Callable[[Item, dict[str, Any]], None] = lambda *_: None,
+) -> Iterator[Check]:
+    """Train items again, in order, and yield a check of each as it ends.
+
+    An item starts only if it is expected to end in time, by the record's speed times this machine's
+    as measured so far. When the time is up, what runs ends with its pass.
+
+    Args:
+        items: what to train.
+        records: the published records.
+        folder: for checkpoints.
+        workers: processes to use.
+        seconds: the time there is.
+        told: called every moment with the items under way, each with its passes done, and the
+            largest memory of a process in MB.
+        trained: called with each item that was trained and its new record.
+
+    Yields:
+        Checks.
+    """
+    return _Session(records, folder, workers, seconds, told, trained).go(list(items))
+
+
+class _Session:
+    def __init__(
+        self,
+        records: Records,
+        folder: Path,
+        workers: int,
+        seconds: float,
+        told: Callable[[list[tuple[Item, int]], float], None],
+        trained: Callable[[Item, dict[str, Any]], None],
+    ) -> None:
+        self.records, self.folder, self.count = records, folder, workers
+        self.end = time.monotonic() + seconds
+        self.told, self.trained = told, trained
+        self.expected = self.taken = 0.0  # seconds, by the records and here
+        self.items: dict[int, Item] = {}  # under way, by number
+        self.found: dict[int, dict[int, dict[str, Any]]] = {}  # what was trained, by twin
+        self.twins: list[tuple[int, int, int]] = []  # still to be trained, with their passes
+        self.passes: dict[tuple[int, int], int] = {}
+        self.started = 0
+        self.peak = 0.0
+
+    def go(self, items: list[Item]) -> Iterator[Check]:
+        with Workers(self.count) as workers:
+            while True:
+                self._fill(workers, items)
+                if not workers.busy:
+                    return
+                late = time.monotonic() - self.end
+                if late > 0:
+                    workers.stop()
+                    items = []
+                if late > GRACE_SECONDS:
+                    return
+                for event in workers.events(min(0.5, max(0.05, -late))):
+                    self.passes[event.task.key] = event.passes
+                    self.peak = max(self.peak, event.megabytes)
+                    if event.last:
+                        del self.passes[event.task.key]
+                        number, twin = event.task.key
+                        yield from self._ended(number, twin, event)
+                shown = [(self.items[n], done) for (n, _), done in self.passes.items()]
+                self.told(shown, self.peak)
+
+    def _fill(self, workers: Workers, items: list[Item]) -> None:
+        """Give free workers what is expected to end in time: twins first, they end a check."""
+        while workers.free and (self.twins or items):
+            if self.twins:
+                number, twin, passes = self.twins.pop(0)
+            else:
+                speed = self.taken / self.expected if self.expected else 1.0
+                left = self.end - time.monotonic()
+                fits = (i for i, item in enumerate(items) if item.seconds * speed <= left)
+                i = next(fits, None)
+                if i is None:
+                    items.clear()
+                    return
+                self.started += 1
+                number, twin, passes = self.started, 0, items[i].passes
+                self.items[number], self.found[number] = items.pop(i), {}
+            run = dataclasses.replace(self.items[number].run, epochs=passes)
+            self.passes[number, twin] = 0
+            workers.start(Task((number, twin), run, twin, self.folder))
+
+    def _ended(self, number: int, twin: int, event: Event) -> Iterator[Check]:
+        item = self.items[number]
+        record = self.records.get(item.run.id)
+        assert record is not None
+        if event.record is None:
+            if self.found.pop(number, None) is not None:  # not the second twin of a pair
+                self.twins = [each for each in self.twins if each[0] != number]
+                yield _check(item, record, fault=event.error, failed=True)
+            return
+        if number not in self.found:
+            return
+        mine = self.found[number]
+        mine[twin] = event.record
+        if twin == 0:
+            self.taken += event.record["manifest"]["wall_seconds"]
+            share = 1.0
+            if not problems.PROBLEMS[item.run.problem].measured:
+                share = max(1, len(event.record["metrics"]["training_cost"])) / item.passes
+            self.expected += max(item.seconds * min(1.0, share), 0.05)
+            self.trained(item, event.record)
+        elif any(each not in mine for each in TWINS):
+            return
+        again = mine[0]
+        twins = [mine[each] for each in TWINS if each in mine]
+        same = again["manifest"]["backend"] == record["manifest"]["backend"]
+        compared = rounding.compare(item.run, record, again, twins, same_backend=same)
+        if compared.doubtful:
+            diverged = again["diverged_at"] is not None
+            passes = len(again["metrics"]["training_cost"]) + diverged
+            self.twins += [(number, each, passes) for each in TWINS]
+            return
+        del self.found[number]
+        if compared.passes or compared.fault:
+            yield _check(
+                item,
+                record,
+                passes=compared.passes,
+                equal=compared.equal,
+                chaotic=compared.chaotic,
+                largest=compared.largest,
+                fault=compared.fault,
+                twins=bool(twins),
+                seconds=_pace(again),
+            )
+
+
+def _check(item: Item, record: dict[str, Any], **found: Any) -> Check:
+    published = len(next(iter(record["metrics"].values()), ()))
+    return Check(
+        run=item.run.id,
+        record=digest(record),
+        study=item.study,
+        role=item.role,
+        arm=item.arm,
+        seed=item.run.seed,
+        **{"passes": 0, **found},
+        published=published + (record["diverged_at"] is not None),
+        seconds_published=_pace(record),
+    )
+
+
+def _pace(record: dict[str, Any]) -> float:
+    """Median seconds of a pass, the first left out, which compiles; of a measurement, the whole."""
+    passes = record["metrics"].get("seconds", [])
+    passes = sorted(passes[1:] or passes)
+    if not passes:
+        return float(record["manifest"]["wall_seconds"])
+    return float(passes[len(passes) // 2])

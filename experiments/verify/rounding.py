@@ -1,0 +1,240 @@
+r"""What of a run survives rounding, and so what must agree when it is trained again elsewhere.
+
+Another processor adds up the same numbers in another order. Let $u = 2^{-24}$ be half a unit in the
+last place of a float32 near 1, and $e_t$ the relative difference of two trainings of the same run
+after $t$ steps. A step turns $e_t$ into
+
+$$e_{t+1} = J_t e_t + r_t, \qquad |r_t| \le c u,$$
+
+where $J_t$ is the derivative of the step and $r_t$ what its own rounding adds. Three things follow,
+and they are all the bounds there are.
+
+1. **Equal weights.** Where two of a pass's costs have the bits of the record, both trainings had
+   the same weights up to there, so every other number of this pass and of those before it may
+   differ by the rounding of its own sum only: at most `batch_size` $\cdot u$, about 8e-6.
+2. **No growth.** While $|J_t| \le 1$, as in a convex problem with a step size that is not too
+   large, $e_t \le c u t$: a difference up to $u$ times the number of steps needs no explanation.
+3. **Growth, measured.** Where it is larger, nothing general can be said of $J_t$: a network's
+   differences grow with every step, and a run with too large a step size is chaotic. So the growth
+   is measured on the very run: its *twins* are trained here, each with every weight moved to one
+   of its two neighbours after every step (`experiments.training.twins`). Their distance $E_p$ from
+   the run after pass $p$ is the growth of one unit in the last place. A record may be `MARGIN`
+   times as far: a processor's sums err by more than one unit, by about $\sqrt n\,u$ for $n$ terms
+   (28 units for the 784 inputs of a digit), and twins are a sample of two.
+
+In networks twins take a while and every pass needs them, so their usual growth stands here:
+`GROWN` is what a pass leaves of the mean cost over it, `END` times that of a cost at its end, which
+nothing averages out; later passes may double and treble it. Measured: a multilayer network's
+records, made with AVX-512, and its runs with AVX2 are 4e-5 to 3e-3 apart after one pass, up to 1e-2
+after two, and up to 4e-2 held out. Twins are trained only beyond it.
+
+Where even the twins part by more than `CHAOS`, no cost can be compared number by number. What
+survives is its order of magnitude, within a factor of ten, and the run's fate if the twins share
+it: whether it diverges. Of a claim's metric the verdict survives; `experiments.verify.judged` puts
+the runs trained here in the place of the published ones and judges again.
+
+What is measured instead of trained is float64 throughout, $u = 2^{-53}$, and nothing in it is
+chaotic: most of it repeats to 1e-15. The regret is taken against a minimum that is itself computed.
+By values of the function alone it is located to $\sqrt u = 10^{-8}$, and the conditioning of these
+problems makes up to 300 times that of it; `MEASURED` leaves 1,000 times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments import problems
+from experiments.study import Run
+
+U = 2.0**-24
+MARGIN = 30.0
+CHAOS = 0.01  # twins that differ by 1% after one unit in the last place will soon have parted
+MEASURED = 1e3 * 2.0**-26.5
+SMALL = 1e-3  # below which numbers of a measurement are compared absolutely
+TINY = 2.0**-20  # nats below which a cost is rounding: that of a logit of about 16
+SHARES = 1e-3  # of examples or coordinates that may change sides
+ANOTHER_BACKEND = 10.0  # how much more the libraries of another backend may round
+NOT_COMPARED = (
+    "seconds",
+    "gradient_seconds",
+    "optimizer_mb",
+    "optimum_error",  # how well a minimum was found: itself rounding
+)
+GROWN = {"mnist_multilayer": 0.01, "cifar10_convolutional": 0.01, "mnist_variational": 0.001}
+END, MOST = 5.0, 3
+OVER_A_PASS = ("training_cost", "objective")
+COSTS = ("training_cost", "objective", "held_out_cost")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run trained again, next to its record.
+
+    Attributes:
+        passes: how many passes (rows of a measurement) were compared.
+        equal: in how many of them every number has the bits of the record.
+        largest: the largest relative difference of a cost; of a measurement, of any number. Chaotic
+            passes are left out.
+        fault: what disagrees by more than rounding, in words; "" if nothing does.
+        chaotic: how many passes are chaotic: compared by their order of magnitude.
+        doubtful: whether twins must tell rounding from a disagreement.
+    """
+
+    passes: int
+    equal: int
+    largest: float
+    fault: str = ""
+    chaotic: int = 0
+    doubtful: bool = False
+
+
+def compare(
+    run: Run,
+    record: Mapping[str, Any],
+    again: Mapping[str, Any],
+    twins: Sequence[Mapping[str, Any]] = (),
+    *,
+    same_backend: bool = True,
+) -> Comparison:
+    """Compare a run trained here, to its end or for its first passes, with its record.
+
+    Args:
+        run: the run.
+        record: its record: `metrics` by name, a number for each pass, and `diverged_at`.
+        again: the same as trained here; it may end earlier.
+        twins: the same of its twins, as long as `again`; none where they were not needed yet.
+        same_backend: whether both were trained by the same library.
+
+    Returns:
+        The comparison; `doubtful` asks to be called again with twins.
+    """
+    if problems.PROBLEMS[run.problem].measured:
+        return _measured(record, again)
+    then, now = record["metrics"], again["metrics"]
+    names = [name for name in then if name not in NOT_COMPARED and name in now]
+    trained = len(now["training_cost"]) + (again["diverged_at"] is not None)
+    passes = min(len(then["training_cost"]), len(now["training_cost"]))
+    apart = {n: _apart(n, then[n][:passes], now[n][:passes]) for n in names}
+    same = {n: np.equal(then[n][:passes], now[n][:passes]) for n in names}
+    equal = int(np.sum(np.all(list(same.values()), axis=0))) if passes else 0
+    # The last pass up to which both had the same weights, counted from 1.
+    votes = np.sum([same[name] for name in COSTS], axis=0)
+    alike = int(np.flatnonzero(votes >= 2)[-1]) + 1 if np.any(votes >= 2) else 0
+    growth = _growth(names, now, twins, passes)
+    chaos = np.asarray(np.max([growth[name] for name in COSTS], axis=0) > CHAOS)
+    units = U * (1.0 if same_backend else ANOTHER_BACKEND)
+    steps = units * steps_per_pass(run) * np.arange(1 - alike, passes - alike + 1)
+    doubtful = False
+    faults: list[tuple[int, str]] = []
+    for name in names:
+        rounding = np.where(steps <= 0, run.batch_size * units, steps)
+        grown = GROWN.get(run.problem, 0.0) * (1.0 if name in OVER_A_PASS else END)
+        usual = grown * np.clip(np.arange(1, passes + 1), 1, MOST) * (steps > 0)
+        rounding = np.maximum(rounding, usual)
+        if not _is_cost(name):
+            rounding = np.maximum(rounding, SHARES)
+        allowed = np.maximum(rounding, MARGIN * units / U * growth[name] * (steps > 0))
+        far = apart[name] > allowed
+        excused = chaos
+        if _is_cost(name):
+            excused = chaos & (_magnitudes(then[name][:passes], now[name][:passes]) <= 1)
+        far = np.asarray(far & ~excused)
+        if far.any():
+            i = int(np.argmax(far))
+            doubtful |= i >= alike
+            faults.append((i, _told(name, i, then, now, apart[name][i], allowed[i])))
+    fate = _fate(record["diverged_at"], again["diverged_at"], trained)
+    if fate:
+        shared = all(t["diverged_at"] == again["diverged_at"] for t in twins)
+        if not twins or (shared and not chaos[-1:].any()):
+            doubtful = True
+            faults.append((passes, fate))
+    certain = [fault for i, fault in faults if i < alike]
+    shown = [apart[name][~chaos] for name in names if _is_cost(name)]
+    return Comparison(
+        passes=max(passes, trained if record["diverged_at"] is not None else 0),
+        equal=equal,
+        largest=float(np.max(np.concatenate(shown), initial=0.0)) if shown else 0.0,
+        fault=certain[0] if certain else min(faults)[1] if faults else "",
+        chaotic=int(np.sum(chaos)),
+        doubtful=doubtful and not certain and not twins,
+    )
+
+
+def steps_per_pass(run: Run) -> int:
+    """Steps of the optimizer in a pass."""
+    if run.optimizer == "sfo":
+        return int(run.settings["minibatches"])
+    return int(run.options["train_examples"]) // run.batch_size
+
+
+def _is_cost(name: str) -> bool:
+    return name.endswith(("cost", "objective"))
+
+
+def _apart(name: str, then: Sequence[float], now: Sequence[float]) -> np.ndarray:
+    """Relative differences of costs, differences of shares."""
+    a, b = np.asarray(then, float), np.asarray(now, float)
+    return np.abs(a - b) / (np.abs(a) + TINY if _is_cost(name) else 1.0)
+
+
+def _growth(
+    names: Sequence[str], now: Mapping[str, Any], twins: Sequence[Mapping[str, Any]], passes: int
+) -> dict[str, np.ndarray]:
+    """How far the twins have come from the run, by metric and pass; it never shrinks again."""
+    growth = {name: np.zeros(passes) for name in names}
+    for twin in twins:
+        for name in names:
+            values = list(twin["metrics"].get(name, ()))[:passes]
+            apart = np.full(passes, math.inf)  # a twin that diverged
+            apart[: len(values)] = _apart(name, now[name][: len(values)], values)
+            growth[name] = np.maximum(growth[name], np.maximum.accumulate(apart))
+    return growth
+
+
+def _magnitudes(then: Sequence[float], now: Sequence[float]) -> np.ndarray:
+    """Orders of magnitude between two positive costs."""
+    a, b = np.asarray(then, float) + TINY, np.asarray(now, float) + TINY
+    return np.abs(np.log10(np.maximum(a, TINY) / np.maximum(b, TINY)))
+
+
+def _told(
+    name: str, i: int, then: Mapping[str, Any], now: Mapping[str, Any], apart: float, allowed: float
+) -> str:
+    return (
+        f"{name} of pass {i + 1} is {now[name][i]:.8g} here and {then[name][i]:.8g} in the record, "
+        f"{apart:.1e} apart where rounding leaves {allowed:.1e}"
+    )
+
+
+def _fate(then: int | None, now: int | None, trained: int) -> str:
+    """How the fates differ within the passes that were trained here; "" if they do not."""
+    then = then if then is not None and then < trained else None
+    if then == now:
+        return ""
+    words = [
+        "does not diverge" if at is None else f"diverges in pass {at + 1}" for at in (now, then)
+    ]
+    return f"it {words[0]} here and {words[1]} in the record, of {trained} passes"
+
+
+def _measured(record: Mapping[str, Any], again: Mapping[str, Any]) -> Comparison:
+    then, now = record["metrics"], again["metrics"]
+    rows = len(next(iter(then.values())))
+    if set(then) != set(now) or any(len(now[name]) != rows for name in then):
+        return Comparison(0, 0, 0.0, fault="it has other columns or rows here than in the record")
+    same, apart, fault = np.ones(rows, bool), 0.0, ""
+    for name in (name for name in then if name not in NOT_COMPARED):
+        a, b = np.asarray(then[name], float), np.asarray(now[name], float)
+        same &= a == b
+        far = np.abs(a - b) / (np.abs(a) + SMALL)
+        i = int(np.argmax(far))
+        apart = max(apart, float(far[i]))
+        if far[i] > MEASURED and not fault:
+            fault = _told(name, i, then, now, float(far[i]), MEASURED).replace("pass", "row")
+    return Comparison(rows, int(np.sum(same)), apart, fault)

@@ -1,0 +1,128 @@
+"""Which published runs are trained again, and in which order.
+
+The published runs of a study are put into strata: one for each arm and each thing that runs are for
+(matched settings, tuned ones, trials of a search). Within a stratum they are drawn without
+replacement by a fixed seed, cheaper ones first, where a run costs half as much or less. Then, level
+by level and within a level cheapest first:
+
+0. one run of every study;
+1. one of every method, with the settings that are matched to the paper or make up its grid;
+2. one of every arm, the same;
+3. one tuned run of every arm;
+4. one of every further stratum: trials, fits, measured alternatives;
+5. from here on the second, third, ... run of every stratum.
+
+Except at level 0, a run that takes more than `DEAR` seconds for its first passes waits two levels.
+
+Of a run that takes long, only the first passes are trained: as many as take `SHORT` seconds, and
+two if these take less than `PAIR`, since what differs from pass to pass may be wrong from the
+second on. Once every run has been sampled so, they are trained whole, in the same order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from experiments.analysis.results import Results
+from experiments.study import Run
+from experiments.verify.again import Item
+
+SHORT = 10.0
+PAIR = 30.0
+DEAR = 40.0
+START_SECONDS = 1.5  # of a run: data, model, compilation
+FIRST = ("matched", "grid")
+SEED = 1
+
+
+def items(results: Iterable[Results], checked: Collection[tuple[str, int]] = ()) -> list[Item]:
+    """The published runs of these studies, in the order in which to train them again.
+
+    Args:
+        results: the published results.
+        checked: runs that need no check any more, as (id, passes): one of fewer passes is checked
+            again once all have had their first passes.
+    """
+    strata: dict[tuple[str, str, str], list[Item]] = {}
+    for found in results:
+        seen: set[str] = set()
+        for entry in found.plan.entries:
+            record = found.records.get(entry.run.id)
+            if record is None or entry.run.id in seen:
+                continue
+            seen.add(entry.run.id)
+            name = found.study.name
+            first, whole = lengths(entry.run, record)
+            item = Item(name, entry.role, entry.arm, entry.run, first, cost(record, first))
+            strata.setdefault((name, entry.role, entry.arm), []).append(item)
+            if whole > first:
+                late = dataclasses.replace(item, passes=whole, seconds=cost(record, whole))
+                strata.setdefault((name, entry.role + " whole", entry.arm), []).append(late)
+    ordered = []
+    studies: set[str] = set()
+    methods: set[tuple[str, str]] = set()
+    done = set(checked)
+    firsts = [key for key in strata if not key[1].endswith(" whole")]
+    ranked = sorted(firsts, key=lambda key: (key[1] not in FIRST, min(map(_price, strata[key]))))
+    for key in ranked:
+        study, role, arm = key
+        drawn = draw(strata[key], key)
+        method = (study, arm.partition("+")[0])
+        if study not in studies:
+            level = 0
+        elif role in FIRST and method not in methods:
+            level = 1
+        else:
+            level = 2 if role in FIRST else 3 if role == "tuned" else 4
+        studies.add(study)
+        methods.add(method)
+        for i, item in enumerate(drawn):
+            mine = 4 + i if i else level
+            mine += 2 * (mine > 0 and item.seconds > DEAR)
+            ordered.append(dataclasses.replace(item, level=mine))
+    later = max((item.level for item in ordered), default=0) + 1
+    for key in strata:
+        if key not in firsts:
+            drawn = draw(strata[key], key)
+            ordered += [dataclasses.replace(item, level=later + i) for i, item in enumerate(drawn)]
+    ordered.sort(key=lambda item: (item.level, item.seconds, item.run.id))
+    return [
+        item
+        for item in ordered
+        if not any(item.run.id == run and item.passes <= passes for run, passes in done)
+    ]
+
+
+def draw(stratum: list[Item], key: tuple[str, ...]) -> list[Item]:
+    """A stratum in a random order that is always the same, cheaper runs first."""
+    drawn = sorted(stratum, key=lambda item: item.run.id)
+    random.Random(f"{SEED} {key}").shuffle(drawn)
+    return sorted(drawn, key=lambda item: round(math.log2(max(item.seconds, 0.1))))
+
+
+def lengths(run: Run, record: dict[str, Any]) -> tuple[int, int]:
+    """How many passes of a run to train again at first, and in all."""
+    diverged = record["diverged_at"] is not None
+    passes = len(record["metrics"].get("training_cost", ())) + diverged
+    if "seconds" not in record["metrics"] and not diverged:  # a measurement is whole or nothing
+        return run.epochs, run.epochs
+    each = cost(record, 1) - START_SECONDS
+    affordable = max(int(SHORT / max(each, 1e-3)), 2 if 2 * each <= PAIR else 1)
+    return min(affordable, passes), passes
+
+
+def cost(record: dict[str, Any], passes: int) -> float:
+    """Seconds that these passes of a run took on the record's machine."""
+    seconds = sorted(record["metrics"].get("seconds", ()))
+    if not seconds:
+        return float(record["manifest"]["wall_seconds"])
+    # A pass over the held-out examples, and diagnostics, come on top of the training.
+    return START_SECONDS + passes * 1.25 * float(seconds[len(seconds) // 2])
+
+
+def _price(item: Item) -> float:
+    return item.seconds

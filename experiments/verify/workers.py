@@ -1,0 +1,198 @@
+"""Processes that train runs again, one at a time each, and tell after every pass how far they are.
+
+Unlike the engines of `experiments.engines` they store no records, can be told to stop after a pass,
+train twins, and are replaced once they hold more than `LARGEST_MB`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from experiments.engines.execution import _start_worker, _without_interrupts
+from experiments.study import Run
+
+LARGEST_MB = 900  # resident; the next run may need 500 more for a moment
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is given.
+
+    Attributes:
+        key: names the task.
+        run: what to train; its `epochs` are the passes wanted.
+        twin: the number of the twin to train instead, or 0.
+        folder: for checkpoints.
+    """
+
+    key: Any
+    run: Run
+    twin: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a worker says.
+
+    Attributes:
+        task: of which task.
+        passes: passes done so far; the last event of a task has a record or an error.
+        record: what was trained.
+        error: what went wrong, in one line.
+        megabytes: the worker's largest memory so far.
+    """
+
+    task: Task
+    passes: int = 0
+    record: dict[str, Any] | None = None
+    error: str = ""
+    megabytes: float = 0.0
+
+    @property
+    def last(self) -> bool:
+        """Whether the task has ended."""
+        return self.record is not None or bool(self.error)
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    task: Task | None = None
+    ended: float = field(default_factory=time.monotonic)
+
+
+class Workers:
+    """A number of such processes, started when they are needed."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Workers:
+        """Nothing is started yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes, whatever they are at."""
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.join()
+        self._workers.clear()
+
+    @property
+    def busy(self) -> list[Task]:
+        """What is being trained."""
+        return [worker.task for worker in self._workers if worker.task]
+
+    @property
+    def free(self) -> int:
+        """How many more tasks can start now."""
+        return self.count - len(self.busy)
+
+    def start(self, task: Task) -> None:
+        """Give a task to a worker that is free."""
+        idle = [worker for worker in self._workers if not worker.task]
+        if not idle:
+            idle = [self._start()]
+        idle[0].task = task
+        idle[0].pipe.send(task)
+
+    def stop(self) -> None:
+        """Ask every worker to stop after its pass; the tasks end with what was trained."""
+        for worker in self._workers:
+            if worker.task:
+                worker.pipe.send(None)
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """What the workers have said, after waiting for up to so many seconds for a word."""
+        pipes = {worker.pipe: worker for worker in self._workers if worker.task}
+        if not pipes:
+            time.sleep(seconds)
+        for pipe in wait(list(pipes), seconds):
+            worker = pipes[pipe]  # type: ignore[index]
+            task = worker.task
+            assert task
+            try:
+                event, resident = worker.pipe.recv()
+            except (EOFError, OSError):
+                self._drop(worker)
+                yield Event(task, error="its process was killed (out of memory?)")
+                continue
+            if event.last:
+                worker.task = None
+                if resident > LARGEST_MB:
+                    self._drop(worker)
+            yield event
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        with _without_interrupts():
+            process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _drop(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+
+
+def _work(pipe: Connection) -> None:
+    _start_worker()
+    from experiments.records.store import Store
+    from experiments.training import runtime
+    from experiments.training.train import train
+
+    stopped = False
+
+    def go_on() -> bool:
+        nonlocal stopped
+        while pipe.poll():
+            stopped |= pipe.recv() is None
+        return not stopped
+
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        if task is None:  # asked to stop when it had just ended
+            continue
+        stopped = False
+
+        def told(passes: int, task: Task = task) -> None:
+            pipe.send((Event(task, passes, megabytes=runtime.peak_memory_mb()), 0.0))
+
+        store = Store(task.folder / str(task.twin))
+        try:
+            record = train(task.run, store, told, go_on=go_on, twin=task.twin)
+            store.drop_checkpoint(task.run)
+            megabytes = runtime.peak_memory_mb()
+            event = Event(task, record=record, megabytes=megabytes)
+        except Exception as error:  # whatever it is, the others are trained
+            event = Event(task, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        pipe.send((event, _resident_mb()))
+
+
+def _resident_mb() -> float:
+    """Memory that this process holds now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    import resource
+
+    return pages * resource.getpagesize() / 2**20
