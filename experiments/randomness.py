@@ -18,6 +18,7 @@ STREAMS = {
     "factors": 4,
     "functions": 5,
     "sample": 6,
+    "gradients": 7,
 }
 
 

@@ -174,6 +174,8 @@ def judge(results: Results) -> list[Verdict]:
 def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     if protocol not in claim.protocols:
         return Verdict(claim, protocol, "")
+    if claim.untested:
+        return Verdict(claim, protocol, NOT_TESTED, reason=claim.untested)
     measure = METRICS[claim.metric]
     paper = of_paper(claim, results.study.panel)
     profile = results.study.profile(results.profile)

@@ -37,6 +37,7 @@ class Claim:
     source: str = "text"
     recorded: tuple[str, ...] = ()
     vacuous: float | None = None
+    untested: str = ""
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -165,6 +165,19 @@ def _time_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     return np.array(values)
 
 
+def _default_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """The cost of an arm with the paper's default settings over that with tuned ones."""
+    first, last = claim.passes
+    default, tuned = (
+        results.matrix(role, claim.arms[0]).loc[:, first:last].dropna()
+        for role in ("matched", "tuned")
+    )
+    seeds = default.index.intersection(tuned.index)
+    if not len(seeds):
+        return np.array([])
+    return _ratio(default.loc[seeds].to_numpy(float), tuned.loc[seeds].to_numpy(float))
+
+
 def _valley(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     """Share of the first arm's tuning trials near its best, minus the largest of the others'."""
     shares: dict[str, dict[int, float]] = {}
@@ -395,6 +408,12 @@ METRICS: dict[str, Metric] = {
     "time_ratio": Metric(
         "time that {0} takes to the cost at which {1} ends, over the time of {1}",
         _time_ratio,
+        log=True,
+    ),
+    "default_ratio": Metric(
+        "training cost of {} at its default over that of its tuned settings, geometric mean over "
+        "passes {first}-{last}",
+        _default_ratio,
         log=True,
     ),
     "valley": Metric(

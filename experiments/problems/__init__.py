@@ -142,6 +142,12 @@ PROBLEMS: dict[str, Entry] = {
     "constructed_steps": Entry(
         "theory.theory", "constructed_steps", {"steps": 10_000}, measured=True
     ),
+    "identities": Entry(
+        "theory.identities",
+        "identities",
+        {"steps": 1_000, "dimensions": 100, "forgetting": 1e-8},
+        measured=True,
+    ),
     "moment_bias": Entry(
         "theory.theory",
         "moment_bias",

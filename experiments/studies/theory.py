@@ -14,7 +14,7 @@ NUMPY = Departure(
 )
 
 
-def _arms(**settings: Any) -> tuple[Arm, ...]:
+def _arms(pairs: tuple[tuple[float, float], ...] = PAIRS, **settings: Any) -> tuple[Arm, ...]:
     """An arm for each pair of betas."""
     return tuple(
         Arm(
@@ -23,7 +23,7 @@ def _arms(**settings: Any) -> tuple[Arm, ...]:
             grid={"beta_1": (beta_1,), "beta_2": (beta_2,), **settings},
             plotted=False,
         )
-        for beta_1, beta_2 in PAIRS
+        for beta_1, beta_2 in pairs
     )
 
 
@@ -90,7 +90,8 @@ WORST = _study(
     "The longest steps that Adam can take",
     "Section 2.1",
     "constructed_steps",
-    _arms(learning_rate=(0.001,), epsilon=(0.0,)),
+    # And one at which the paper's condition holds with equality.
+    _arms((*PAIRS, (0.9, 0.99)), learning_rate=(0.001,), epsilon=(0.0,)),
     {
         "smoke": Profile(epochs=1, seeds=1, options={"steps": 100}),
         "quick": Profile(epochs=1, seeds=1, options={"steps": 3_000}),
@@ -109,6 +110,34 @@ WORST = _study(
     data_set="none",
     batch_size=1,
     epoch_ms=2000.0,
+)
+
+IDENTITIES = _study(
+    "sec2-identities",
+    "What Adam equals, and what it tends to",
+    "Section 2",
+    "identities",
+    (Arm("defaults", "adam", grid={"learning_rate": (0.001,)}, plotted=False),),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"steps": 100}),
+        "quick": Profile(epochs=1, seeds=1),
+        "paper": Profile(epochs=1, seeds=3, options={"steps": 10_000}),
+    },
+    (
+        Departure(
+            "Gaussian gradients of 100 coordinates, whose scales fall from 1 to 1e-9.",
+            "The paper's statements are about any gradients; the smallest are below epsilon.",
+        ),
+        Departure(
+            "The limit of AdaGrad is taken at beta_2 = 1 - 1e-8.",
+            "The paper's is infinitesimal. After 10,000 steps a difference of about 1e-8 times "
+            "10,000 is left, which the rule allows.",
+        ),
+    ),
+    options={"steps": 1_000},
+    data_set="none",
+    batch_size=1,
+    epoch_ms=1000.0,
 )
 
 BIAS = _study(
@@ -279,4 +308,4 @@ COUNTEREXAMPLE = _study(
     epoch_ms=4000.0,
 )
 
-STUDIES = (STEPS, WORST, BIAS, REGRET, COUNTEREXAMPLE)
+STUDIES = (STEPS, IDENTITIES, WORST, BIAS, REGRET, COUNTEREXAMPLE)
