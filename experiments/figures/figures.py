@@ -46,7 +46,7 @@ COLOURS = {
     "AdaMax": "#56b4e9",
     "SFO": "#949494",
 }
-CORRECTED = {"biascorr": "#d55e00", "nocorr": "#029e73"}  # red and green, as in the paper
+CORRECTED = {"biascorr": "#d55e00", "nocorr": "#029e73"}  # red and green in the paper
 DPI = 160
 DASHED = (0, (4, 2))
 MARKERS = {"constant": "o", "sqrt_epoch": "s", "sqrt_step": "D"}
