@@ -64,8 +64,8 @@ class Plain:
 
 def loop(model: Model, data: str, threads: int, update: str) -> Train:
     """What the studies run, on Keras' backend."""
-    from experiments import problems
     from experiments.methods import optimizers
+    from experiments.problems import registry as problems
     from experiments.training import loops, runtime
 
     runtime.configure(threads)
@@ -83,8 +83,8 @@ def loop(model: Model, data: str, threads: int, update: str) -> Train:
 
 def fit(model: Model, data: str, threads: int, update: str) -> Train:
     """Keras' own loop, on arrays."""
-    from experiments import problems
     from experiments.methods import optimizers
+    from experiments.problems import registry as problems
     from experiments.training import runtime
 
     runtime.configure(threads)

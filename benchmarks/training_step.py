@@ -40,7 +40,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.cli.main import Parser
-from experiments.data import files
+from experiments.data import catalogue, download, files
 from experiments.training import runtime
 
 
@@ -50,8 +50,8 @@ class Model:
 
     Attributes:
         title: its name in the table.
-        problem: a key of `experiments.problems.PROBLEMS`.
-        data_set: a key of `experiments.data.files.DATASETS`.
+        problem: a key of `experiments.problems.registry.PROBLEMS`.
+        data_set: a key of `experiments.data.catalogue.DATASETS`.
         options: the problem's options.
         batch_size: examples in a step.
         steps: steps in a turn, some tenths of a second.
@@ -201,9 +201,9 @@ def start(name: str, model: str, data: str, threads: int) -> Contestant:
 
 def local_data(data_set: str) -> str:
     """The data set if it is on this machine, else its stand-in."""
-    data = files.choose(data_set, "auto", download=False).kind
-    found = files.is_stand_in(data) or files.available(data)
-    return data if found else files.stand_in(data)
+    data = download.choose(data_set, "auto", download=False).kind
+    found = catalogue.is_stand_in(data) or files.available(data)
+    return data if found else catalogue.stand_in(data)
 
 
 def measure(name: str, rounds: int, threads: int, steps: int | None) -> None:

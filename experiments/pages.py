@@ -13,13 +13,14 @@ from experiments.analysis import claims
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
-from experiments.data import files
+from experiments.data import catalogue, download
 from experiments.engines import execution
 from experiments.options import known
+from experiments.paths import ROOT
 from experiments.records.published import Published
 from experiments.records.store import Store, Together, local_store
 from experiments.study import PROTOCOLS, Study
-from experiments.training.runtime import ROOT, commit
+from experiments.training.runtime import commit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +65,12 @@ def existing(study: Study, profile: str, data: str = "auto") -> Results:
     known("profile", profile, (*study.profiles, "published"))
     if profile == "published":
         return published(study)
-    kind = files.choose(study.data_set, data, download=False).kind
+    kind = download.choose(study.data_set, data, download=False).kind
     found = analysis.results(study, profile, kind, local_store())
     runs = found.plan.runs()
     if data == "auto" and len(found.plan.missing(found.records)) == len(runs):
         # Nothing was trained on the real data: without a network it was on the stand-ins.
-        other = analysis.results(study, profile, files.stand_in(study.data_set), local_store())
+        other = analysis.results(study, profile, catalogue.stand_in(study.data_set), local_store())
         if len(other.plan.missing(other.records)) < len(runs):
             return other
     return found
@@ -92,7 +93,7 @@ def results(name: str, profile: str = "published", data: str = "auto", **options
     known("profile", profile, (*study.profiles, "published"))
     if profile == "published":
         return published(study)
-    choice = files.choose(study.data_set, data)
+    choice = download.choose(study.data_set, data)
     store = local_store()
     execution.complete(study, profile, choice.kind, store, **options)
     return analysis.results(study, profile, choice.kind, store)
@@ -185,7 +186,7 @@ def origin(results: Results) -> dict[str, str]:
     }
     if results.published and (file := published_file(study)).exists():
         rows["records"] = f"results/{file.name}, SHA-256 {_sha256(file)}"
-    rows["data"] = f"{results.data}, fingerprint {files.fingerprint(results.data)}"
+    rows["data"] = f"{results.data}, fingerprint {catalogue.fingerprint(results.data)}"
     for key, name in (
         ("commit", "commit of the runs"),
         ("python", "Python"),
@@ -228,21 +229,7 @@ def _sha256(path: Path) -> str:
 
 
 def show(what: Figure | pd.DataFrame, alt: str = "") -> Any:
-    """A figure or a table, ready for a notebook cell to end with.
+    """A figure or a table, ready for a notebook cell to end with; see `figures.display.show`."""
+    from experiments.figures import display  # not where only numbers are wanted
 
-    Args:
-        what: a Matplotlib figure or a table.
-        alt: what a figure shows, for who cannot see it.
-    """
-    import pandas as pd
-    from IPython.display import HTML, Image
-
-    if isinstance(what, pd.DataFrame):
-        if what.empty:
-            return HTML("<p>Not part of this profile.</p>")
-        with pd.option_context("display.max_colwidth", None):
-            return HTML(what.to_html(index=False, float_format="{:.4g}".format, border=0))
-    from experiments.figures import figures
-
-    width = round(96 * what.get_figwidth())
-    return Image(figures.png(what), format="png", width=width, alt=alt)
+    return display.show(what, alt)

@@ -27,10 +27,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments import plan as planning
 from experiments import studies, study
 from experiments.analysis import results as analysis
 from experiments.cli.main import main
 from experiments.engines import execution
+from experiments.paths import ROOT
 from experiments.records import store
 from experiments.records.store import (
     DamagedRecord,
@@ -39,7 +41,6 @@ from experiments.records.store import (
     encode,
 )
 from experiments.training import train as training
-from experiments.training.runtime import ROOT
 
 if sys.platform == "win32":
     pytest.skip("signals and pseudo-terminals of POSIX", allow_module_level=True)
@@ -151,7 +152,7 @@ def check_complete(command: Command, runs: int = 36) -> None:
     assert len(records.ids()) == runs
     assert all(records.get(run_id) for run_id in records.ids())
     assert not records.damaged
-    plan = study.plan(STUDY, "smoke", DATA, records)
+    plan = planning.plan(STUDY, "smoke", DATA, records)
     assert not plan.missing(records)
     assert not plan.later
     assert command()[0] == 0
@@ -286,7 +287,7 @@ def test_a_damaged_checkpoint_is_named_and_ignored(command):
         training.train = resume
         """
     )
-    run = study.plan(STUDY, "smoke", DATA, Store(command.records)).runs()[0]
+    run = planning.plan(STUDY, "smoke", DATA, Store(command.records)).runs()[0]
     records = Store(command.records)
     records.save_checkpoint(run, [], {})
     path = command.records / f"{run.lineage}.checkpoint"

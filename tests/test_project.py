@@ -19,10 +19,10 @@ from PIL import Image
 
 from experiments import pages
 from experiments.analysis import claims
+from experiments.paths import ROOT
 from experiments.report import build as report
 from experiments.report import notebooks, readme, summary
 from experiments.studies import STUDIES
-from experiments.training.runtime import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PUBLISHED = [study for study in STUDIES.values() if pages.published_file(study).exists()]
@@ -207,71 +207,6 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
     for page, values in given.items():
         assert set(values) == {"profile", "data"} & set(notebooks.declared(page))
     assert given[studied[0]] == {}
-
-
-# Data flows from left to right, and nothing imports from its right.
-LAYERS = (
-    ("options", "randomness"),
-    (
-        "data",
-        "problems",
-        "theory",
-        "methods",
-        "training.runtime",
-        "training.diagnostics",
-        "training.twins",
-    ),
-    ("study", "search", "paper"),
-    ("studies", "records"),
-    ("training.averages",),
-    ("training.loops",),
-    ("training.train",),
-    ("engines",),
-    ("analysis.statistics",),
-    ("analysis.results",),
-    ("analysis.metrics", "analysis.ledger", "analysis.claims"),
-    ("figures.figures", "figures.theory", "report.explorer", "report.summary"),
-    ("report.notebooks", "report.webpage"),
-    ("pages", "figures.explained"),
-    ("verify",),
-    ("report.readme",),
-    ("report.build", "cli.doctor"),
-    ("cli.main",),
-    ("__main__",),
-)
-RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-
-
-def imported(path: Path) -> set[str]:
-    """The modules of `experiments` that a file imports, at its top or later."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("experiments"):
-            package = ROOT / node.module.replace(".", "/")
-            for alias in node.names:
-                inside = (package / alias.name).exists() or (package / f"{alias.name}.py").exists()
-                found.add(f"{node.module}.{alias.name}" if inside else node.module)
-        elif isinstance(node, ast.Import):
-            found |= {a.name for a in node.names if a.name.startswith("experiments.")}
-    return {name.removeprefix("experiments.") for name in found}
-
-
-def rank(module: str) -> int:
-    """The place in `LAYERS` of a module, or of its folder."""
-    return RANK[module] if module in RANK else RANK[module.partition(".")[0]]
-
-
-def test_nothing_imports_from_its_right():
-    for path in (ROOT / "experiments").rglob("*.py"):
-        module = ".".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
-        module = module.removesuffix("__init__").rstrip(".")
-        for other in imported(path):
-            assert rank(other) <= rank(module), f"{module} imports {other}, which is to its right"
-
-
-def test_adam_tf_knows_nothing_of_the_experiments():
-    for path in (ROOT / "adam_tf").rglob("*.py"):
-        assert not imported(path), path
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from experiments import pages
-from experiments.data import files
+from experiments.data import catalogue, files
+from experiments.paths import ROOT
 from experiments.report import notebooks
 from experiments.studies import STUDIES
-from experiments.training.runtime import ROOT
 
 
 def study(build: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +69,7 @@ def test_reproduce_on_stand_in_data(tmp_path):
 
 
 @pytest.mark.skipif(
-    not all(map(files.available, files.DATASETS)), reason="ADAM_TF_DATA lacks data sets"
+    not all(map(files.available, catalogue.DATASETS)), reason="ADAM_TF_DATA lacks data sets"
 )
 @pytest.mark.parametrize("page", sorted({study.notebook for study in STUDIES.values()}))
 def test_notebooks_run_on_real_data(tmp_path, monkeypatch, page):

@@ -9,9 +9,10 @@ import pytest
 
 from experiments import search
 from experiments.paper import curves as digitised
+from experiments.plan import plan
 from experiments.search import neighbour
 from experiments.studies import STUDIES
-from experiments.study import Run, plan
+from experiments.study import Run
 
 BASE = STUDIES["fig2-dropout"]
 RUNGS = (8, 40, 200)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from experiments import study
 from experiments.methods import optimizers
 from experiments.paper import curves as digitised
+from experiments.plan import plan
 from experiments.studies import STUDIES
-from experiments.study import Run, final_cost, lattice, plan
+from experiments.study import Run, final_cost, lattice
 
 FIG1 = STUDIES["fig1-mnist"]
 RUN = Run(

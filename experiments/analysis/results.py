@@ -17,7 +17,8 @@ import pandas as pd
 
 from experiments.analysis.statistics import best_of, interval
 from experiments.paper import curves as digitised
-from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, describe, plan
+from experiments.plan import plan
+from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, describe
 
 COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 # The averages of Section 7.2 as they are recorded, and in words.

@@ -6,13 +6,14 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
-from experiments.data import files
+from experiments import paths
+from experiments.data import catalogue, files
 from experiments.engines import execution
 from experiments.records.store import local_store
 from experiments.training import runtime
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pandas", "seaborn", "papermill", "nbconvert")
-LOCK = runtime.ROOT / "requirements.lock"
+LOCK = paths.ROOT / "requirements.lock"
 
 
 def report() -> int:
@@ -32,7 +33,7 @@ def report() -> int:
     print(f"processor: {runtime.processor()}; {execution.default_workers()} worker processes")
     _devices(wrong)
     print(f"data folder: {files.root()}")
-    for name in files.DATASETS:
+    for name in catalogue.DATASETS:
         states = {status.state for status in files.status(name)}
         print(f"data {name}: {', '.join(sorted(states))}")
         if "wrong size" in states:

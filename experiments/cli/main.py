@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments import studies
 from experiments.options import known
+from experiments.plan import plan as make_plan
 from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
-from experiments.study import plan as make_plan
 
 if TYPE_CHECKING:
     from experiments.analysis.results import Results
@@ -175,7 +175,7 @@ def list_command(options: argparse.Namespace) -> None:
 
 def plan_command(options: argparse.Namespace) -> None:
     """Print what a run would train, and how long that may take."""
-    from experiments.data import files
+    from experiments.data import download
     from experiments.engines import execution
     from experiments.records.store import local_store
 
@@ -185,7 +185,7 @@ def plan_command(options: argparse.Namespace) -> None:
     workers = options.workers or execution.default_workers()
     for study in _studies(options):
         study.profile(options.profile)
-        choice = files.choose(study.data_set, options.data, download=False)
+        choice = download.choose(study.data_set, options.data, download=False)
         plan = make_plan(study, options.profile, choice.kind, records, protocols)
         report.append(_planned(study, plan, records, store, workers, choice))
     if options.json:
@@ -282,7 +282,7 @@ def run_command(options: argparse.Namespace) -> int:
     """Train what is missing."""
     if options.set or options.arm:
         return try_command(options)
-    from experiments.data import files
+    from experiments.data import download
     from experiments.engines import execution
     from experiments.records.store import local_store
 
@@ -296,7 +296,7 @@ def run_command(options: argparse.Namespace) -> int:
     workers = options.workers or execution.default_workers()
     with execution.ENGINES[options.engine](store.path, workers) as train_all:
         for study in chosen:
-            choice = files.choose(study.data_set, options.data)
+            choice = download.choose(study.data_set, options.data)
             _announce(choice)
             plan = execution.complete(
                 study,
@@ -321,7 +321,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 def try_command(options: argparse.Namespace) -> int:
     """Train one arm with settings of one's own, starting from its matched ones."""
-    from experiments.data import files
+    from experiments.data import download
     from experiments.engines import execution
     from experiments.records.store import local_store
 
@@ -332,7 +332,7 @@ def try_command(options: argparse.Namespace) -> int:
     known("engine", options.engine, execution.ENGINES)
     declared = arm.matched or combinations(arm.grid)[0]
     settings = {**declared, **dict(_setting(text) for text in options.set)}
-    choice = files.choose(study.data_set, options.data)
+    choice = download.choose(study.data_set, options.data)
     runs = [
         study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)
         for seed in range(profile.seeds)
@@ -457,15 +457,17 @@ def publish_command(options: argparse.Namespace) -> None:
 
 def data_command(options: argparse.Namespace) -> int:
     """Show, fetch or verify the data sets."""
-    from experiments.data import files
+    from experiments.data import catalogue, download, files
 
     known("action", options.action, ("status", "fetch", "verify"))
-    names = [known("data set", name, files.DATASETS) for name in options.names or files.DATASETS]
+    names = [
+        known("data set", name, catalogue.DATASETS) for name in options.names or catalogue.DATASETS
+    ]
     print(f"data folder: {files.root()}")
     complete = True
     for name in names:
         if options.action == "fetch":
-            files.fetch(name)
+            download.fetch(name)
         if options.action in ("fetch", "verify"):
             files.verify(name)
             print(f"{name}: all files are there and their SHA-256 is right")

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.files import DATASETS, Arrays, DataError, fingerprint, read, root, stand_in
+from experiments.data.arrays import Arrays, DataError
+from experiments.data.catalogue import DATASETS, fingerprint, stand_in
+from experiments.data.files import read, root
 from experiments.options import known
 
 KINDS = ("cifar10", stand_in("cifar10"))

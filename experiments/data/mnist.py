@@ -8,7 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.files import DATASETS, Arrays, DataError, read, stand_in
+from experiments.data.arrays import Arrays, DataError
+from experiments.data.catalogue import DATASETS, stand_in
+from experiments.data.files import read
 from experiments.options import known
 
 KINDS = ("mnist", stand_in("mnist"))

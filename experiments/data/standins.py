@@ -2,7 +2,7 @@
 
 Every value is computed in integers from the raw output of a bit generator, so that all platforms
 and all versions of NumPy make the same data. Who changes a value raises the number in
-`files.STAND_INS`.
+`catalogue.STAND_INS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.files import Arrays, DataError, Reviews
+from experiments.data.arrays import Arrays, DataError, Reviews
+from experiments.data.bags import Bags, pad
 
 # SHA-256 of scikit-learn's 1,797 digits and their labels as bytes.
 _SOURCE = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
@@ -141,8 +142,6 @@ def _speak(
     ways: NDArray[np.uint16], seed: int
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw 12,500 positive and as many negative reviews, as `imdb.load` describes them."""
-    from experiments.data import imdb
-
     bits = np.random.PCG64(seed)
     count = 25_000
     y = (np.arange(count) < count // 2).astype(np.uint8)
@@ -169,7 +168,7 @@ def _speak(
         words.append((keys[first] & np.uint32(2**14 - 1)).astype(np.uint16))
         counts.append(np.diff(first, append=len(keys)))
     parts = (np.concatenate(part) for part in (lengths, words, counts))
-    x, counts_x = imdb.pad(imdb.Bags(y, *parts))
+    x, counts_x = pad(Bags(y, *parts))
     return x, counts_x, y
 
 

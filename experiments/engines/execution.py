@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from experiments import plan as planning
 from experiments import study as studies
 from experiments.options import known
 from experiments.records.store import Store
@@ -210,7 +211,7 @@ def complete(
     records = records or store
 
     def current() -> Plan:
-        return studies.plan(study, profile, data, records, protocols)
+        return planning.plan(study, profile, data, records, protocols)
 
     plan = current()
     if not plan.missing(records):

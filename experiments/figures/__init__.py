@@ -1,1 +1,27 @@
-"""Drawing what the analysis found."""
+"""Drawing what the analysis found. Pages draw with these; modules import each other's by file."""
+
+from experiments.figures.costs import averages, clocked, curves, held_out
+from experiments.figures.grids import grid, grid_difference
+from experiments.figures.measured import gradient_sparsity, iteration_cost, second_moments
+from experiments.figures.pairs import ratios
+from experiments.figures.registry import main
+from experiments.figures.style import png
+from experiments.figures.tuning import best_of_settings, best_of_trials, sensitivity
+
+__all__ = [
+    "averages",
+    "best_of_settings",
+    "best_of_trials",
+    "clocked",
+    "curves",
+    "gradient_sparsity",
+    "grid",
+    "grid_difference",
+    "held_out",
+    "iteration_cost",
+    "main",
+    "png",
+    "ratios",
+    "second_moments",
+    "sensitivity",
+]

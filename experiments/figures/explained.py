@@ -18,9 +18,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures.figures import COLOURS as METHODS
-from experiments.figures.figures import _figure, _style, png
-from experiments.pages import show
+from experiments.figures.display import show
+from experiments.figures.style import COLOURS as METHODS
+from experiments.figures.style import new_figure, png, styled
 from experiments.training import runtime
 
 Array = np.ndarray
@@ -260,8 +260,8 @@ def stretches(rules: Mapping[str, tuple[Rule, float]], steps: int = 3000) -> pd.
 
 def ways(walks: Mapping[str, Walk]) -> Figure:
     """The way of each rule over its surface, a panel for each."""
-    with _style():
-        figure, axes = _figure(len(walks), 3.7)
+    with styled():
+        figure, axes = new_figure(len(walks), 3.7)
         for axis, (name, walk) in zip(axes[0], walks.items(), strict=True):
             _map(axis, walk.surface)
             _path(axis, walk, COLOURS[name])
@@ -273,8 +273,8 @@ def ways(walks: Mapping[str, Walk]) -> Figure:
 def averaging(walk: Walk, shown: int = 150) -> Figure:
     """A noisy gradient and its average; how much each past gradient counts in it."""
     beta_1 = walk.settings["beta_1"]
-    with _style():
-        figure, axes = _figure(2, 3.7)
+    with styled():
+        figure, axes = new_figure(2, 3.7)
         noisy, weights = axes[0]
         t = np.arange(1, shown + 1)
         g, m = -walk.gradient[:shown, 0], -walk.memory["m"][:shown, 0]
@@ -304,8 +304,8 @@ def own_rates(walks: Mapping[str, Walk], warm: int = 4000) -> Figure:
         walks: by name of the rule; the one of "adaptive scaling" shows its rates.
         warm: steps that are left out, until the memory of the rule is filled.
     """
-    with _style():
-        figure, axes = _figure(3, 3.7)
+    with styled():
+        figure, axes = new_figure(3, 3.7)
         for axis, (name, walk) in zip(axes[0], walks.items(), strict=False):
             way = walk.theta[warm:] - walk.theta[warm]
             way = 100 * way / way[-1, 0]
@@ -334,8 +334,8 @@ def _seen(every: int) -> str:
 
 def together(walks: Mapping[str, Walk]) -> Figure:
     """Several rules on one surface: their ways and how fast they come down."""
-    with _style():
-        figure, axes = _figure(2, 4.1)
+    with styled():
+        figure, axes = new_figure(2, 4.1)
         seen, heights = axes[0]
         _map(seen, next(iter(walks.values())).surface)
         for name, walk in walks.items():
@@ -354,8 +354,8 @@ def cold_start(steady: Mapping[str, Walk], noisy: Mapping[str, Walk]) -> Figure:
     """The length of the first steps with and without correction, and where they lead."""
     styles = {name: {"color": COLOURS["Adam"], "lw": 2, "label": name} for name in steady}
     styles["without correction"]["ls"] = "--"
-    with _style():
-        figure, axes = _figure(2, 4.0)
+    with styled():
+        figure, axes = new_figure(2, 4.0)
         lengths, strays = axes[0]
         for name, walk in steady.items():
             length = np.abs(walk.step[:, 0]) / walk.settings["alpha"]
@@ -404,8 +404,8 @@ def signal_to_noise(walks: Mapping[str, Walk], names: Sequence[str]) -> Figure:
         names: what the coordinates are called.
     """
     dashes = ("-", (0, (5, 5)), "-")  # where lines coincide, both are seen
-    with _style():
-        figure, axes = _figure(3, 3.9)
+    with styled():
+        figure, axes = new_figure(3, 3.9)
         for axis, (name, walk) in zip(axes[0], walks.items(), strict=False):
             way = walk.theta / walk.settings["alpha"]
             for i, (label, colour) in enumerate(zip(names, PLACES, strict=True)):
@@ -435,8 +435,8 @@ def signal_to_noise(walks: Mapping[str, Walk], names: Sequence[str]) -> Figure:
 
 def speed(walk: Walk, stories: Mapping[str, Walk]) -> Figure:
     """The length of the steps on the way to the lowest point, and how long one can get."""
-    with _style():
-        figure, axes = _figure(2, 3.9)
+    with styled():
+        figure, axes = new_figure(2, 3.9)
         way, caps = axes[0]
         length = np.sqrt((walk.step**2).mean(axis=1)) / walk.settings["alpha"]
         t = np.arange(1, len(length) + 1)
@@ -467,8 +467,8 @@ def turned(walks: Sequence[Walk], needed: pd.DataFrame) -> Figure:
         walks: one for each ravine.
         needed: the steps by stretch of the ravine (index) and rule (columns).
     """
-    with _style():
-        figure, axes = _figure(3, 3.9)
+    with styled():
+        figure, axes = new_figure(3, 3.9)
         for axis, walk in zip(axes[0], walks, strict=False):
             _map(axis, walk.surface)
             _path(axis, walk, COLOURS["Adam"])
@@ -565,7 +565,7 @@ KNOBS_ALT = (
 
 def knobs(rule: Rule) -> Figure:
     """The way of a rule for several values of each setting, a row for each; the base is framed."""
-    with _style():
+    with styled():
         figure = Figure(figsize=(11.5, 11.5), layout="constrained")
         axes = figure.subplots(len(KNOBS), 4)
         for row, (knob, (name, values)) in zip(axes, KNOBS.items(), strict=True):
@@ -592,8 +592,8 @@ def _plain(number: float) -> str:
 
 def explored(walk: Walk) -> Figure:
     """One walk: its way, the height, and the length of its steps."""
-    with _style():
-        figure, axes = _figure(3, 3.8)
+    with styled():
+        figure, axes = new_figure(3, 3.8)
         way, heights, lengths = axes[0]
         _map(way, walk.surface)
         _path(way, walk, COLOURS["Adam"])

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
-from experiments.figures.figures import COLOURS, _figure, _footer, _style
+from experiments.figures.style import COLOURS, footer, new_figure, styled
 
 PAIRS = {
     "b1=0.9/b2=0.999": "#d55e00",
@@ -62,8 +62,8 @@ def _name(pair: str) -> str:
 
 def step_sizes(results: Results) -> Figure:
     """The longest step of each pass of real training over the paper's bound, and what shrinks."""
-    with _style():
-        figure, axes = _figure(3, 3.9)
+    with styled():
+        figure, axes = new_figure(3, 3.9)
         longest, annealing, invariance = axes[0]
         for pair, colour in PAIRS.items():
             _line(longest, results, pair, "largest_over_paper", colour, _name(pair), x=None)
@@ -93,28 +93,28 @@ def step_sizes(results: Results) -> Figure:
             _line(invariance, results, pair, name, colour, label, style, x=None)
         invariance.set(yscale="log")
         _finish(invariance, "rescaled gradients: change of θ", "pass", "relative difference", 7.5)
-        _footer(figure, results, "Logistic regression on MNIST.")
+        footer(figure, results, "Logistic regression on MNIST.")
         return figure
 
 
 def constructed_steps(results: Results) -> Figure:
     """The last step along the two constructed sequences of gradients."""
-    with _style():
-        figure, axes = _figure(len(PAIRS), 3.7)
+    with styled():
+        figure, axes = new_figure(len(PAIRS), 3.7)
         for axis, (pair, colour) in zip(axes[0], PAIRS.items(), strict=True):
             _line(axis, results, pair, "growing_step", colour, "growing gradients")
             _line(axis, results, pair, "sparse_step", colour, "nothing but the last", ":")
             _line(axis, results, pair, "paper_bound", GREY, "the paper's bound", "--")
             axis.set(xscale="log", ylim=(0, None))
             _finish(axis, _name(pair), "steps t", "|last step| / α")
-        _footer(figure, results, "Each point is a sequence of its own; nothing is random.")
+        footer(figure, results, "Each point is a sequence of its own; nothing is random.")
         return figure
 
 
 def moment_bias(results: Results) -> Figure:
     """The second moment over its expectation, with and without correction."""
-    with _style():
-        figure, axes = _figure(2, 3.9)
+    with styled():
+        figure, axes = new_figure(2, 3.9)
         titles = {"fixed": "parameters at rest", "moving": "parameters in training"}
         for axis, (arm, title) in zip(axes[0], titles.items(), strict=True):
             for moment, colour, sign in (
@@ -129,7 +129,7 @@ def moment_bias(results: Results) -> Figure:
             axis.axhline(1, color="#999999", lw=0.8)
             axis.set(xscale="log")
             _finish(axis, title, "step t", "moment / expectation")
-        _footer(figure, results, "Gradients of MNIST minibatches.")
+        footer(figure, results, "Gradients of MNIST minibatches.")
         return figure
 
 
@@ -142,8 +142,8 @@ def regret(results: Results) -> Figure:
             strict=False,
         )
     )
-    with _style():
-        figure, axes = _figure(2, 4.0)
+    with styled():
+        figure, axes = new_figure(2, 4.0)
         rate, bound = axes[0]
         ends = []
         for arm, colour in colours.items():
@@ -163,7 +163,7 @@ def regret(results: Results) -> Figure:
         bound.axhline(1, color=GREY, ls="--", lw=1, label="the bound")
         bound.set(xscale="log", yscale="log")
         _finish(bound, "regret / bound of Theorem 4.1", "steps T", "ratio")
-        _footer(figure, results, "θ* is the best point for all functions played.")
+        footer(figure, results, "θ* is the best point for all functions played.")
         return figure
 
 
@@ -176,8 +176,8 @@ def counterexample(results: Results) -> Figure:
     """Where Adam and AMSGrad go on the functions of Reddi, Kale and Kumar, and their regret."""
     kinds = list(dict.fromkeys(arm.name.partition("/")[0] for arm in results.study.arms))
     methods = {"Adam": COLOURS["Adam"], "AMSGrad": "#0173b2"}
-    with _style():
-        figure, axes = _figure(len(kinds), 3.4, rows=2)
+    with styled():
+        figure, axes = new_figure(len(kinds), 3.4, rows=2)
         for (place, paid), kind in zip(axes.T, kinds, strict=True):
             for method, colour in methods.items():
                 _line(place, results, f"{kind}/{method}", "x", colour, method)
@@ -195,14 +195,14 @@ def counterexample(results: Results) -> Figure:
             paid.set(xscale="log", yscale="log")
             _finish(place, kind, "step t", "x")
             _finish(paid, "", "step t", "average regret")
-        _footer(figure, results, "Regret with the mean slope in the place of each.")
+        footer(figure, results, "Regret with the mean slope in the place of each.")
         return figure
 
 
 def bound_broken(results: Results, arm: str) -> Figure:
     """The regret on the counterexample and the bound that Theorem 4.1 gives for it."""
-    with _style():
-        figure, axes = _figure(1, 3.8)
+    with styled():
+        figure, axes = new_figure(1, 3.8)
         axis = axes[0][0]
         t = _values(results, arm, "t")
         if t.size:
@@ -211,9 +211,7 @@ def bound_broken(results: Results, arm: str) -> Figure:
             _line(axis, results, arm, "bound", GREY, "the bound of Theorem 4.1", "--")
         axis.set(xscale="log", yscale="log")
         _finish(axis, "the theorem's inequality", "steps T", "sum of losses")
-        _footer(
-            figure, results, "f_t = 3x, -x, -x and again, with a wall in the place of clipping."
-        )
+        footer(figure, results, "f_t = 3x, -x, -x and again, with a wall in the place of clipping.")
         return figure
 
 

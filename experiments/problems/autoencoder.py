@@ -8,8 +8,8 @@ import keras
 from keras import layers, ops
 
 from experiments.data import mnist as mnist_data
-from experiments.problems import Problem
 from experiments.problems.classifiers import at_most, initializer
+from experiments.problems.problem import Problem
 
 
 class Sample(layers.Layer):

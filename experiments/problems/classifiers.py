@@ -12,10 +12,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from experiments.data import bags
 from experiments.data import cifar10 as cifar10_data
 from experiments.data import imdb as imdb_data
 from experiments.data import mnist as mnist_data
-from experiments.problems import Problem
+from experiments.problems.problem import Problem
 
 CLASSES = 10
 
@@ -105,7 +106,7 @@ def bag_of_words(
     lengths = np.count_nonzero(reviews.counts_test[held_out], axis=1)
     held_out = held_out[np.argsort(lengths, kind="stable")]
     words, counts = (keras.Input((None,), dtype=kind) for kind in ("uint16", "uint8"))
-    logits = SparseDense(imdb_data.VOCABULARY, 2, dropout, name="logits")(words, counts)
+    logits = SparseDense(bags.VOCABULARY, 2, dropout, name="logits")(words, counts)
     model = keras.Model([words, counts], logits)
 
     def evaluate(model: Any, words: Any, counts: Any, labels: Any, training: bool) -> Any:
@@ -232,7 +233,7 @@ def weight_decay(model: keras.Model, l2: float) -> Any:
 
 
 def initializer(weights: str) -> keras.Initializer:
-    """A fresh initializer of one of `problems.CHOICES["weights"]`; biases start at 0."""
+    """A fresh initializer of one of `registry.CHOICES["weights"]`; biases start at 0."""
     if weights.startswith("normal_"):
         return keras.initializers.RandomNormal(stddev=float(weights.removeprefix("normal_")))
     return keras.initializers.get(weights)

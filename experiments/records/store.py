@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.paths import build_folder
 from experiments.study import Records, Run, config_id
-from experiments.training.runtime import build_folder
 
 FORMAT = 1
 ROOM = 1 << 20  # bytes that must be free before training starts

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from experiments import pages
+from experiments import figures, pages
 from experiments.analysis import claims
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
-from experiments.figures import figures
+from experiments.paths import ROOT, build_folder
 from experiments.records import published
 from experiments.records.store import local_store, write_atomically
 from experiments.report import explorer, notebooks, readme, webpage
 from experiments.report.readme import README
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study, config_id, describe
-from experiments.training.runtime import ROOT, build_folder
 
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORER = ROOT / "docs" / "explorer.html"

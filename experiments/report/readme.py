@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.analysis.results import Results
+from experiments.paths import ROOT
 from experiments.report import summary
 from experiments.report.summary import Judged, Part
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS
-from experiments.training.runtime import ROOT
 
 README = ROOT / "README.md"
 RESULTS = ROOT / "results"

@@ -16,7 +16,7 @@ import numpy as np
 import threadpoolctl
 
 from experiments.methods.sfo import SFO
-from experiments.problems import Problem
+from experiments.problems.problem import Problem
 from experiments.randomness import stream
 
 if TYPE_CHECKING:

@@ -13,12 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def build_folder() -> Path:
-    """Where everything that commands make goes: `ADAM_TF_BUILD`, or `build` in the checkout."""
-    return Path(os.environ.get("ADAM_TF_BUILD") or ROOT / "build").expanduser()
+from experiments.paths import ROOT
 
 
 @functools.cache

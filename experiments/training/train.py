@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from experiments import problems
 from experiments.methods import optimizers
 from experiments.methods.sfo import SFO
-from experiments.problems import Problem
+from experiments.problems import registry as problems
+from experiments.problems.problem import Problem
 from experiments.randomness import batch_order, steps_per_epoch, stream
 from experiments.records.store import Store
 from experiments.study import Run

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import problems
+from experiments.problems import registry as problems
 from experiments.study import Records, Run
 from experiments.verify import rounding
 from experiments.verify.workers import Event, Task, Workers

@@ -48,7 +48,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import problems
+from experiments.problems import registry as problems
 from experiments.study import Run
 
 U = 2.0**-24

@@ -17,8 +17,9 @@ from experiments.analysis.claims import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTED
 from experiments.analysis.metrics import METRICS
 from experiments.analysis.results import Results, distance, paper_curve
 from experiments.analysis.statistics import interval
+from experiments.plan import plan
 from experiments.studies import STUDIES
-from experiments.study import Plan, plan
+from experiments.study import Plan
 
 FIG1 = STUDIES["fig1-mnist"]
 BY_ID = {claim.id: claim for claim in ledger.ledger()}

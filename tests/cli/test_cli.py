@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from experiments import pages, studies, study
+from experiments import pages, paths, studies
+from experiments import plan as planning
 from experiments.cli import doctor
 from experiments.cli.main import _setting, main
-from experiments.data import files
+from experiments.data import catalogue, files
 from experiments.records import published as tables
 from experiments.records.store import Store, encode
 from experiments.training import runtime
@@ -42,7 +43,7 @@ def run(line: str) -> int:
 def start(line: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "experiments", *line.split()]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, cwd=runtime.ROOT, text=True, **pipes)
+    return subprocess.Popen(command, cwd=paths.ROOT, text=True, **pipes)
 
 
 # --- bad input: exit code 2, one line, the value, what is allowed ---------------------------------
@@ -216,7 +217,7 @@ def test_claims_and_plan_report_damaged_and_foreign_files(capfd, build):
 
 
 def first_run():
-    found = study.plan(studies.get(STUDY), "smoke", "mnist-stand-in", Store("nowhere"))
+    found = planning.plan(studies.get(STUDY), "smoke", "mnist-stand-in", Store("nowhere"))
     return found.runs()[0]
 
 
@@ -245,15 +246,15 @@ def published(monkeypatch, tmp_path):
     monkeypatch.setattr(pages, "RESULTS", tmp_path / "results")
     monkeypatch.setattr("experiments.data.files.available", lambda name: True)
     found = [files.FileStatus(f, tmp_path / f.path, "present", f.size) for f in MNIST.files]
-    monkeypatch.setattr("experiments.data.files.status", lambda name: found)
+    monkeypatch.setattr("experiments.data.download.status", lambda name: found)
     return tmp_path / "results" / f"{STUDY}.parquet"
 
 
-MNIST = files.DATASETS["mnist"]
+MNIST = catalogue.DATASETS["mnist"]
 
 
 def paper_runs():
-    return study.plan(studies.get(STUDY), "paper", "mnist", Store("nowhere")).runs()
+    return planning.plan(studies.get(STUDY), "paper", "mnist", Store("nowhere")).runs()
 
 
 def test_an_unfinished_study_is_published_as_such_and_grows(published, build, capfd):
@@ -301,7 +302,7 @@ def test_all_studies_are_published_but_those_without_runs(published, build, capf
 
 
 def test_published_runs_are_trained_again_unless_told_otherwise(published, monkeypatch, capfd):
-    runs = study.plan(studies.get(STUDY), "smoke", "mnist", Store("nowhere")).runs()
+    runs = planning.plan(studies.get(STUDY), "smoke", "mnist", Store("nowhere")).runs()
     tables.write(published, [finished(runs[0]), finished(runs[1])], {})
     trained = []
 
@@ -336,7 +337,7 @@ def test_a_plan_foretells_by_steps_and_tells_its_error(build, capfd):
     steps, step_ms = 46 * (60_000 // 128), studies.get(STUDY).step_ms
     each = 1.5 + steps * step_ms / 1000
     assert before["seconds"] == pytest.approx(before["missing"] * each / 2, rel=0.02)
-    runs = study.plan(studies.get(STUDY), "paper", "mnist-stand-in", Store("nowhere")).runs()
+    runs = planning.plan(studies.get(STUDY), "paper", "mnist-stand-in", Store("nowhere")).runs()
     Store(build / "records").put(finished(runs[0], seconds=2 * each))
     assert run(f"{line} --json") == 0
     (after,) = json.loads(capfd.readouterr().out)
@@ -419,7 +420,7 @@ def test_commands_import_little(line, heavy):
         f"print('imported:', *set(sys.modules) & set({heavy.split()!r}))"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=runtime.ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True)
     assert done.stdout.endswith("imported:\n"), done.stdout + done.stderr
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.data import cifar10, files
-from experiments.data.files import DATASETS, Arrays, DataError
+from experiments.data import catalogue, cifar10, download, files
+from experiments.data.arrays import Arrays, DataError
+from experiments.data.catalogue import DATASETS
 
 REAL = os.environ.get("ADAM_TF_DATA")
 real_cifar10 = pytest.mark.skipif(
@@ -552,9 +553,12 @@ def test_stand_in_looks_like_cifar10(shapes):
 
 
 def test_stand_in_is_the_same_everywhere(shapes):
-    """Other values need another number in `files.STAND_INS`."""
+    """Other values need another number in `catalogue.STAND_INS`."""
     content = hashlib.sha256(b"".join(array.tobytes() for array in shapes)).hexdigest()
-    assert (files.STAND_INS["cifar10-stand-in"], content[:16]) == ("shapes-1", "a53cdbbfa8f38321")
+    assert (catalogue.STAND_INS["cifar10-stand-in"], content[:16]) == (
+        "shapes-1",
+        "a53cdbbfa8f38321",
+    )
 
 
 def test_stand_in_images_differ(shapes):
@@ -585,7 +589,7 @@ def test_stand_in_can_be_learned_but_not_trivially(shapes):
 
 def test_stand_in_needs_no_file_and_no_network(folder, uncached, monkeypatch):
     monkeypatch.setattr(socket, "socket", None)
-    monkeypatch.setattr(files, "fetch", None)
+    monkeypatch.setattr(download, "fetch", None)
     start = time.process_time()
     cifar10.load("cifar10-stand-in")
     assert time.process_time() - start < 20, "one core needs about 2 s"

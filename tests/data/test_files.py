@@ -22,16 +22,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.data import files, mnist, standins
-from experiments.data.files import (
-    DATASETS,
-    Choice,
-    DataError,
-    DataSet,
-    Decoded,
-    DownloadError,
-    File,
-)
+from experiments.data import catalogue, download, files, mnist, standins
+from experiments.data.arrays import DataError, Decoded
+from experiments.data.catalogue import DATASETS, DataSet, File
+from experiments.data.download import Choice, DownloadError
 
 REAL = os.environ.get("ADAM_TF_DATA")
 real_mnist = pytest.mark.skipif(
@@ -163,7 +157,7 @@ def test_every_data_set_is_described_completely(name):
     for file in [data.archive] if data.archive else data.files:
         assert len(set(file.urls)) >= 2, "a mirror is down sooner or later"
         assert all(url.endswith("/" + Path(file.path).name) for url in file.urls)
-    assert files.stand_in(name) in files.STAND_INS
+    assert catalogue.stand_in(name) in catalogue.STAND_INS
 
 
 def test_data_sets_cannot_be_changed():
@@ -173,12 +167,12 @@ def test_data_sets_cannot_be_changed():
 
 def test_fingerprints_are_stable():
     # They are part of the run ids: a change here sets all records aside.
-    assert files.fingerprint("mnist") == DATASETS["mnist"].fingerprint == "e9200ba420443779"
-    assert files.fingerprint("mnist-stand-in") == "stand-in-digits-1"
-    assert files.fingerprint("imdb") == "7def6082e482855d"
-    assert files.fingerprint("imdb-stand-in") == "stand-in-reviews-1"
-    assert files.fingerprint("cifar10") == "2e2ad08bbdbba01d"
-    assert files.fingerprint("cifar10-stand-in") == "stand-in-shapes-1"
+    assert catalogue.fingerprint("mnist") == DATASETS["mnist"].fingerprint == "e9200ba420443779"
+    assert catalogue.fingerprint("mnist-stand-in") == "stand-in-digits-1"
+    assert catalogue.fingerprint("imdb") == "7def6082e482855d"
+    assert catalogue.fingerprint("imdb-stand-in") == "stand-in-reviews-1"
+    assert catalogue.fingerprint("cifar10") == "2e2ad08bbdbba01d"
+    assert catalogue.fingerprint("cifar10-stand-in") == "stand-in-shapes-1"
 
 
 def test_fingerprint_follows_the_content():
@@ -192,7 +186,8 @@ def test_fingerprint_follows_the_content():
 
 
 @pytest.mark.parametrize(
-    "call", [files.fingerprint, files.status, files.verify, files.fetch, files.is_stand_in]
+    "call",
+    [catalogue.fingerprint, files.status, files.verify, download.fetch, catalogue.is_stand_in],
 )
 def test_unknown_data_set(call):
     with pytest.raises(ValueError, match=r"unknown data set 'mnits'.*mnist"):
@@ -200,17 +195,17 @@ def test_unknown_data_set(call):
 
 
 def test_is_stand_in():
-    assert files.is_stand_in("mnist-stand-in")
-    assert not files.is_stand_in("mnist")
+    assert catalogue.is_stand_in("mnist-stand-in")
+    assert not catalogue.is_stand_in("mnist")
 
 
 def test_import_and_planning_load_no_heavy_module(tmp_path):
     code = (
         "import sys\n"
-        "from experiments.data import files\n"
-        "for name in files.DATASETS:\n"
-        "    assert files.choose(name, 'auto', download=False).reason.startswith('missing')\n"
-        "    files.fingerprint(name), files.status(name)\n"
+        "from experiments.data import catalogue, download, files\n"
+        "for name in catalogue.DATASETS:\n"
+        "    assert download.choose(name, 'auto', download=False).reason.startswith('missing')\n"
+        "    catalogue.fingerprint(name), files.status(name)\n"
         "print({'numpy', 'pooch', 'requests', 'sklearn', 'tqdm', 'keras'} & set(sys.modules))\n"
     )
     result = subprocess.run(
@@ -313,7 +308,7 @@ def test_a_broken_link_is_named(toy, folder):
     with pytest.raises(DataError, match=r"toy/b is a broken link"):
         files.status("toy")
     with pytest.raises(DataError, match=r"toy/b is a broken link"):
-        files.choose("toy", "auto")
+        download.choose("toy", "auto")
 
 
 def test_links_are_followed(toy, folder, tmp_path):
@@ -399,7 +394,7 @@ def serve_toy(server: Server, monkeypatch, *mirrors: str) -> None:
 
 def test_fetch(server, folder, monkeypatch, capfd):
     serve_toy(server, monkeypatch)
-    assert files.fetch("toy") == [folder / "toy/a.gz", folder / "toy/b"]
+    assert download.fetch("toy") == [folder / "toy/a.gz", folder / "toy/b"]
     assert contents(folder) == {"toy/a.gz": A, "toy/b": B}
     out, err = capfd.readouterr()
     assert out == ""
@@ -409,13 +404,13 @@ def test_fetch(server, folder, monkeypatch, capfd):
         ["downloading", "toy/b"],
     ]
     assert len(server.asked) == 2
-    files.fetch("toy")
+    download.fetch("toy")
     assert len(server.asked) == 2
 
 
 def test_fetch_is_silent_when_asked(server, folder, monkeypatch, capfd):
     serve_toy(server, monkeypatch)
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert capfd.readouterr() == ("", "")
 
 
@@ -426,7 +421,7 @@ def test_fetch_shows_a_bar_on_a_terminal(server, monkeypatch):
 
     serve_toy(server, monkeypatch)
     monkeypatch.setattr(sys, "stderr", Terminal())
-    files.fetch("toy")
+    download.fetch("toy")
     shown = sys.stderr.getvalue()
     assert "toy/b: 100%" in shown
     assert "downloading" not in shown
@@ -436,7 +431,7 @@ def test_fetch_only_what_is_missing(server, folder, monkeypatch):
     serve_toy(server, monkeypatch)
     kept = put(folder, "toy/a.gz", A)
     os.utime(kept, (1, 1))
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert server.asked == ["/toy/b"]
     assert kept.stat().st_mtime == 1
 
@@ -445,7 +440,7 @@ def test_fetched_files_are_as_readable_as_their_folder(server, folder, monkeypat
     serve_toy(server, monkeypatch)
     (folder / "toy").mkdir(parents=True)
     (folder / "toy").chmod(0o755)
-    paths = files.fetch("toy", progress=False)
+    paths = download.fetch("toy", progress=False)
     assert [path.stat().st_mode & 0o777 for path in paths] == [0o644, 0o644]
 
 
@@ -454,7 +449,7 @@ def test_fetch_refuses_to_replace_a_damaged_file(server, folder, monkeypatch, da
     serve_toy(server, monkeypatch)
     put(folder, "toy/a.gz", damaged)
     with pytest.raises(DataError, match=r"toy/a.gz is ") as error:
-        files.fetch("toy")
+        download.fetch("toy")
     assert not isinstance(error.value, DownloadError)
     one_line(error)
     assert contents(folder) == {"toy/a.gz": damaged}
@@ -465,7 +460,7 @@ def test_fetch_takes_files_as_they_are_sent(server, folder, monkeypatch):
     """Some servers declare a .gz file as a compressed transfer of an unpacked one."""
     serve_toy(server, monkeypatch)
     server.serve("/toy/a.gz", A, Content_Encoding="x-gzip")
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert contents(folder)["toy/a.gz"] == A
 
 
@@ -473,7 +468,7 @@ def test_fetch_follows_redirections(server, folder, monkeypatch):
     serve_toy(server, monkeypatch)
     server.serve("/moved", A)
     server.serve("/toy/a.gz", b"", status=302, Location="/moved")
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert contents(folder)["toy/a.gz"] == A
 
 
@@ -493,14 +488,14 @@ def test_the_next_mirror_is_tried(server, second_server, folder, monkeypatch, an
     good = second_server.serve("/b", B)
     bad = server.serve("/b", **answer)
     use(monkeypatch, described("toy/b", B, bad, good))
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert contents(folder) == {"toy/b": B}
     assert (server.asked, second_server.asked) == (["/b"], ["/b"])
 
     (folder / "toy/b").unlink()
     use(monkeypatch, described("toy/b", B, bad))
     with pytest.raises(DownloadError) as error:
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     text = one_line(error)
     assert "cannot download toy/b" in text
     assert reason in text
@@ -510,26 +505,26 @@ def test_the_next_mirror_is_tried(server, second_server, folder, monkeypatch, an
 
 def test_a_refused_connection(server, nobody, folder, monkeypatch):
     serve_toy(server, monkeypatch, nobody)
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert files.available("toy")
 
 
 def test_no_mirror_answers(nobody, folder, monkeypatch):
     use(monkeypatch, described("toy/a.gz", A, f"{nobody}/a"), described("toy/b", B, f"{nobody}/b"))
     with pytest.raises(DownloadError, match=r"toy/a.gz.*Connection refused") as error:
-        files.fetch("toy")
+        download.fetch("toy")
     assert "toy/b" not in one_line(error)
     assert not folder.exists(), "a failed download made a folder"
 
 
 def test_no_mirror_is_known(folder, toy):
     with pytest.raises(DownloadError, match="no mirror is known"):
-        files.fetch("toy")
+        download.fetch("toy")
 
 
 def test_no_network_is_noticed_quickly(monkeypatch):
     """Looking up a name or connecting may hang for minutes."""
-    monkeypatch.setattr(files, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "CONNECT_TIMEOUT", 0.2)
     hang = threading.Event()
 
     def call(*_, **__):
@@ -540,14 +535,14 @@ def test_no_network_is_noticed_quickly(monkeypatch):
     start = time.monotonic()
     try:
         with pytest.raises(DownloadError, match=r"no answer within 0.2 s"):
-            files.fetch("mnist")
+            download.fetch("mnist")
         assert time.monotonic() - start < 3
     finally:
         hang.set()
 
 
 def test_one_hanging_mirror_does_not_stop_the_others(server, folder, monkeypatch):
-    monkeypatch.setattr(files, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "CONNECT_TIMEOUT", 0.3)
     hang = threading.Event()
     connect = socket.create_connection
 
@@ -560,18 +555,18 @@ def test_one_hanging_mirror_does_not_stop_the_others(server, folder, monkeypatch
     monkeypatch.setattr(socket, "create_connection", call)
     serve_toy(server, monkeypatch, "http://127.0.0.2:9")
     try:
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     finally:
         hang.set()
     assert files.available("toy")
 
 
 def test_a_mirror_that_falls_silent_is_given_up(server, folder, monkeypatch):
-    monkeypatch.setattr(files, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         serve_toy(server, monkeypatch, f"http://127.0.0.1:{mute.getsockname()[1]}")
         start = time.monotonic()
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
         assert time.monotonic() - start < 3
     assert files.available("toy")
 
@@ -582,7 +577,7 @@ def test_a_proxy_is_called_in_the_mirrors_place(server, folder, monkeypatch):
     url = "http://mirror.invalid/b"
     server.serve(url, B)
     use(monkeypatch, described("toy/b", B, url))
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert contents(folder) == {"toy/b": B}
 
 
@@ -602,7 +597,7 @@ def test_a_full_disk(server, second_server, folder, monkeypatch):
         described("toy/b", B, server.serve("/b", B), second_server.serve("/b", B)),
     )
     with pytest.raises(DownloadError) as error:
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     text = one_line(error)
     assert f"cannot store {folder}/toy/b (No space left on device)" in text
     assert "set ADAM_TF_DATA" in text
@@ -619,7 +614,7 @@ def test_a_read_only_folder(server, folder, monkeypatch):
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(DownloadError, match=r"cannot store .*toy/a.gz \(Permission denied\)"):
-        files.fetch("toy")
+        download.fetch("toy")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="all folders obey this user")
@@ -628,14 +623,14 @@ def test_a_folder_without_write_permission(server, folder, monkeypatch):
     (folder / "toy").mkdir(parents=True)
     (folder / "toy").chmod(0o555)
     with pytest.raises(DownloadError, match=r"cannot store .*toy/a.gz \(Permission denied\)"):
-        files.fetch("toy")
+        download.fetch("toy")
 
 
 def test_a_file_in_the_folders_place(server, folder, monkeypatch):
     serve_toy(server, monkeypatch)
     put(folder, "toy", b"mine")
     with pytest.raises(DownloadError, match=r"cannot store .*toy/a.gz"):
-        files.fetch("toy")
+        download.fetch("toy")
     assert contents(folder) == {"toy": b"mine"}
 
 
@@ -643,20 +638,20 @@ def test_a_file_in_the_folders_place(server, folder, monkeypatch):
 def test_another_process_is_faster(server, folder, monkeypatch, content):
     """A file that appears during the download is kept, and refused if it is damaged."""
     serve_toy(server, monkeypatch)
-    download = files._download
+    original = download._download
 
     def slow(file, url, place, progress):
-        part = download(file, url, place, progress)
+        part = original(file, url, place, progress)
         if file.path == "toy/b":
             put(folder, "toy/b", content)
         return part
 
-    monkeypatch.setattr(files, "_download", slow)
+    monkeypatch.setattr(download, "_download", slow)
     if content == B:
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     else:
         with pytest.raises(DataError, match="toy/b is damaged"):
-            files.fetch("toy", progress=False)
+            download.fetch("toy", progress=False)
     assert contents(folder) == {"toy/a.gz": A, "toy/b": content}
 
 
@@ -670,7 +665,7 @@ def test_an_interruption_leaves_nothing(server, folder, monkeypatch):
     serve_toy(server, monkeypatch)
     monkeypatch.setattr(pooch, "retrieve", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     assert contents(folder) == {}
 
 
@@ -696,7 +691,7 @@ def test_fetch_from_an_archive(server, folder, monkeypatch, by_hand):
     os.utime(kept, (1, 1))
     if by_hand:
         put(folder, "toy.tar.gz", packed)
-    assert files.fetch("toy", progress=False) == [folder / "toy/a.gz", folder / "toy/b"]
+    assert download.fetch("toy", progress=False) == [folder / "toy/a.gz", folder / "toy/b"]
     expected = {"toy/a.gz": A, "toy/b": B} | ({"toy.tar.gz": packed} if by_hand else {})
     assert contents(folder) == expected
     assert kept.stat().st_mtime == 1
@@ -717,7 +712,7 @@ def test_a_wrong_archive(server, folder, monkeypatch, content):
     archive = described("toy.tar.gz", content, server.serve("/toy.tar.gz", content))
     use(monkeypatch, *TOY, archive=archive)
     with pytest.raises(DataError, match=r"toy.tar.gz does not hold|toy/b was not written"):
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     assert set(contents(folder)) <= {"toy/a.gz"}
 
 
@@ -727,7 +722,7 @@ def test_a_damaged_archive_is_refused(server, folder, monkeypatch):
     use(monkeypatch, *TOY, archive=archive)
     put(folder, "toy.tar.gz", packed[:-1])
     with pytest.raises(DataError, match=r"toy.tar.gz is truncated"):
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     assert contents(folder) == {"toy.tar.gz": packed[:-1]}
     assert server.asked == []
 
@@ -756,10 +751,10 @@ def test_any_form_of_the_same_content(folder, monkeypatch, form):
     (found,) = files.status("toy")
     assert (found.state, found.size, found.expected_size) == ("present", len(form), None)
     files.verify("toy")
-    assert files.fetch("toy") == [folder / "toy/n"]
+    assert download.fetch("toy") == [folder / "toy/n"]
     assert files.decoded(PINNED) == [1, 2, 3]
     assert files.read(PINNED) == form
-    assert files.choose("toy", "real").kind == "toy"
+    assert download.choose("toy", "real").kind == "toy"
 
 
 @pytest.mark.parametrize(
@@ -776,7 +771,7 @@ def test_another_content_is_refused(folder, monkeypatch, content, problem):
     use(monkeypatch, PINNED, archive=archive)
     put(folder, "toy/n", content)
     advice = f"the publisher's toy.tar.gz in {folder}"
-    for call in (files.verify, files.fetch, lambda _: files.decoded(PINNED)):
+    for call in (files.verify, download.fetch, lambda _: files.decoded(PINNED)):
         with pytest.raises(DataError, match=rf"toy/n is {problem}: delete.*{advice}") as error:
             call("toy")
         one_line(error)
@@ -788,7 +783,7 @@ def test_an_empty_file_is_not_there(folder, monkeypatch):
     put(folder, "toy/n", b"")
     assert [f.state for f in files.status("toy")] == ["wrong size"]
     with pytest.raises(DataError, match="toy/n is empty: delete"):
-        files.choose("toy", "auto")
+        download.choose("toy", "auto")
 
 
 def test_a_missing_file_of_an_archive(folder, monkeypatch):
@@ -807,12 +802,12 @@ def test_the_archive_tells_the_publishers_original(server, folder, monkeypatch):
     use(monkeypatch, PINNED, archive=archive)
     (folder / "toy").mkdir(parents=True)
     (folder / "toy").chmod(0o755)
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     seal = f"{hashlib.sha256(ORIGINAL).hexdigest()}  n\n".encode()
     assert contents(folder) == {"toy/n": ORIGINAL, "toy/n.sha256": seal}
     assert {path.stat().st_mode & 0o777 for path in (folder / "toy").iterdir()} == {0o644}
     files.verify("toy")
-    files.fetch("toy")
+    download.fetch("toy")
     assert files.decoded(PINNED) == [1, 2, 4]
 
     put(folder, "toy/n", ORIGINAL[:-2])
@@ -831,7 +826,7 @@ def test_pinned_content_from_an_archive_needs_no_seal(server, folder, monkeypatc
         PINNED,
         archive=described("toy.tar.gz", packed, server.serve("/toy.tar.gz", packed)),
     )
-    files.fetch("toy", progress=False)
+    download.fetch("toy", progress=False)
     assert contents(folder) == {"toy/n": b"3 2 1 200"}
     files.verify("toy")
 
@@ -844,7 +839,7 @@ def test_an_archive_of_something_else(server, folder, monkeypatch):
         archive=described("toy.tar.gz", packed, server.serve("/toy.tar.gz", packed)),
     )
     with pytest.raises(DataError, match="toy/n was not written: toy/n holds no numbers") as error:
-        files.fetch("toy", progress=False)
+        download.fetch("toy", progress=False)
     one_line(error)
     assert contents(folder) == {}
 
@@ -859,25 +854,25 @@ def forbidden(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the network was used")
 
-    monkeypatch.setattr(files, "fetch", refuse)
+    monkeypatch.setattr(download, "fetch", refuse)
 
 
 def test_choose_the_stand_in(toy, folder, forbidden):
     put(folder, "toy/a.gz", b"damaged, but nobody asked")
-    assert files.choose("toy", "stand-in") == Choice("toy-stand-in", "asked for")
+    assert download.choose("toy", "stand-in") == Choice("toy-stand-in", "asked for")
 
 
 @pytest.mark.parametrize("policy", ["auto", "real"])
 def test_choose_what_is_there(toy, folder, forbidden, policy):
     put(folder, "toy/a.gz", A)
     put(folder, "toy/b", B)
-    assert files.choose("toy", policy) == Choice("toy", f"found in {folder}")
+    assert download.choose("toy", policy) == Choice("toy", f"found in {folder}")
 
 
 @pytest.mark.parametrize("policy", ["auto", "real"])
 def test_choose_without_downloading(toy, folder, forbidden, policy):
     put(folder, "toy/a.gz", A)
-    choice = files.choose("toy", policy, download=False)
+    choice = download.choose("toy", policy, download=False)
     assert choice == Choice("toy", "missing; will be downloaded")
     assert contents(folder) == {"toy/a.gz": A}
 
@@ -885,26 +880,26 @@ def test_choose_without_downloading(toy, folder, forbidden, policy):
 @pytest.mark.parametrize("policy", ["auto", "real"])
 def test_choose_downloads(server, folder, monkeypatch, policy):
     serve_toy(server, monkeypatch)
-    assert files.choose("toy", policy) == Choice("toy", f"downloaded to {folder}")
+    assert download.choose("toy", policy) == Choice("toy", f"downloaded to {folder}")
     assert files.available("toy")
 
 
 def test_choose_auto_falls_back_with_the_reason(nobody, folder, monkeypatch):
     use(monkeypatch, described("toy/b", B, f"{nobody}/b"))
-    choice = files.choose("toy", "auto")
+    choice = download.choose("toy", "auto")
     assert choice.kind == "toy-stand-in"
     assert "cannot download toy/b" in choice.reason
     assert "Connection refused" in choice.reason
     with pytest.raises(DownloadError, match="cannot download toy/b"):
-        files.choose("toy", "real")
+        download.choose("toy", "real")
 
 
 @pytest.mark.parametrize("policy", ["auto", "real"])
-@pytest.mark.parametrize("download", [True, False])
-def test_choose_refuses_a_truncated_file(toy, folder, forbidden, policy, download):
+@pytest.mark.parametrize("try_it", [True, False])
+def test_choose_refuses_a_truncated_file(toy, folder, forbidden, policy, try_it):
     put(folder, "toy/b", B[:5])
     with pytest.raises(DataError, match="toy/b is truncated: 5 bytes instead of") as error:
-        files.choose("toy", policy, download=download)
+        download.choose("toy", policy, download=try_it)
     one_line(error)
 
 
@@ -912,13 +907,13 @@ def test_choose_auto_refuses_a_damaged_file_beside_a_missing_one(nobody, folder,
     use(monkeypatch, TOY[0], described("toy/b", B, f"{nobody}/b"))
     put(folder, "toy/a.gz", A[:-1] + b"x")
     with pytest.raises(DataError, match=r"toy/a.gz is damaged"):
-        files.choose("toy", "auto")
+        download.choose("toy", "auto")
 
 
 @pytest.mark.parametrize("policy", ["Real", "", "fake"])
 def test_unknown_policy(policy):
     with pytest.raises(ValueError, match=r"auto, real, stand-in") as error:
-        files.choose("mnist", policy)
+        download.choose("mnist", policy)
     assert repr(policy) in str(error.value)
 
 
@@ -1036,9 +1031,9 @@ def test_stand_in_looks_like_mnist(digits):
 
 
 def test_stand_in_is_the_same_everywhere(digits):
-    """Other values need another number in `files.STAND_INS`."""
+    """Other values need another number in `catalogue.STAND_INS`."""
     content = hashlib.sha256(b"".join(array.tobytes() for array in digits)).hexdigest()
-    assert (files.STAND_INS["mnist-stand-in"], content[:16]) == ("digits-1", "34baaf32e57a3416")
+    assert (catalogue.STAND_INS["mnist-stand-in"], content[:16]) == ("digits-1", "34baaf32e57a3416")
 
 
 def test_stand_in_images_differ(digits):

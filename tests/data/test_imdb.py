@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.data import files, imdb
-from experiments.data.files import DATASETS, DataError
+from experiments.data import bags, catalogue, download, files, imdb
+from experiments.data.arrays import DataError
+from experiments.data.catalogue import DATASETS
 
 REAL = os.environ.get("ADAM_TF_DATA")
 real_imdb = pytest.mark.skipif(
@@ -56,14 +57,14 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 
 def test_parse_bags():
-    bags = imdb.parse_bags(FEAT, "x")
-    assert [array.tolist() for array in bags] == [
+    parsed = bags.parse_bags(FEAT, "x")
+    assert [array.tolist() for array in parsed] == [
         [9, 1, 4, 10],
         [3, 0, 2, 1],
         [0, 1, 9999, 2, 3, 17],
         [9, 1, 2, 300, 1, 1],
     ]
-    assert [array.dtype for array in bags] == [np.uint8, np.int64, np.uint16, np.int64]
+    assert [array.dtype for array in parsed] == [np.uint8, np.int64, np.uint16, np.int64]
 
 
 def test_parse_bags_of_a_line_at_a_time():
@@ -76,12 +77,12 @@ def test_parse_bags_of_a_line_at_a_time():
         rating = int(random.integers(1, 11))
         lines.append(" ".join([str(rating), *(f"{word}:{count}" for word, count in pairs)]))
         expected.append((rating, [pair for pair in pairs if pair[0] < 10000]))
-    bags = imdb.parse_bags("\n".join(lines).encode(), "x")
-    ends = np.cumsum(bags.lengths)
+    parsed = bags.parse_bags("\n".join(lines).encode(), "x")
+    ends = np.cumsum(parsed.lengths)
     for i, (rating, pairs) in enumerate(expected):
-        part = slice(ends[i] - bags.lengths[i], ends[i])
-        assert bags.ratings[i] == rating
-        assert list(zip(bags.words[part], bags.counts[part], strict=True)) == pairs
+        part = slice(ends[i] - parsed.lengths[i], ends[i])
+        assert parsed.ratings[i] == rating
+        assert list(zip(parsed.words[part], parsed.counts[part], strict=True)) == pairs
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_parse_bags_of_a_line_at_a_time():
     ],
 )
 def test_rare_words_do_not_count(same):
-    assert imdb.decode_bags(same, "x").sha256 == imdb.decode_bags(FEAT, "x").sha256
+    assert bags.decode_bags(same, "x").sha256 == bags.decode_bags(FEAT, "x").sha256
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_rare_words_do_not_count(same):
     ],
 )
 def test_everything_else_counts(other):
-    assert imdb.decode_bags(other, "x").sha256 != imdb.decode_bags(FEAT, "x").sha256
+    assert bags.decode_bags(other, "x").sha256 != bags.decode_bags(FEAT, "x").sha256
 
 
 def test_the_digest_of_a_small_file_is_known():
@@ -120,7 +121,7 @@ def test_the_digest_of_a_small_file_is_known():
         + b"".join(n.to_bytes(2, "little") for n in (3, 0, 2, 1, 0, 1, 9999, 2, 3, 17))
         + b"".join(n.to_bytes(4, "little") for n in (9, 1, 2, 300, 1, 1))
     )
-    assert imdb.decode_bags(FEAT, "x").sha256 == expected.hexdigest()
+    assert bags.decode_bags(FEAT, "x").sha256 == expected.hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -152,13 +153,13 @@ def test_the_digest_of_a_small_file_is_known():
 )
 def test_parse_bags_refuses(data, problem):
     with pytest.raises(DataError) as error:
-        imdb.parse_bags(data, "some-file")
+        bags.parse_bags(data, "some-file")
     assert one_line(error).startswith(f"some-file is not a list of word counts: {problem}")
 
 
 def test_pad():
-    words, counts = imdb.pad(imdb.parse_bags(FEAT, "x"))
-    end = imdb.PADDING
+    words, counts = bags.pad(bags.parse_bags(FEAT, "x"))
+    end = bags.PADDING
     assert words.tolist() == [[0, 1, 9999], [end, end, end], [2, 3, end], [17, end, end]]
     assert counts.tolist() == [[9, 1, 2], [0, 0, 0], [255, 1, 0], [1, 0, 0]]
     assert (words.dtype, counts.dtype) == (np.uint16, np.uint8)
@@ -209,12 +210,12 @@ def check(reviews, widths):
         assert not any(a.flags.writeable for a in (words, counts, labels))
         assert np.bincount(labels).tolist() == [12500, 12500]
         assert labels[:12500].all(), "the positive ones come first"
-        assert words.max() == imdb.PADDING == imdb.VOCABULARY == 10000
-        assert ((words == imdb.PADDING) == (counts == 0)).all()
+        assert words.max() == bags.PADDING == bags.VOCABULARY == 10000
+        assert ((words == bags.PADDING) == (counts == 0)).all()
         ascending = words[:, 1:] > words[:, :-1]
-        assert (ascending | (words[:, 1:] == imdb.PADDING)).all()
-        assert (words[:, -1] < imdb.PADDING).any(), "wider than the longest review"
-        assert (words[:, 0] < imdb.PADDING).all(), "an empty review"
+        assert (ascending | (words[:, 1:] == bags.PADDING)).all()
+        assert (words[:, -1] < bags.PADDING).any(), "wider than the longest review"
+        assert (words[:, 0] < bags.PADDING).all(), "an empty review"
 
 
 @real_imdb
@@ -227,9 +228,9 @@ def test_imdb_is_that_of_its_publisher(real, uncached):
     assert reviews.counts_train[0, :8].tolist() == [9, 1, 4, 4, 6, 4, 2, 2]
     # As in the publisher's first lines, without the words from 10,000 on.
     assert reviews.counts_test[0, :8].tolist() == [7, 4, 2, 5, 5, 1, 3, 1]
-    first = reviews.x_train[0][reviews.x_train[0] < imdb.PADDING]
+    first = reviews.x_train[0][reviews.x_train[0] < bags.PADDING]
     assert first[-4:].tolist() == [5731, 5812, 8319, 8567]
-    lengths = (reviews.x_train < imdb.PADDING).sum(axis=1)
+    lengths = (reviews.x_train < bags.PADDING).sum(axis=1)
     assert lengths.mean() == pytest.approx(126.516, abs=1e-3)
     assert imdb.load("imdb") is reviews, "loaded twice"
 
@@ -289,7 +290,7 @@ def test_stand_in_looks_like_imdb(drawn):
     check(drawn, (drawn.x_train.shape[1], drawn.x_test.shape[1]))
     assert imdb.load("imdb-stand-in") is drawn
     for words in (drawn.x_train, drawn.x_test):
-        lengths = (words < imdb.PADDING).sum(axis=1)
+        lengths = (words < bags.PADDING).sum(axis=1)
         assert 120 < lengths.mean() < 140  # IMDB: 127
         quartiles = np.percentile(lengths, [5, 25, 50, 75, 95])  # IMDB: 47, 82, 105, 154, 270
         assert (np.abs(quartiles / [47, 82, 105, 154, 270] - 1) < 0.2).all()
@@ -300,9 +301,9 @@ def test_stand_in_looks_like_imdb(drawn):
 
 
 def test_stand_in_is_the_same_everywhere(drawn):
-    """Other values need another number in `files.STAND_INS`."""
+    """Other values need another number in `catalogue.STAND_INS`."""
     content = hashlib.sha256(b"".join(array.tobytes() for array in drawn)).hexdigest()
-    assert (files.STAND_INS["imdb-stand-in"], content[:16]) == ("reviews-1", "7c07a829808a0a7c")
+    assert (catalogue.STAND_INS["imdb-stand-in"], content[:16]) == ("reviews-1", "7c07a829808a0a7c")
 
 
 def test_stand_in_reviews_differ(drawn):
@@ -316,7 +317,7 @@ def test_stand_in_can_be_learned_but_not_trivially(drawn):
     from sklearn.linear_model import LogisticRegression
 
     def matrix(words):
-        there = words < imdb.PADDING
+        there = words < bags.PADDING
         starts = np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32)
         values = np.ones(starts[-1], np.float32)
         return csr_array((values, words[there].astype(np.int32), starts), shape=(25000, 10000))
@@ -328,7 +329,7 @@ def test_stand_in_can_be_learned_but_not_trivially(drawn):
 
 def test_stand_in_needs_no_file_and_no_network(folder, uncached, monkeypatch):
     monkeypatch.setattr(socket, "socket", None)
-    monkeypatch.setattr(files, "fetch", None)
+    monkeypatch.setattr(download, "fetch", None)
     start = time.process_time()
     imdb.load("imdb-stand-in")
     assert time.process_time() - start < 10, "one core needs about 1 s"

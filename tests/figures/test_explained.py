@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 import adam_tf
-from experiments.figures import explained, figures
+from experiments.figures import explained, style
 from experiments.figures.explained import bowl, ravine, run, slope
+from experiments.paths import ROOT
 from experiments.report import notebooks
-from experiments.training.runtime import ROOT
 
 PAGE = ROOT / "notebooks" / "00_adam_explained.ipynb"
 CELLS = json.loads(PAGE.read_text())["cells"]
@@ -462,15 +462,15 @@ def test_pictures_are_small_and_described(played):
         assert len(picture.data) < 250_000
         with Image.open(io.BytesIO(picture.data)) as image:
             assert image.mode == "P"
-            assert abs(image.width / figures.DPI * 96 - picture.width) <= 1
+            assert abs(image.width / style.DPI * 96 - picture.width) <= 1
 
 
 def test_few_colours_look_like_all_colours(page):
     walks = page["bests"]
-    with Image.open(io.BytesIO(figures.png(explained.together(walks)))) as few:
+    with Image.open(io.BytesIO(style.png(explained.together(walks)))) as few:
         seen = np.asarray(few.convert("RGB")).astype(int)
     buffer = io.BytesIO()
-    explained.together(walks).savefig(buffer, dpi=figures.DPI)
+    explained.together(walks).savefig(buffer, dpi=style.DPI)
     with Image.open(buffer) as every:
         error = np.abs(seen - np.asarray(every.convert("RGB")))
     assert error.max() < 24

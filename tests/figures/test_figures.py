@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments import figures
 from experiments.analysis.results import AVERAGES, Results
-from experiments.figures import figures
 from experiments.figures import theory as theory_figures
+from experiments.figures.axes import cost_range
+from experiments.figures.costs import _clock
+from experiments.figures.style import COLOURS
 from experiments.paper import curves as digitised
+from experiments.plan import plan
 from experiments.studies import STUDIES
-from experiments.study import plan
 
 COMPARED = [name for name, study in STUDIES.items() if not study.arms[0].grid]
 CURVES = [name for name in COMPARED if name != "fig2-sfo"]
@@ -208,13 +211,13 @@ def test_curves_lie_over_the_papers_in_the_same_colour(name):
     columns = len(figure.axes) // len(variants)
     assert len(dashed) == columns * len(plotted)
     for arm in plotted:
-        assert any(line.get_color() == figures.COLOURS[arm.method] for line in dashed)
+        assert any(line.get_color() == COLOURS[arm.method] for line in dashed)
         assert digitised.shows(study.panel.name, arm.name)
     solid = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "-"]
     enlarged = len(study.panels) == 1 and not study.panel.log
     left_out = len(study.arms) - len(plotted) if plotted else 0
     assert len(solid) == columns * len(study.arms) - enlarged * left_out
-    first = next(line for line in solid if line.get_color() == figures.COLOURS["Adam"])
+    first = next(line for line in solid if line.get_color() == COLOURS["Adam"])
     shown = {arm.name for arm in study.arms if arm.method == "Adam"}
     means = [found.curves("matched").query("arm == @arm")["mean"].to_numpy() for arm in shown]
     assert any(np.array_equal(first.get_ydata(), mean) for mean in means)
@@ -337,8 +340,8 @@ def test_methods_of_which_one_has_gone_further_are_drawn_together():
         assert figures.png(figure)
     clean = figures.curves(found).axes[1]
     ends = {line.get_color(): line.get_xdata()[-1] for line in clean.lines if line.get_lw() == 2}
-    assert ends[figures.COLOURS["Adam"]] == 45
-    assert ends[figures.COLOURS["SGDNesterov"]] == ends[figures.COLOURS["AdaGrad"]] == 3
+    assert ends[COLOURS["Adam"]] == 45
+    assert ends[COLOURS["SGDNesterov"]] == ends[COLOURS["AdaGrad"]] == 3
 
 
 def test_a_grid_that_is_half_trained_says_so():
@@ -379,7 +382,7 @@ def test_a_trial_off_the_axis_is_spoken_of(monkeypatch):
 def test_the_axis_of_the_trials_shows_the_best_of_them_and_all_where_they_are_close(
     costs, whole, log
 ):
-    low, top, logarithmic = figures._cost_range(pd.DataFrame({"final_cost": costs}))
+    low, top, logarithmic = cost_range(pd.DataFrame({"final_cost": costs}))
     assert low < top
     assert logarithmic == log
     if np.isfinite(min(costs)):
@@ -422,7 +425,7 @@ def test_equal_figures_have_equal_bytes():
 def test_time_is_counted_in_passes_of_the_first_arm():
     found = results("fig2-sfo", "paper")
     table, seconds = found.curves("matched"), found.curves("matched", "seconds")
-    clock = table.assign(clock=figures._clock(found.study, table, seconds))
+    clock = table.assign(clock=_clock(found.study, table, seconds))
     adam = clock[clock["arm"] == "Adam"].set_index("pass")["clock"]
     assert adam[0] == 0  # the first pass compiles
     assert adam[25] == pytest.approx(25)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from experiments.figures import explained
+from experiments.paths import ROOT
 from experiments.report import explorer, webpage
-from experiments.training.runtime import ROOT
 
 NOTEBOOK = json.loads((ROOT / "notebooks" / "00_adam_explained.ipynb").read_text())
 PAGE = ROOT / "docs" / "explorer.html"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from adam_tf.averaging import average_weight
-from experiments import problems
 from experiments.data import files
 from experiments.methods import optimizers
+from experiments.problems import registry as problems
 from experiments.randomness import batch_order
 from experiments.records.store import Store
 from experiments.study import Run

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from experiments import problems
 from experiments.data import cifar10, imdb, mnist
-from experiments.data.files import Arrays
+from experiments.data.arrays import Arrays
 from experiments.methods import optimizers
+from experiments.problems import registry as problems
+from experiments.problems.problem import Problem
 from experiments.records.store import Store
 from experiments.study import Run
 from experiments.training import diagnostics, loops, runtime
@@ -49,7 +50,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(name: str, noisy: bool, **options: Any) -> problems.Problem:
+def build(name: str, noisy: bool, **options: Any) -> Problem:
     """A small problem on stand-in data, with 30 held-out examples at most."""
     import keras
 
@@ -80,7 +81,7 @@ def few_colour_images() -> Iterator[None]:
             cifar10._whitened.cache_clear()
 
 
-def reset_noise(problem: problems.Problem, seed: int, epoch: int = 0) -> None:
+def reset_noise(problem: Problem, seed: int, epoch: int = 0) -> None:
     from experiments.training.train import _reset_noise
 
     _reset_noise(problem.model, seed, epoch)
@@ -89,7 +90,7 @@ def reset_noise(problem: problems.Problem, seed: int, epoch: int = 0) -> None:
 class Trainer:
     """A problem that can be trained again from the start without another compilation."""
 
-    def __init__(self, problem: problems.Problem, method: str = "adam") -> None:
+    def __init__(self, problem: Problem, method: str = "adam") -> None:
         self.problem = problem
         steps = len(problem.train[0]) // BATCH
         self.optimizer = optimizers.build(method, METHODS[method], steps)
@@ -447,7 +448,7 @@ def masks(method: str, seed: int, epochs: tuple[int, ...], steps: int = 6, size:
         return ops.sum(model(x, training=training), axis=1), None
 
     ones = np.ones((steps, size), np.float32)
-    problem = problems.Problem(model, (ones,), (ones,), evaluate, lambda model: 0.0)
+    problem = Problem(model, (ones,), (ones,), evaluate, lambda model: 0.0)
     optimizer = optimizers.build(method, METHODS[method], steps)
     optimizer.build(model.trainable_variables)
     recorder = Recorder(optimizer, steps, size)
@@ -598,7 +599,7 @@ def test_an_impossible_number_of_held_out_examples_is_refused(small_images, name
         build(name, noisy=False, held_out_examples=examples)
 
 
-def scores(problem: problems.Problem, examples: Any) -> tuple[np.ndarray, np.ndarray]:
+def scores(problem: Problem, examples: Any) -> tuple[np.ndarray, np.ndarray]:
     """The logits of a logistic regression in float64, and the labels."""
     weights, bias = (np.asarray(v, np.float64) for v in problem.model.trainable_variables)
     return examples[0] / 255.0 @ weights + bias, examples[1]

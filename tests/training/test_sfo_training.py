@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import problems, randomness
+from experiments import randomness
 from experiments.cli.main import main
 from experiments.methods import optimizers, sfo
+from experiments.problems import registry as problems
 from experiments.records.store import Store
 from experiments.study import Run
 from experiments.training import loops

@@ -12,11 +12,12 @@ import pytest
 
 from experiments.analysis import claims
 from experiments.analysis import results as analysis
-from experiments.data import files, mnist
+from experiments.data import catalogue, mnist
 from experiments.engines import execution
+from experiments.plan import plan
 from experiments.records.store import Store
 from experiments.studies import STUDIES
-from experiments.study import Run, plan
+from experiments.study import Run
 from experiments.training import runtime
 from experiments.training import train as training
 
@@ -316,7 +317,7 @@ def test_the_manifest_says_what_ran(tmp_path):
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.measured])
 def test_a_measurement_is_a_record_like_any(tmp_path, name):
     study = STUDIES[name]
-    data = files.stand_in(study.data_set)
+    data = catalogue.stand_in(study.data_set)
     store = Store(tmp_path)
     for entry in plan(study, "smoke", data, store).entries:
         record = training.train(entry.run, store)

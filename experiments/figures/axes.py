@@ -1,0 +1,183 @@
+"""Panels and their axes: what they are called, how far they go, the lines of an arm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from experiments.analysis.results import Results, paper_curve
+from experiments.figures.style import COLOURS, DASHED, PASSES
+from experiments.study import PROTOCOLS, Arm, Panel, Study
+
+MARKERS = {"constant": "o", "sqrt_epoch": "s", "sqrt_step": "D"}
+DECAYS = {"constant": "constant", "sqrt_epoch": "α/√pass", "sqrt_step": "α/√step"}
+TITLES = {
+    "matched": "matched: settings fitted to the paper's curves",
+    "tuned": "tuned: equal trials for every method",
+}
+DEFAULTS = "the paper's default settings"  # instead of matched ones, where it shows no curve
+
+
+def variants_of(study: Study) -> dict[str, list[Arm]]:
+    """The arms of each variant of the problem; those that the paper plots come first."""
+    variants: dict[str, list[Arm]] = {}
+    for arm in sorted(study.arms, key=lambda arm: not arm.plotted):
+        variants.setdefault(arm.variant, []).append(arm)
+    return variants
+
+
+def panel_title(study: Study, variant: str, title: str) -> str:
+    """A panel's title, with the variant where there are several."""
+    if len(variants_of(study)) == 1:
+        return title
+    return f"{f'with {variant}' if variant else 'no dropout'}; {title.partition(':')[0]}"
+
+
+def protocols_of(results: Results) -> list[str]:
+    """The protocols of which there are runs; both while there are none at all."""
+    done = [
+        protocol
+        for protocol in PROTOCOLS
+        if any(not results.matrix(protocol, arm.name).empty for arm in results.study.arms)
+    ]
+    return done or list(PROTOCOLS)
+
+
+def last_pass(results: Results, protocols: Iterable[str], arms: Iterable[Arm]) -> int:
+    """How far the runs have come; -1 while there are none."""
+    tables = [results.matrix(protocol, arm.name) for protocol in protocols for arm in arms]
+    return max((int(table.notna().any().sum()) - 1 for table in tables), default=-1)
+
+
+def seeds_drawn(results: Results, *tables: pd.DataFrame) -> str:
+    """How many seeds were averaged, and whether runs are still missing."""
+    found = sorted({int(n) for table in tables if len(table) for n in table["n"]})
+    if not found:
+        return "No runs yet."
+    n = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
+    text = f"Mean of {n} seed{'s' * (n != '1')}"
+    return text + (" with 95% interval." if found[-1] > 1 else ".")
+
+
+def pass_limits(results: Results, panel: Panel, arms: Sequence[Arm]) -> tuple[float, float]:
+    """Limits of the axis of passes: the panel's, or fewer while no run has come near its end."""
+    reached = last_pass(results, PROTOCOLS, arms)
+    first, last = panel.x
+    return (first, reached if 0 < reached < 0.9 * last else last)
+
+
+def pass_axis(axis: Axes, results: Results, panel: Panel, arms: Sequence[Arm]) -> None:
+    """Passes from left to right, whole ones."""
+    axis.set(xlim=pass_limits(results, panel, arms), xlabel=PASSES)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def cost_limits(panel: Panel, axis: Axes) -> tuple[float, float]:
+    """Limits of the axis of costs: the panel's, or closer around the lines of few passes."""
+    low, high = panel.y
+    last = axis.get_xlim()[1]
+    if panel.log and last < panel.x[1]:
+        lines = [np.asarray(line.get_xydata(), float) for line in axis.lines]
+        shown = [cost for line in lines for x, cost in line if x <= last and cost > 0]
+        if shown:
+            low, high = 0.8 * min(shown), min(high, 1.25 * max(shown))
+    return low, high
+
+
+def left_out_of(results: Results) -> str:
+    """What of the paper's figure the axes leave out."""
+    panel, variants = results.study.panel, variants_of(results.study)
+    short = [
+        variant
+        for variant, arms in variants.items()
+        if any(arm.plotted for arm in arms) and pass_limits(results, panel, arms)[1] < panel.x[1]
+    ]
+    if not short:
+        return ""
+    names = " and ".join(f"with {variant}" if variant else "without dropout" for variant in short)
+    where = f" {names}" if len(short) < len(variants) else ""
+    return f" The paper's goes on to pass {panel.x[1]:g}{where}."
+
+
+def legend_of(arms: Sequence[Arm]) -> list[Line2D]:
+    """A line for each method, and one for the paper's curves where they are drawn."""
+    handles = [Line2D([], [], color=COLOURS[a.method], lw=2, label=a.method) for a in arms]
+    if any(arm.plotted for arm in arms):
+        handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
+    return handles
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
+    """One legend for all panels, where it hides no line."""
+    columns = int(figure.get_figwidth() / 1.8)  # no entry is as wide as 1.8 inches
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+
+
+def enlarged(curves: pd.DataFrame) -> tuple[float, float]:
+    """Limits that show where the curves end, from their lowest point to those after a tenth."""
+    if not len(curves):
+        return (0.0, 1.0)
+    late = curves[curves["pass"] >= 0.1 * curves["pass"].max()]["mean"]
+    low, high = late.min(), late[np.isfinite(late)].max()
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
+def around(values: pd.Series) -> tuple[float, float]:
+    """Limits of a logarithmic axis around the finite positive values."""
+    kept = values[np.isfinite(values) & (values > 0)]
+    return (0.8 * kept.min(), 1.25 * kept.max()) if len(kept) else (0.1, 1.0)
+
+
+def draw_curve(axis: Axes, panel: Panel, arm: Arm, table: pd.DataFrame) -> None:
+    """The mean of an arm with its interval, over the paper's own curve."""
+    colour = COLOURS[arm.method]
+    if arm.plotted:
+        paper = paper_curve(panel.name, arm.name)
+        axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
+    ours = table[table["arm"] == arm.name] if len(table) else table
+    if not len(ours):
+        return
+    ours = ours.replace([np.inf, -np.inf], np.nan)
+    axis.plot(ours["pass"], ours["mean"], color=colour, lw=2)
+    axis.fill_between(ours["pass"], ours["low"], ours["high"], color=colour, alpha=0.25, lw=0)
+
+
+def cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:
+    """Limits for final costs, and whether they span so much that the axis is logarithmic."""
+    kept = trials["final_cost"] if len(trials) else pd.Series(dtype=float)
+    kept = kept[np.isfinite(kept)]
+    if not len(kept):
+        return 0.0, 1.0, False
+    low, high = float(kept.min()), float(kept.max())
+    if high < 5 * low:
+        margin = 0.05 * (high - low) + 0.001 * low
+        return low - margin, high + margin, False
+    if kept.median() < 1.6 * low:
+        return low * 0.985, low * 1.6, False
+    top = min(high, 3 * float(kept.median())) * 1.1
+    return max(low * 0.85, top * 1e-5), top, True
+
+
+def log_axis(axis: Axes) -> None:
+    """A logarithmic cost axis with plain numbers, few enough to read."""
+    low, high = axis.get_ylim()
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}" if high < 20 * low else "")
+
+
+def rate_axis(axis: Axes) -> None:
+    """A logarithmic axis of learning rates; of two decades or less with plain numbers."""
+    axis.set(xscale="log")
+    axis.xaxis.set_minor_formatter("")
+    low, high = axis.get_xlim()
+    if high < 200 * low:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter("{x:g}")

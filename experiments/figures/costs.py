@@ -1,0 +1,236 @@
+"""Costs by pass: the figures of the paper, by the clock, held out, of averages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.analysis.results import AVERAGES, Results
+from experiments.figures.axes import (
+    DEFAULTS,
+    TITLES,
+    around,
+    cost_limits,
+    draw_curve,
+    enlarged,
+    last_pass,
+    left_out_of,
+    legend_above,
+    legend_of,
+    log_axis,
+    panel_title,
+    pass_axis,
+    protocols_of,
+    seeds_drawn,
+    variants_of,
+)
+from experiments.figures.style import COLOURS, PASSES, footer, new_figure, note, styled
+from experiments.study import PROTOCOLS, Study
+
+
+def clocked(results: Results, protocol: str = "matched") -> Figure:
+    """Training cost by pass and by wall time, over the paper's curves; then with noise, by pass.
+
+    Time is in passes of the first arm, whose own curve is therefore the same in both panels.
+    """
+    study = results.study
+    plotted = [arm for arm in study.arms if arm.plotted]
+    others = [arm for arm in study.arms if not arm.plotted]
+    table, seconds = results.curves(protocol), results.curves(protocol, "seconds")
+    with styled():
+        figure, axes = new_figure(len(study.panels) + bool(others))
+        for axis, panel in zip(axes[0], reversed(study.panels), strict=False):
+            for arm in plotted:
+                shown = table
+                if panel.clock and len(table):
+                    shown = table.assign(**{"pass": _clock(study, table, seconds)})
+                draw_curve(axis, panel, arm, shown)
+            title = TITLES[protocol] if protocol != "matched" else "matched"
+            axis.set(title=f"{title.partition(':')[0]}: {panel.title}", yscale="log")
+            axis.set(xlim=panel.x, ylim=panel.y, ylabel="training cost (nats)")
+            axis.set(
+                xlabel=f"wall time, in passes of {plotted[0].method}" if panel.clock else PASSES
+            )
+        axes[0][0].legend(handles=legend_of(plotted), loc="lower left")
+        for arm in others:
+            draw_curve(axes[0][-1], study.panel, arm, table)
+        if others:
+            axis = axes[0][-1]
+            axis.set(title="with dropout, by passes", xlim=study.panel.x, xlabel=PASSES)
+            axis.set(ylabel="training cost (nats)")
+            names = [arm.name for arm in others]
+            ours = table[table["arm"].isin(names)] if len(table) else table
+            if len(ours):
+                axis.set(ylim=around(ours["mean"]))
+                log_axis(axis)
+            axis.legend(handles=legend_of(others), loc="center right")
+        footer(figure, results, seeds_drawn(results, table))
+        return figure
+
+
+def _clock(study: Study, table: pd.DataFrame, seconds: pd.DataFrame) -> pd.Series:
+    """When each pass ended, in passes of the first arm; the first pass compiles and counts as 0."""
+    keyed = seconds.set_index(["arm", "pass"])["mean"].where(seconds["pass"].to_numpy() > 0)
+    unit = keyed.loc[study.arms[0].name].mean()
+    ends = keyed.fillna(0).groupby("arm").cumsum() / unit
+    places = pd.MultiIndex.from_frame(table[["arm", "pass"]])
+    return pd.Series(ends.reindex(places).to_numpy(), index=table.index)
+
+
+def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
+    """Training cost by pass over the paper's own curves, a row for each variant of the problem.
+
+    Args:
+        results: of a study with arms under the two protocols.
+        protocols: which of them; by default both, and the tuned one enlarged, where the paper's
+            figure has one panel, and `matched` where it has several.
+    """
+    study = results.study
+    variants = variants_of(study)
+    single = len(study.panels) == 1
+    in_paper = any(arm.plotted for arm in study.arms)
+    shown = protocols or (PROTOCOLS if single else ("matched",))
+    places = [(panel, protocol, False) for protocol in shown for panel in study.panels]
+    if single and not protocols and not study.panel.log:
+        places.append((study.panel, "tuned", True))
+    with styled():
+        figure, axes = new_figure(len(places), rows=len(variants))
+        tables = {protocol: results.curves(protocol) for protocol in shown}
+        for row, (variant, arms) in zip(axes, variants.items(), strict=True):
+            for axis, (panel, protocol, enlarge) in zip(row, places, strict=True):
+                table = tables[protocol]
+                # A variant that the paper's figure leaves out has an axis of its own already.
+                left_out = in_paper and not any(arm.plotted for arm in arms)
+                if enlarge and left_out:
+                    axis.set_visible(False)
+                    continue
+                for arm in arms:
+                    draw_curve(axis, panel, arm, table)
+                title = panel.title or TITLES[protocol]
+                if protocol == "matched" and not study.fitted:
+                    title = DEFAULTS
+                title = f"{protocol}, {title}" if panel.title else title
+                pass_axis(axis, results, panel, arms)
+                axis.set(title=panel_title(study, variant, title), ylim=cost_limits(panel, axis))
+                axis.set(ylabel="training cost (nats)")
+                decades = axis.get_ylim()[1] > 20 * axis.get_ylim()[0]
+                if panel.log and in_paper and decades:  # with powers of ten, as the paper's axis
+                    axis.set_yscale("log")
+                elif panel.log:
+                    log_axis(axis)
+                names = [arm.name for arm in arms]
+                ours = table[table["arm"].isin(names)] if len(table) else table
+                if enlarge:
+                    axis.set(
+                        title=panel_title(study, variant, "tuned, enlarged"), ylim=enlarged(ours)
+                    )
+                elif left_out and len(ours):
+                    axis.set(ylim=around(ours["mean"]))
+                    log_axis(axis)
+                if not len(ours):
+                    note(axis, "no runs yet")
+        legend_above(figure, legend_of(next(iter(variants.values()))))
+        footer(figure, results, seeds_drawn(results, *tables.values()) + left_out_of(results))
+        return figure
+
+
+def averages(results: Results, protocol: str = "matched") -> Figure:
+    """Costs of the last parameters and of their two averages, by pass (Section 7.2)."""
+    study = results.study
+    styles = {"last": ("-", 1.2), "exponential": ("-", 2.6), "mean": (":", 2.0)}
+    titles = {"training_cost": "training examples", "held_out_cost": "held-out examples"}
+    with styled():
+        figure, axes = new_figure(2)
+        tables = []
+        for axis, (metric, title) in zip(axes[0], titles.items(), strict=True):
+            shown = []
+            for which, (style, width) in styles.items():
+                table = results.curves(protocol, f"{which} {metric}")
+                table = table.replace([np.inf, -np.inf], np.nan)
+                tables.append(table)
+                for arm in study.arms:
+                    ours = table[table["arm"] == arm.name] if len(table) else table
+                    if not len(ours):
+                        continue
+                    colour = COLOURS[arm.method]
+                    faint = 0.55 if which == "last" else 1.0
+                    axis.plot(
+                        ours["pass"], ours["mean"], style, color=colour, lw=width, alpha=faint
+                    )
+                    axis.fill_between(
+                        ours["pass"], ours["low"], ours["high"], color=colour, alpha=0.15, lw=0
+                    )
+                    shown.append(ours[["pass", "mean"]])
+            if shown:
+                low, high = enlarged(pd.concat(shown))
+                axis.set(ylim=(low, high))
+            name = DEFAULTS if protocol == "matched" and not study.fitted else protocol
+            axis.set(title=f"{title}; {name}", xlabel=PASSES, ylabel="cost without noise (nats)")
+        handles = [
+            Line2D([], [], color=COLOURS[a.method], lw=2, label=a.method) for a in study.arms
+        ]
+        words = {"last": "last step", **{k: v.partition(",")[0] for k, v in AVERAGES.items()}}
+        handles += [
+            Line2D([], [], color="#555555", ls=style, lw=width, label=words[which])
+            for which, (style, width) in styles.items()
+        ]
+        axes[0][0].legend(handles=handles, loc="upper right", fontsize=8)
+        footer(figure, results, seeds_drawn(results, *tables))
+        return figure
+
+
+def held_out(results: Results) -> Figure:
+    """Held-out cost and error by pass: an addition to the paper.
+
+    With the settings whose runs have come further, over all methods; with tuned ones if both have
+    come as far.
+    """
+    study = results.study
+
+    def passes(protocol: str) -> int:
+        return sum(last_pass(results, [protocol], [arm]) for arm in study.arms)
+
+    protocol = max(reversed(protocols_of(results)), key=passes)
+    variants = variants_of(study)
+    metrics = (
+        ("held_out_cost", "held-out cost (nats)", "cost on held-out examples"),
+        ("held_out_accuracy", "held-out error (%)", "error on held-out examples"),
+    )
+    with styled():
+        figure, axes = new_figure(2, rows=len(variants))
+        tables = []
+        for column, (metric, label, title) in enumerate(metrics):
+            table = results.curves(protocol, metric).replace([np.inf, -np.inf], np.nan)
+            tables.append(table)
+            for row, (variant, arms) in zip(axes, variants.items(), strict=True):
+                axis = row[column]
+                for arm in arms:
+                    ours = table[table["arm"] == arm.name] if len(table) else table
+                    if not len(ours):
+                        continue
+                    mean, low, high = (ours[name].to_numpy() for name in ("mean", "low", "high"))
+                    if metric == "held_out_accuracy":
+                        mean, low, high = (100 * (1 - x) for x in (mean, high, low))
+                    colour = COLOURS[arm.method]
+                    axis.plot(ours["pass"], mean, color=colour, lw=2, label=arm.method)
+                    axis.fill_between(ours["pass"], low, high, color=colour, alpha=0.25, lw=0)
+                pass_axis(axis, results, study.panel, arms)
+                axis.set(ylabel=label)
+                what = title.partition(" ")[0]
+                named = panel_title(study, variant, f"{protocol}: {title}")
+                axis.set(title=f"{named}, {what}" if len(variants) > 1 else named)
+                if axis.lines:
+                    values = [np.asarray(line.get_ydata(), float) for line in axis.lines]
+                    late = np.concatenate([y[1:] if len(y) > 1 else y for y in values])
+                    low, high = np.nanmin(late), np.nanpercentile(late, 98)
+                    axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
+                    if 0 < 10 * low < high:
+                        axis.set(ylim=(0.8 * low, 3 * high))
+                        log_axis(axis)
+        legend_above(figure, axes[0][0].get_legend_handles_labels()[0])
+        footer(figure, results, f"Not in the paper. {seeds_drawn(results, *tables)}")
+        return figure

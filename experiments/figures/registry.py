@@ -1,0 +1,25 @@
+"""Which figure is the study's own."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from experiments.analysis.results import Results
+from experiments.figures import theory
+from experiments.figures.costs import clocked, curves
+from experiments.figures.grids import grid
+from experiments.figures.measured import iteration_cost
+
+
+def main(results: Results) -> Figure:
+    """The study's figure of the paper, made anew."""
+    study = results.study
+    if study.measured:
+        return theory.FIGURES[study.problem](results)
+    if any("minibatches" in arm.grid for arm in study.arms):
+        return iteration_cost(results)
+    if any(arm.grid for arm in study.arms):
+        return grid(results)
+    if any(panel.clock for panel in study.panels):
+        return clocked(results)
+    return curves(results)

@@ -1,0 +1,168 @@
+"""What tuning tried: sensitivity to the step size, and the best of so many trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from experiments.analysis.results import Results
+from experiments.analysis.statistics import best_of
+from experiments.figures.axes import (
+    DECAYS,
+    MARKERS,
+    cost_range,
+    log_axis,
+    panel_title,
+    rate_axis,
+    variants_of,
+)
+from experiments.figures.grids import complete_passes
+from experiments.figures.style import COLOURS, CORRECTED, footer, new_figure, note, styled
+from experiments.study import Arm, describe
+
+
+def sensitivity(results: Results) -> Figure:
+    """Training cost of the last pass against the learning rate, for every trial of the grid."""
+    study, trials = results.study, results.trials("tuning")
+    off_axis = False
+    variants = {
+        name: tuned
+        for name, arms in variants_of(study).items()
+        if (tuned := [a for a in arms if a.tune])
+    }
+    with styled():
+        figure, axes = new_figure(
+            max(map(len, variants.values())), 3.6 if len(variants) > 1 else 3.8, len(variants)
+        )
+        for row, (variant, arms) in zip(axes, variants.items(), strict=True):
+            names = [arm.name for arm in arms]
+            here = trials[trials["arm"].isin(names)] if len(trials) else trials
+            low, top, log = cost_range(here)
+            if len(here):
+                off_axis |= not here["final_cost"].between(low, top).all()
+            for axis, arm in zip(row, arms, strict=True):
+                rows = here[here["arm"] == arm.name] if len(here) else here
+                _sensitivity(axis, results, arm, rows, (low, top))
+                rate_axis(axis)
+                axis.set(title=panel_title(study, variant, arm.method), xlabel="")
+                if len(variants) > 1:
+                    axis.set(title=f"{arm.method}, {'with' if variant else 'no'} dropout")
+                axis.set(ylim=(low, top * 1.01))
+                if log:
+                    log_axis(axis)
+                if not len(rows):
+                    note(axis, "no runs yet")
+            row[0].legend(loc="best", fontsize=8)
+            row[0].set(ylabel="training cost, last pass (nats)")
+        for axis in axes[-1]:
+            axis.set(xlabel="learning rate α")
+        size = study.profile(results.profile)
+        seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
+        text = f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes"
+        text += "; costs off the axis are at its edge." if off_axis else "."
+        if not results.plan.selected:
+            runs = len(results.plan.runs("tuning"))
+            done = runs - len(results.plan.missing(results.records, "tuning"))
+            text += f" Tuning is not finished: {done} of {runs} runs."
+        footer(figure, results, text)
+        return figure
+
+
+def _sensitivity(
+    axis: Axes, results: Results, arm: Arm, rows: pd.DataFrame, shown: tuple[float, float]
+) -> None:
+    if len(rows) and "decay" not in rows:
+        rows = rows.assign(decay="constant")
+    for decay, line in rows.groupby(rows["decay"].fillna("constant")) if len(rows) else ():
+        decay = str(decay)
+        line = line.sort_values("learning_rate")
+        axis.plot(
+            line["learning_rate"],
+            line["final_cost"].clip(*shown),
+            color=COLOURS[arm.method],
+            marker=MARKERS[decay],
+            ls="-" if decay == "constant" else (0, (4, 1.5)),
+            lw=1.5,
+            ms=5,
+            label=DECAYS[decay],
+        )
+    chosen = results.plan.selected.get(arm.name)
+    if chosen:
+        same = rows["trial"] == describe(chosen)
+        axis.plot(
+            chosen["learning_rate"],
+            rows[same]["final_cost"].clip(*shown).iloc[0],
+            "*",
+            color="black",
+            ms=13,
+            label="selected",
+            zorder=5,
+        )
+    axis.axvline(arm.matched["learning_rate"], color="#777777", ls=":", lw=1.5, label="matched")
+
+
+def best_of_trials(results: Results) -> Figure:
+    """How good the best of k trials drawn at random from the grid is: what a little tuning buys."""
+    study, table = results.study, results.best_of()
+    variants = variants_of(study)
+    with styled():
+        figure, axes = new_figure(len(variants), 3.8)
+        for axis, (variant, arms) in zip(axes[0], variants.items(), strict=True):
+            names = [arm.name for arm in arms]
+            here = table[table["arm"].isin(names)] if len(table) else table
+            lines = {arm.method: here[here["arm"] == arm.name] for arm in arms if len(here)}
+            _best_of(axis, lines, COLOURS)
+            if not lines:
+                note(axis, "tuning is not finished")
+                axis.set(xticks=[], yticks=[])
+            axis.set(title=panel_title(study, variant, "the best of k trials"))
+            axis.set(
+                xlabel="trials k, drawn from the grid", ylabel="training cost, last pass (nats)"
+            )
+        footer(figure, results, "Median of the best of k trials; band: its quartiles.")
+        return figure
+
+
+def best_of_settings(results: Results, passes: int | None = None) -> Figure:
+    """The same for a study that is a grid: settings drawn from all of one kind."""
+    passes = passes or complete_passes(results)
+    table = results.grid(passes - 1)
+    mean = table.groupby(["arm", "learning_rate"])["loss"].mean().reset_index()
+    with styled():
+        figure, axes = new_figure(2, 3.8)
+        for axis, beta_1 in zip(axes[0], ("0", "0.9"), strict=True):
+            lines = {}
+            for kind, name in (("biascorr", "with bias correction"), ("nocorr", "without")):
+                of_kind = mean["arm"].str.startswith(f"b1={beta_1}/")
+                of_kind &= mean["arm"].str.endswith(kind)
+                if of_kind.any():
+                    lines[name] = best_of(mean["loss"][of_kind])
+            colours = dict(
+                zip(("with bias correction", "without"), CORRECTED.values(), strict=True)
+            )
+            _best_of(axis, lines, colours)
+            axis.set(title=f"β₁ = {beta_1}: the best of k settings", xlabel="settings k")
+            axis.set(ylabel=f"loss after {passes} passes (nats)")
+        text = "Settings drawn from all β₂ and α. Median of the best; band: its quartiles."
+        footer(figure, results, text)
+        return figure
+
+
+def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str, str]) -> None:
+    every = [line["high"] for line in lines.values() if len(line)]
+    costs = pd.DataFrame({"final_cost": pd.concat(every) if every else []})
+    low, top, log = cost_range(costs)
+    for name, line in lines.items():
+        axis.plot(line["k"], line["median"].clip(low, top), color=colours[name], lw=2, label=name)
+        low_edge, high_edge = line["low"].clip(low, top), line["high"].clip(low, top)
+        axis.fill_between(line["k"], low_edge, high_edge, color=colours[name], alpha=0.18, lw=0)
+    axis.set(ylim=(low, top))
+    if log:
+        log_axis(axis)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if lines:
+        axis.legend(loc="upper right", fontsize=8)

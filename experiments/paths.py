@@ -1,0 +1,13 @@
+"""Where things lie: the checkout, and what commands make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build_folder() -> Path:
+    """Where everything that commands make goes: `ADAM_TF_BUILD`, or `build` in the checkout."""
+    return Path(os.environ.get("ADAM_TF_BUILD") or ROOT / "build").expanduser()

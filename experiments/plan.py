@@ -1,0 +1,165 @@
+"""From a declaration and the records to the runs that are needed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from experiments import search
+from experiments.study import (
+    FIRST_TUNING_SEED,
+    PROTOCOLS,
+    Entry,
+    Plan,
+    Profile,
+    Records,
+    Settings,
+    Study,
+    combinations,
+    describe,
+    final_cost,
+    lattice,
+)
+
+
+def plan(
+    study: Study,
+    profile_name: str,
+    data: str,
+    records: Records,
+    protocols: Iterable[str] = PROTOCOLS,
+) -> Plan:
+    """The runs that `study` needs at a profile, given the records that exist.
+
+    Tuning: every arm starts with a grid of `window` learning rates centred on its declared value,
+    times the values of its other tuned settings. While any arm's best trial is at an end of its
+    grid, every arm's grid grows by one learning rate on the side nearer to its own best; so all
+    arms always have the same number of trials. A trial's score is the training cost of its last
+    pass, averaged over the tuning seeds; a diverged trial counts as infinite. Profiles with `rungs`
+    search by successive halving instead: see `experiments.search`.
+    """
+
+    profile = study.profile(profile_name)
+    protocols = set(protocols)
+    entries = list(_grid(study, profile, data))
+    if "matched" in protocols:
+        entries += _matched(study, profile, data)
+    grid: Mapping[str, tuple[float, ...]] = {}
+    selected: Mapping[str, Settings] = {}
+    on_edge: tuple[str, ...] = ()
+    nearest: Mapping[str, Settings] = {}
+    trials: Sequence[Entry]
+    later = 0
+    if "tuned" in protocols:
+        if profile.rungs:
+            found = search.halving(study, profile, data, records)
+            trials, grid, selected = found.entries, found.grid, found.selected
+            on_edge, nearest, later = found.on_edge, found.nearest, found.later
+        else:
+            trials, grid, selected, on_edge = _tuning(study, profile, data, records)
+        entries += trials
+        entries += _reported(study, selected, profile, data, "tuned")
+        tuned = sum(bool(arm.search if profile.rungs else arm.tune) for arm in study.arms)
+        later += 0 if selected else tuned * profile.seeds * (1 + len(profile.stages))
+    lengths = {*profile.stages, *profile.rungs[:-1]}
+    roles = ("matched", "tuned", "grid", "search")
+    shortened = frozenset(e.run.id for e in entries if e.role in roles and e.run.epochs in lengths)
+    return Plan(tuple(entries), later, grid, selected, on_edge, nearest, shortened)
+
+
+def _reported(
+    study: Study, settings: Mapping[str, Settings], profile: Profile, data: str, role: str
+) -> Iterator[Entry]:
+    """The reported runs of these arms: the short ones first, and a seed at a time of all arms."""
+    for epochs, seed in itertools.product((*profile.stages, profile.epochs), range(profile.seeds)):
+        for name, chosen in settings.items():
+            run = study.run(
+                study.arm(name), chosen, profile=profile, data=data, seed=seed, epochs=epochs
+            )
+            yield Entry(role, name, describe(chosen), run)
+
+
+def _grid(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
+    """The paper's own grid, a seed at a time: every setting has its first seed early."""
+    for epochs, seed in itertools.product((*profile.stages, profile.epochs), range(profile.seeds)):
+        for arm in study.arms:
+            for settings in combinations({**arm.grid, **profile.grid}) if arm.grid else ():
+                run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=epochs)
+                yield Entry("grid", arm.name, describe(settings), run)
+
+
+def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
+    matched = {arm.name: arm.matched for arm in study.arms if arm.matched}
+    yield from _reported(study, matched, profile, data, "matched")
+    short = profile.fit_epochs
+    for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.fit_seeds):
+        for arm in study.arms:
+            for settings in combinations(arm.fit) if arm.fit else ():
+                run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=short)
+                yield Entry("fit", arm.name, describe(settings), run)
+    for alternative in (a for departure in study.departures for a in departure.alternatives):
+        arm = study.arm(alternative.arm)
+        settings = {**arm.matched, **alternative.settings}
+        for seed in range(profile.fit_seeds):
+            run = study.run(
+                arm,
+                settings,
+                profile=profile,
+                data=data,
+                seed=seed,
+                options=alternative.options,
+                epochs=short,
+            )
+            yield Entry("departure", arm.name, alternative.name, run)
+
+
+def _tuning(
+    study: Study, profile: Profile, data: str, records: Records
+) -> tuple[list[Entry], dict[str, tuple[float, ...]], dict[str, Settings], tuple[str, ...]]:
+    """The trials, the grid, and, once all trials have records, the selection and its edges."""
+    density, half = profile.points_per_decade, profile.window // 2
+    window = {}
+    arms = [arm for arm in study.arms if arm.tune]
+    for arm in arms:
+        low = round(density * math.log10(arm.tune["learning_rate"])) - half
+        window[arm.name] = (low, low + profile.window - 1)
+    for round_number in range(profile.rounds + 1):
+        entries: list[Entry] = []
+        best: dict[str, tuple[float, int, Settings]] = {}
+        complete = True
+        for arm in arms:
+            low, high = window[arm.name]
+            others = combinations({k: v for k, v in arm.tune.items() if k != "learning_rate"})
+            for k, other in itertools.product(range(low, high + 1), others):
+                settings = {"learning_rate": lattice(k, density), **other}
+                costs = []
+                for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.tuning_seeds):
+                    run = study.run(
+                        arm,
+                        settings,
+                        profile=profile,
+                        data=data,
+                        seed=seed,
+                        epochs=profile.tuning_epochs,
+                    )
+                    entries.append(Entry("tuning", arm.name, describe(settings), run))
+                    costs.append(final_cost(records.get(run.id)))
+                done = [cost for cost in costs if cost is not None]
+                complete &= len(done) == len(costs)
+                score = sum(done) / len(costs)
+                if arm.name not in best or score < best[arm.name][0]:
+                    best[arm.name] = (score, k, settings)
+        if not complete:
+            best = {}
+        on_edge = tuple(name for name, (_, k, _) in best.items() if k in window[name])
+        if not on_edge or round_number == profile.rounds:
+            break
+        for name, (low, high) in window.items():
+            k = best[name][1]
+            window[name] = (low - 1, high) if k - low < high - k else (low, high + 1)
+    grid = {
+        name: tuple(lattice(k, density) for k in range(low, high + 1))
+        for name, (low, high) in window.items()
+    }
+    return entries, grid, {name: settings for name, (_, _, settings) in best.items()}, on_edge
