@@ -106,8 +106,8 @@ def _joined(sections: Iterable[str]) -> str:
 
 def count(rows: Iterable[Judged], protocol: str) -> dict[str, int]:
     """How many claims have each verdict under a protocol; those that it does not concern are not
-    counted."""
-    verdicts = [row.verdicts[protocol].verdict for row in rows]
+    counted, nor are controls."""
+    verdicts = [row.verdicts[protocol].verdict for row in rows if row.claim.source != "control"]
     return {kind: verdicts.count(kind) for kind in KINDS}
 
 
@@ -165,7 +165,7 @@ def finding(part: Part) -> str:
 
 def totals(shown: Sequence[Part]) -> str:
     """How many statements hold under each protocol, in a sentence."""
-    rows = [row for part in shown for row in part.judged]
+    rows = [row for part in shown for row in part.judged if row.claim.source != "control"]
     phrases = []
     for protocol in PROTOCOLS:
         counts = count(rows, protocol)
