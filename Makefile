@@ -13,12 +13,16 @@ PROFILES := smoke quick paper published
 ifeq ($(filter $(PROFILES),$(PROFILE)),)
 $(error PROFILE=$(PROFILE) is not valid: use one of $(PROFILES))
 endif
-# DATA is auto, real, stand-in, or a folder that holds the data sets.
-ifeq ($(filter auto real stand-in,$(DATA)),)
-ifeq ($(wildcard $(DATA)/.),)
+# DATA is auto, real, stand-in, or a folder that holds the data sets. The shell looks for it: make
+# would split its name at a space, and take ~ for a folder of the checkout.
+ifneq ($(words $(DATA)) $(filter auto real stand-in,$(DATA)),1 $(DATA))
+GIVEN := '$(subst ','\'',$(DATA))'
+FOLDER := $(shell d=$(GIVEN); case "$$d" in \
+  ('~'|'~/'*) d="$$HOME$$(printf %s "$$d" | cut -c2-)";; ('') exit;; esac; CDPATH= cd -- "$$d" 2>/dev/null && pwd)
+ifeq ($(FOLDER),)
 $(error DATA=$(DATA) is not valid: use auto, real, stand-in or an existing folder)
 endif
-export ADAM_TF_DATA := $(abspath $(DATA))
+export ADAM_TF_DATA := $(FOLDER)
 override DATA := real
 endif
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import moment_dtype
+from adam_tf.base import layout_of, moment_dtype
 from adam_tf.validation import check_choice, check_number
 
 
@@ -59,7 +59,8 @@ class WeightAveraging(keras.callbacks.Callback):
     Raises:
         TypeError: when an argument has the wrong type.
         ValueError: when `decay` lies outside [0, 1), and in `fit` when the model is compiled with
-            `steps_per_execution` above 1, which hides steps from callbacks.
+            `steps_per_execution` above 1, which hides steps from callbacks, or when its layers
+            were frozen or unfrozen since the average began.
 
     Example:
         >>> import keras, numpy as np
@@ -87,23 +88,40 @@ class WeightAveraging(keras.callbacks.Callback):
         self.decay = None if decay is None else check_number("decay", decay, 0, 1, high_open=True)
         self.validate = check_choice("validate", validate, (True, False))
         self.steps = 0
+        self._averaged: list[Any] = []  # the model's variables, each with its average
         self._averages: list[Any] = []
         self._raw: list[Any] | None = None
         self._iterations = 0
 
-    def _variables(self) -> list[Any]:
+    def _build(self, variables: list[Any]) -> None:
+        self._averaged = list(variables)
+        self._averages = [
+            keras.Variable(
+                "zeros",
+                shape=v.shape,
+                dtype=moment_dtype(v),
+                trainable=False,
+                layout=layout_of(v),
+            )
+            for v in variables
+        ]
+
+    def _check_model(self) -> None:
+        """Refuse to go on when the model's trainable variables are not those of the average."""
         if self.model is None:
             raise ValueError("WeightAveraging has no model yet: pass it to fit, or call set_model")
-        return self.model.trainable_variables
-
-    def _build(self) -> None:
-        if not self._averages:
-            self._averages = [
-                keras.Variable(
-                    ops.zeros(v.shape, moment_dtype(v)), dtype=moment_dtype(v), trainable=False
-                )
-                for v in self._variables()
-            ]
+        now = self.model.trainable_variables
+        if [id(v) for v in now] == [id(v) for v in self._averaged]:
+            return
+        known = {id(v) for v in self._averaged}
+        current = {id(v) for v in now}
+        changed = [v.path for v in now if id(v) not in known]
+        changed += [v.path for v in self._averaged if id(v) not in current]
+        raise ValueError(
+            f"the average is of {len(self._averaged)} variables and the model trains {len(now)}, "
+            f"which differ in {', '.join(changed[:3]) or 'their order'}: keep the same layers "
+            "trainable, or start a new WeightAveraging"
+        )
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that every step will be seen."""
@@ -112,7 +130,9 @@ class WeightAveraging(keras.callbacks.Callback):
                 "WeightAveraging must see every step: steps_per_execution must be 1, "
                 f"got {self.model.steps_per_execution}"
             )
-        self._build()
+        if not self._averages:
+            self._build(self.model.trainable_variables)
+        self._check_model()
         self._iterations = int(self.model.optimizer.iterations)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -123,7 +143,7 @@ class WeightAveraging(keras.callbacks.Callback):
         self._iterations = iterations
         self.steps += 1
         weight = average_weight(self.steps, self.decay)
-        for variable, average in zip(self._variables(), self._averages, strict=True):
+        for variable, average in zip(self._averaged, self._averages, strict=True):
             change = ops.cast(variable, average.dtype) - average
             average.assign_add(weight * change)
 
@@ -138,21 +158,24 @@ class WeightAveraging(keras.callbacks.Callback):
             self._swap_out()
 
     def _swap_in(self) -> None:
-        self._raw = [ops.convert_to_numpy(ops.copy(v.value)) for v in self._variables()]
-        for variable, average in zip(self._variables(), self._averages, strict=True):
-            variable.assign(ops.cast(average, variable.dtype))
+        self._check_model()
+        self._raw = [ops.convert_to_numpy(ops.copy(v.value)) for v in self._averaged]
+        for variable, average in zip(self._averaged, self._averages, strict=True):
+            # JAX gives the buffer of a weight away when it trains or evaluates: a copy, not ours.
+            variable.assign(ops.copy(ops.cast(average.value, variable.dtype)))
 
     def _swap_out(self) -> None:
-        for variable, raw in zip(self._variables(), self._raw or [], strict=True):
-            variable.assign(raw)
-        self._raw = None
+        raw, self._raw = self._raw or [], None
+        for variable, value in zip(self._averaged, raw, strict=True):
+            variable.assign(value)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Give the model its averaged weights for the length of a `with` block.
 
         Raises:
-            ValueError: when there is no average yet, or it is applied already.
+            ValueError: when there is no average yet, it is applied already, or the model's
+                trainable variables are no longer those of the average.
         """
         if not self.steps:
             raise ValueError("there is no average yet: no step was seen")
@@ -176,17 +199,19 @@ class WeightAveraging(keras.callbacks.Callback):
         Raises:
             ValueError: when the file was written with another `decay` or for other shapes.
         """
-        self.set_model(model)
-        self._build()
+        variables = list(model.trainable_variables)
         with np.load(path, allow_pickle=False) as file:
             decay = float(file["decay"])
             mine = math.nan if self.decay is None else self.decay
             if not np.array_equal(decay, mine, equal_nan=True):
                 raise ValueError(f"decay must be that of {path}, {decay}, got {self.decay}")
             averages = [file[f"average_{i}"] for i in range(len(file.files) - 2)]
-            shapes, wanted = [a.shape for a in averages], [tuple(a.shape) for a in self._averages]
-            if shapes != wanted:
-                raise ValueError(f"{path} must hold averages of shapes {wanted}, got {shapes}")
-            self.steps = int(file["steps"])
+            steps = int(file["steps"])
+        shapes, wanted = [a.shape for a in averages], [tuple(v.shape) for v in variables]
+        if shapes != wanted:
+            raise ValueError(f"{path} must hold averages of shapes {wanted}, got {shapes}")
+        self.set_model(model)
+        self._build(variables)
+        self.steps = steps
         for average, value in zip(self._averages, averages, strict=True):
             average.assign(value)

@@ -46,36 +46,41 @@ def small_ones(variables: Sequence[Any], on_kernel: Sequence[bool]) -> list[list
     return [indices for indices in groups.values() if len(indices) >= FEWEST]
 
 
-class Part:
-    """A moment of one variable, as a part of the flat variable that holds those of many."""
+class Part(keras.Variable):
+    """A moment of one variable, as a part of the flat variable that holds those of many.
 
-    def __init__(self, flat: keras.Variable, start: int, variable: Any) -> None:
+    It does what a Keras variable does but holds nothing itself: what is assigned goes into `flat`.
+    """
+
+    is_part = True
+
+    def __init__(self, flat: keras.Variable, start: int, variable: Any, name: str) -> None:
         """The numbers of `flat` from `start` on, in the shape of `variable`."""
-        self.flat, self.dtype, self.shape = flat, flat.dtype, tuple(variable.shape)
-        self.name = f"{flat.name}_{getattr(variable, 'path', variable.name).replace('/', '_')}"
+        self.flat = flat
         self.range = slice(start, start + size([variable]))
+        shape = tuple(variable.shape)
+        super().__init__("zeros", shape=shape, dtype=flat.dtype, trainable=False, name=name)
+
+    def _initialize_with_initializer(self, initializer: Any) -> None:
+        """`flat` has its numbers already."""
 
     @property
-    def value(self) -> Any:
-        """What it holds, as a tensor."""
-        return tf.reshape(self.flat.value[self.range], self.shape)
+    def _value(self) -> Any:
+        return tf.reshape(self.flat.value[self.range], self._shape)
+
+    @_value.setter
+    def _value(self, value: Any) -> None:
+        if value is not None:  # Keras marks what has no value yet by None
+            self._direct_assign(value)
+
+    def _direct_assign(self, value: Any) -> None:
+        self.flat.value[self.range].assign(tf.reshape(tf.cast(value, self.flat.dtype), [-1]))
 
     def numpy(self) -> np.ndarray:
         """What it holds, as an array."""
         return np.asarray(self.value)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """What NumPy takes it for."""
-        return np.asarray(self.value, dtype)
-
-    def assign(self, value: Any) -> None:
-        """Replace what it holds."""
-        value = keras.ops.convert_to_tensor(value, self.dtype)
-        if tuple(value.shape) != self.shape:
-            raise ValueError(f"value must have the shape {self.shape}, got {tuple(value.shape)}")
-        self.flat.value[self.range].assign(tf.reshape(value, [-1]))
-
-    def scatter_update(self, rows: tf.IndexedSlices) -> None:
+    def assign_rows(self, rows: tf.IndexedSlices) -> None:
         """Replace some of its rows."""
         self.assign(tf.tensor_scatter_nd_update(self.value, rows.indices[:, None], rows.values))
 
@@ -83,13 +88,21 @@ class Part:
 class Joined:
     """Small variables whose moments are kept in flat variables, for one kernel to do them all."""
 
-    def __init__(self, variables: Mapping[int, Any], moments: Sequence[keras.Variable]) -> None:
-        """Join `variables`, which are known by their indices; `moments` are flat."""
+    def __init__(
+        self,
+        variables: Mapping[int, Any],
+        moments: Sequence[keras.Variable],
+        names: Mapping[int, Sequence[str]],
+    ) -> None:
+        """Join `variables`, which are known by their indices, as are the `names` of their moments.
+
+        `moments` are flat.
+        """
         self.variables, self.moments = variables, moments
         self.sizes = [size([variable]) for variable in variables.values()]
         starts = itertools.accumulate(self.sizes, initial=0)
         self.parts = {
-            i: [Part(moment, start, variable) for moment in moments]
+            i: [Part(m, start, variable, name) for m, name in zip(moments, names[i], strict=True)]
             for (i, variable), start in zip(variables.items(), starts, strict=False)
         }
         self.path = f"{moments[0].dtype} kernel"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -48,3 +49,19 @@ def at(values: Any, indices: Any) -> Any:
     import tensorflow as tf
 
     return tf.IndexedSlices(values, indices)
+
+
+def known_shape(value: Any) -> tuple[int | None, ...] | None:
+    """The shape as far as it is known, None for no dimension known."""
+    shape = value.shape if hasattr(value, "shape") else np.shape(value)
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)
+
+
+def of_shape(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """`gradient`, which fails when the graph runs if it, or each of its rows, is not of `shape`."""
+    import tensorflow as tf
+
+    if not is_sparse(gradient):
+        return tf.ensure_shape(gradient, shape)
+    values = tf.ensure_shape(gradient.values, (None, *shape))
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)

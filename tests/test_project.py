@@ -222,6 +222,9 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("PROFILE=quik", "PROFILE=quik is not valid: use one of smoke quick paper published"),
         ("DATA=/nowhere", "DATA=/nowhere is not valid: use auto, real, stand-in or an existing"),
+        ("DATA=", "DATA= is not valid: use auto, real, stand-in or an existing"),
+        ("DATA=auto real", "DATA=auto real is not valid: use auto, real, stand-in or an"),
+        ("DATA=~/nowhere", "DATA=~/nowhere is not valid: use auto, real, stand-in or an"),
     ],
 )
 def test_bad_variables_are_refused_before_anything_is_made(argument, message):
@@ -229,6 +232,17 @@ def test_bad_variables_are_refused_before_anything_is_made(argument, message):
     assert refused.returncode == 2
     assert message in refused.stderr
     assert refused.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["plain", "a folder", 'it\'s  "here"', "a;b & c"])
+@pytest.mark.parametrize("start", ["", "~/"])
+def test_the_data_may_lie_in_any_folder(tmp_path, monkeypatch, name, start):
+    (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = make("-n", "-p", "reproduce", f"DATA={start or f'{tmp_path}/'}{name}")
+    assert shown.returncode == 0, shown.stderr
+    assert f"ADAM_TF_DATA := {tmp_path / name}\n" in shown.stdout
+    assert "run --profile quick --data real" in shown.stdout
 
 
 def test_every_make_target_has_its_line_of_help():

@@ -280,6 +280,9 @@ def _duration(seconds: float) -> str:
 
 def run_command(options: argparse.Namespace) -> int:
     """Train what is missing."""
+    from experiments.training import runtime
+
+    runtime.backend()  # before any process has started
     if options.set or options.arm:
         return try_command(options)
     from experiments.data import download

@@ -137,12 +137,12 @@ def content_of(folder: Path, file: File, unpack: bool = False) -> _Content:
     path = found.path
     if found.state == "missing":
         raise BadFileError(path, file, "is missing", missing=True)
-    if found.state == "wrong size":
-        raise BadFileError(path, file, wrong_size(found.size or 0, file))
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BadFileError(path, file, f"cannot be read ({error.strerror or error})") from error
+    if found.state == "wrong size":
+        raise BadFileError(path, file, wrong_size(found.size or 0, file, data))
     if file.decode:
         try:
             value, actual = file.decode(data, file.path)
@@ -168,7 +168,7 @@ def content_of(folder: Path, file: File, unpack: bool = False) -> _Content:
 def damage_of(data: bytes, file: File) -> str:
     """What is wrong with the bytes of a file, which must be the publisher's."""
     if len(data) != file.size:
-        return wrong_size(len(data), file)
+        return wrong_size(len(data), file, data)
     if (actual := digest(data)) != file.sha256:
         return f"is damaged: its SHA-256 is {actual}, not {file.sha256}"
     return ""
@@ -193,14 +193,28 @@ def seal_text(path: Path, data: bytes) -> bytes:
     return f"{digest(data)}  {path.name}\n".encode()
 
 
-def wrong_size(size: int, file: File) -> str:
-    """What is wrong with a file of `size` bytes, which is not the publisher's size."""
+def wrong_size(size: int, file: File, data: bytes = b"") -> str:
+    """What is wrong with a file of `size` bytes, as far as `data`, if given, shows it."""
     if file.size is None:
         return "is empty"
-    if size < file.size:
-        return f"is truncated: {size} bytes instead of {file.size}"
-    unpacked = ", perhaps already unpacked" if file.path.endswith(".gz") else ""
-    return f"is not the original: {size} bytes instead of {file.size}{unpacked}"
+    sizes = f"{size} bytes instead of {file.size}"
+    if file.path.endswith(".gz") and data:
+        if not data.startswith(b"\x1f\x8b"):
+            return f"is not the original: {sizes}; it is not packed by gzip, perhaps unpacked"
+        if _unpacks(data):
+            return f"is not the original: {sizes}; it is whole, but was packed anew"
+    return f"is {'truncated' if size < file.size else 'not the original'}: {sizes}"
+
+
+def _unpacks(data: bytes) -> bool:
+    import gzip
+    import zlib
+
+    try:
+        gzip.decompress(data)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return False
+    return True
 
 
 def refusal(problems: list[BadFileError]) -> DataError:

@@ -37,6 +37,14 @@ PASSES = "passes over the training set"
 
 
 @contextmanager
+def _defaults() -> Iterator[None]:
+    """Matplotlib as it is shipped, whatever the user's matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
+
+
+@contextmanager
 def styled() -> Iterator[None]:
     """Draw in the style of all figures."""
     settings: dict[Any, Any] = {
@@ -50,7 +58,7 @@ def styled() -> Iterator[None]:
         "figure.constrained_layout.use": True,
         "svg.hashsalt": "adam",
     }
-    with mpl.rc_context(), sns.axes_style("whitegrid", {"grid.color": "#e6e6e6"}):
+    with _defaults(), sns.axes_style("whitegrid", {"grid.color": "#e6e6e6"}):
         sns.set_context("notebook", font_scale=0.85)
         mpl.rcParams.update(settings)
         yield
@@ -104,7 +112,8 @@ def png(figure: Figure, source: str | None = None) -> bytes:
     from PIL.PngImagePlugin import PngInfo
 
     drawn, packed, info = io.BytesIO(), io.BytesIO(), PngInfo()
-    figure.savefig(drawn, format="png", dpi=DPI)
+    with _defaults():  # what is drawn only now: ticks, and how a file is written
+        figure.savefig(drawn, format="png", dpi=DPI)
     if source:
         info.add_text("Source", source)
     few = (

@@ -711,7 +711,7 @@ def memory_needed(parameters: int, subfunctions: int, max_history_terms: int = 1
 def available_memory() -> int | None:
     """How many bytes can be allocated, or None where the system does not say."""
     try:
-        with open("/proc/meminfo") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             for line in file:
                 if line.startswith("MemAvailable:"):
                     return 1024 * int(line.split()[1])

@@ -100,7 +100,7 @@ class Store:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"{run_id}.lock"
-        with open(path, "w") as file:
+        with open(path, "w", encoding="utf-8") as file:
             if not _lock(file, wait):
                 yield False
                 return

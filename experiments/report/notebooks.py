@@ -290,7 +290,7 @@ def _in_worker(job: Mapping[str, object], result: Path) -> str | None:
     ]
     timeout = job["timeout"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stderr=stderr, env=_environment(), text=True
+        command, stdin=subprocess.PIPE, stderr=stderr, env=_environment(result.parent), text=True
     ) as process:
         try:
             limit = float(timeout) + GRACE if isinstance(timeout, int | float) else None
@@ -316,10 +316,15 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def _environment() -> dict[str, str]:
-    """The caller's environment, made fit for a kernel whose outputs are kept."""
+def _environment(folder: Path) -> dict[str, str]:
+    """The caller's environment, made fit for a kernel whose outputs are kept.
+
+    The user's start-up files and IPython settings stay out; IPython writes its own to `folder`.
+    """
     env = dict(os.environ)
     env.pop("MPLBACKEND", None)  # would silence the inline figures
+    env.pop("PYTHONSTARTUP", None)
+    env["IPYTHONDIR"] = str(folder / "ipython")
     env.setdefault("PYTHONHASHSEED", "0")
     paths = [str(_PROJECT), *filter(None, [env.get("PYTHONPATH")])]
     env["PYTHONPATH"] = os.pathsep.join(paths)

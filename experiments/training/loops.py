@@ -18,6 +18,7 @@ import threadpoolctl
 from experiments.methods.sfo import SFO
 from experiments.problems.problem import Problem
 from experiments.randomness import stream
+from experiments.training import runtime
 
 if TYPE_CHECKING:
     from experiments.training.averages import Averages
@@ -57,14 +58,8 @@ def compile_loops(problem: Problem, optimizer: Any, averages: Averages | None = 
     Raises:
         ValueError: the backend has no loop here.
     """
-    import keras
-
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return _tensorflow(problem, optimizer, averages)
-    if backend == "jax":
-        return _jax(problem, optimizer, averages)
-    raise ValueError(f"KERAS_BACKEND={backend} can't train here: use tensorflow or jax")
+    loop = _jax if runtime.backend() == "jax" else _tensorflow
+    return loop(problem, optimizer, averages)
 
 
 def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:

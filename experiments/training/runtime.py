@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import platform
 import subprocess
@@ -15,18 +16,48 @@ from typing import Any
 
 from experiments.paths import ROOT
 
+BACKENDS = ("tensorflow", "jax")
+
+
+def backend() -> str:
+    """Keras' backend, which `KERAS_BACKEND` names: tensorflow (the default) or jax.
+
+    Raises:
+        ValueError: when it names another, or one that is not installed.
+    """
+    name = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if name not in BACKENDS:
+        raise ValueError(f"KERAS_BACKEND={name} can't train here: use {' or '.join(BACKENDS)}")
+    if importlib.util.find_spec(name) is None:
+        others = [other for other in BACKENDS if importlib.util.find_spec(other)]
+        advice = f"use {' or '.join(others)}" if others else "`make env` installs tensorflow"
+        raise ValueError(f"KERAS_BACKEND={name} can't train: {name} is not installed; {advice}")
+    return name
+
 
 @functools.cache
 def configure(threads: int = 1) -> None:
     """Import Keras and its backend in deterministic mode, quietly, with `threads` per process.
 
-    `KERAS_BACKEND` says which: tensorflow (the default) or jax. Small models train fastest on one
-    thread, and one thread leaves the other cores to other runs.
+    Small models train fastest on one thread, and one thread leaves the other cores to other runs.
+    Keras' settings are the studies', whatever the user's `keras.json` says: they decide about the
+    numbers, and a run's id does not tell them.
+
+    Raises:
+        ValueError: the backend can't be used (see `backend`).
     """
-    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "jax":
+    if backend() == "jax":
         _configure_jax(threads)
     else:
         _configure_tensorflow(threads)
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)
 
 
 def _configure_jax(threads: int) -> None:
@@ -141,8 +172,13 @@ def _device_name(tf: Any, device: Any) -> str:
 
 @functools.cache
 def commit() -> str:
-    """The repository's commit, with "+" when the code differs from it; "unknown" outside git."""
+    """The repository's commit, with "+" when the code differs from it; "unknown" outside git.
+
+    A repository that merely contains this folder says nothing about it.
+    """
     try:
+        if not ROOT.samefile(_git("rev-parse", "--show-toplevel")):
+            return "unknown"
         head = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--", "adam_tf", "experiments")
     except (OSError, subprocess.CalledProcessError):
@@ -152,14 +188,17 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    # Within a hook of another repository, git's variables name that one.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    return done.stdout.rstrip("\n")
 
 
 @functools.cache
 def processor() -> str:
     """The processor's name."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return f"{line.split(':', 1)[1].strip()}, {os.cpu_count()} cores"
     except OSError:

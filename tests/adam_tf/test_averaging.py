@@ -137,3 +137,51 @@ def test_refused(tmp_path):
     small = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match="averages of shapes"):
         WeightAveraging(0.9).load(tmp_path / "average.npz", small)
+
+
+@pytest.mark.parametrize("first", ["validate", "applied"])
+def test_evaluated_averages_go_on(first):
+    """JAX deletes the buffers that it evaluated with: the average must not be among them."""
+    model, trace, averaging = make_model(), Trace(), WeightAveraging(None, validate=True)
+    if first == "validate":
+        fit(model, trace, averaging, validation_data=(X, Y), epochs=2)
+    else:
+        fit(model, trace, averaging, epochs=1)
+        with averaging.applied():
+            model.predict(X, verbose=0)
+            model.evaluate(X, Y, verbose=0)
+        fit(model, trace, averaging, epochs=1)
+    assert averaging.steps == len(trace.points) == 12
+    with averaging.applied():
+        for found, wanted in zip(model.get_weights(), expected(trace.points, None), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("thaw", [False, True])
+def test_layers_frozen_or_unfrozen_between_two_fits_are_refused(thaw):
+    model, averaging = make_model(), WeightAveraging(None)
+    model.layers[0].trainable = not thaw
+    model.compile(Adam(0.05), "mse")
+    fit(model, averaging)
+    model.layers[0].trainable = thaw
+    model.compile(Adam(0.05), "mse")
+    before, average = model.get_weights(), [a.numpy() for a in averaging._averages]
+    with pytest.raises(ValueError, match=r"the average is of \d variables and the model trains \d"):
+        fit(model, averaging)
+    with pytest.raises(ValueError, match="keep the same layers"), averaging.applied():
+        pass
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(averaging._averages, average, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b)
+    model.layers[0].trainable = not thaw
+    model.compile(Adam(0.05), "mse")
+    fit(model, averaging)  # as it was: it goes on
+    assert averaging.steps == 24
+
+
+def test_an_average_is_not_taken_over_to_another_model():
+    averaging = WeightAveraging(None)
+    fit(make_model(), averaging)
+    with pytest.raises(ValueError, match="start a new WeightAveraging"):
+        fit(make_model(), averaging)

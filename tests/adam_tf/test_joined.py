@@ -52,7 +52,7 @@ class Trained:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(joining, "FEWEST", 1000 if apart else 8)
             optimizer.build(self.variables)
-        assert any(optimizer._joined) is not apart
+        assert any(slot.joined for slot in optimizer._slots) is not apart
 
     def step(self, grads, compiler=lambda step: step):
         pairs = [(g, v) for g, v in zip(grads, self.variables, strict=True) if g is not None]
@@ -75,7 +75,7 @@ def test_joined_equals_apart(make, dtype):
         step = tf.function(lambda *g, t=trained: t.optimizer.apply(list(g), t.variables))
         for i in range(60):
             step(*gradients(i, dtype))
-    assert len(joined.optimizer._joined[0].variables) == len(SHAPES)
+    assert len(joined.optimizer._slots[0].joined.variables) == len(SHAPES)
     tolerance = 60 * float(np.finfo(dtype).eps)
     for a, b in zip(joined.state(), apart.state(), strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * 0.01)
@@ -181,7 +181,7 @@ def test_who_is_joined(two_replicas):
     def groups(variables, **kwargs):
         optimizer = Adam(**kwargs)
         optimizer.build(variables)
-        return [group and len(group.variables) for group in optimizer._joined]
+        return [slot.joined and len(slot.joined.variables) for slot in optimizer._slots]
 
     small = [keras.Variable(np.zeros(3, "float32")) for _ in range(8)]
     large = keras.Variable(np.zeros(joining.LARGEST + 1, "float32"))
@@ -238,7 +238,7 @@ def test_saved_model_continues_bit_identically(make, tmp_path):
     train(trained, 2)
     trained.save(tmp_path / "model.keras")
     copy = keras.models.load_model(tmp_path / "model.keras")
-    assert any(copy.optimizer._joined)
+    assert copy.optimizer._slots[0].joined
     for one in (trained, copy):
         train(one, 1)
     for a, b in zip(trained.get_weights(), copy.get_weights(), strict=True):
@@ -282,7 +282,7 @@ def test_state_goes_through_set_weights_and_shapes_are_checked(make):
     copy.optimizer.set_weights(state)
     for a, b in zip(state, copy.optimizer.variables, strict=True):
         np.testing.assert_array_equal(a, b.numpy())
-    with pytest.raises(ValueError, match="must have the shape"):
+    with pytest.raises(ValueError, match="must match"):
         copy.optimizer.variables[2].assign(np.zeros((5, 3)))
 
 
@@ -312,7 +312,7 @@ def test_several_steps_per_execution(make):
         one = model(make())
         one.compile(one.optimizer, "mse", steps_per_execution=steps, jit_compile=False)
         train(one, 2)
-        assert any(one.optimizer._joined)
+        assert one.optimizer._slots[0].joined
         trained.append(one.get_weights())
     for a, b in zip(*trained, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -355,7 +355,25 @@ def test_verify_names_missing_files(toy, folder, monkeypatch, tmp_path):
 def test_verify_recognises_an_unpacked_file(toy, folder):
     put(folder, "toy/a.gz", gzip.decompress(A))
     put(folder, "toy/b", B)
-    with pytest.raises(DataError, match=r"6000 bytes instead of \d+, perhaps already unpacked"):
+    with pytest.raises(DataError, match=r"6000 bytes instead of \d+; it is not packed by gzip"):
+        files.verify("toy")
+
+
+@pytest.mark.parametrize("level", [1, 9])
+def test_verify_recognises_a_file_that_was_packed_anew(toy, folder, level):
+    data = gzip.compress(gzip.decompress(A), level, mtime=1) + gzip.compress(b"")
+    assert len(data) != len(A)
+    put(folder, "toy/a.gz", data)
+    put(folder, "toy/b", B)
+    message = f"is not the original: {len(data)} bytes instead of {len(A)}; it is whole, but was"
+    with pytest.raises(DataError, match=message):
+        files.verify("toy")
+
+
+def test_verify_recognises_a_cut_archive(toy, folder):
+    put(folder, "toy/a.gz", A[:-20])
+    put(folder, "toy/b", B)
+    with pytest.raises(DataError, match=f"a.gz is truncated: {len(A) - 20} bytes instead of"):
         files.verify("toy")
 
 

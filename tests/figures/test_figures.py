@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -454,3 +455,29 @@ def test_averages_of_a_study_that_is_not_tuned_yet(name):
         text.get_text() for a in figures.curves(found).axes for text in a.texts
     ]
     assert results(name, keep=lambda run: False).averages().empty
+
+
+def test_the_users_matplotlibrc_changes_no_byte():
+    def drawn():
+        return figures.png(figures.curves(results("fig1-mnist")))
+
+    expected = drawn()
+    settings = {
+        "text.usetex": True,
+        "axes.formatter.use_locale": True,
+        "axes.facecolor": "black",
+        "lines.linestyle": ":",
+        "font.sans-serif": ["Nothing"],
+        "mathtext.fontset": "stix",
+        "xtick.labelsize": 30,
+        "xtick.direction": "in",
+        "figure.facecolor": "red",
+        "savefig.facecolor": "red",
+        "savefig.bbox": "tight",
+        "savefig.transparent": True,
+        "path.simplify": False,
+        "path.sketch": (1, 100, 2),
+    }
+    with matplotlib.rc_context(settings):
+        assert drawn() == expected
+        assert matplotlib.rcParams["text.usetex"]  # and the user's own figures stay theirs

@@ -287,3 +287,17 @@ def test_an_invalid_notebook_is_not_written(tmp_path):
     with pytest.raises(NotebookError, match="not a valid notebook"):
         save(nb, tmp_path / "bad.ipynb")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_users_start_up_files_stay_out(tmp_path, monkeypatch):
+    home = tmp_path / "ipython"
+    startup = home / "profile_default" / "startup" / "00.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("import pandas; pandas.set_option('display.precision', 1); leaked = 1")
+    (tmp_path / "start.py").write_text("leaked = 2")
+    monkeypatch.setenv("IPYTHONDIR", str(home))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "start.py"))
+    source = "import pandas\nprint('leaked' in globals(), pandas.get_option('display.precision'))"
+    execute(make(tmp_path / "page.ipynb", source), tmp_path / "done.ipynb")
+    done = nbformat.read(tmp_path / "done.ipynb", 4)
+    assert done.cells[-1].outputs[0].text == "False 6\n"
