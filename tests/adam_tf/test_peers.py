@@ -154,7 +154,7 @@ def test_the_same_tests_pass_on_another_backend(backend):
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
@@ -172,7 +172,7 @@ def test_plain_path_on_another_backend(backend):
         env=os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.stdout.strip() == "agrees", done.stderr[-3000:]
