@@ -21,9 +21,9 @@ TRAINED = """
 from experiments.training import runtime
 runtime.configure()
 import json, keras
-from experiments import problems
+from experiments.problems import registry
 options = {"train_examples": 100}
-model = problems.build("mnist_logistic_regression", "mnist-stand-in", options, seed=0).model
+model = registry.build("mnist_logistic_regression", "mnist-stand-in", options, seed=0).model
 print(json.dumps([
     keras.backend.backend(), keras.config.floatx(), keras.config.epsilon(),
     keras.config.image_data_format(), keras.config.max_epochs(),
