@@ -32,7 +32,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env reproduce test lint notebooks report lab bench clean
+.PHONY: help env reproduce check test lint notebooks report lab bench clean
 
 help:  ## list the targets and variables
 	@echo "Adam, reproduced. Targets:"
@@ -58,8 +58,14 @@ reproduce: env  ## get the data, train what is missing, run the notebooks, judge
 	@$(STUDY) run --profile $(PROFILE) --data $(DATA)
 	@$(STUDY) report --profile $(PROFILE) --data $(DATA)
 
+# A file's tests stay in one process, since they share what they have trained or read.
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+
+check: lint  ## lint, types and the quick tests; run it while you work
+	$(PYTEST) -m "not slow and not e2e"
+
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: env  ## check style and types
 	$(BIN)/ruff check .

@@ -13,10 +13,33 @@ from experiments.study import Run
 
 # Files that take minutes: a worker that took one last would keep the others waiting.
 LONGEST = ("test_train.py", "test_reproduce.py", "test_loops.py")
+# What `make check` leaves out: files that train, or compile for many seconds, and those that run
+# commands and notebooks from their start to their end.
+SLOW = {
+    "adam_tf": (
+        *("test_averaging.py", "test_diagnostics.py", "test_docs.py", "test_javascript.py"),
+        *("test_joined.py", "test_keras_features.py", "test_mutations.py", "test_paths.py"),
+        *("test_peers.py", "test_precision.py", "test_properties.py", "test_saving.py"),
+        *("test_sparse.py", "test_reports.py"),
+    ),
+    "data": ("test_cifar10.py", "test_imdb.py"),
+    "figures": ("test_explained.py",),
+    "report": ("test_explorer.py",),
+    "training": ("test_averages.py", "test_loops.py", "test_sfo_training.py", "test_train.py"),
+    "verify": ("test_published_again.py",),
+}
+E2E = {"report": ("test_notebooks.py",), "tests": ("test_faults.py", "test_reproduce.py")}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with these files; the rest stay in order."""
+    """Mark what is slow, and start with the longest files; the rest stay in order."""
+    for item in items:
+        folder, name = item.path.parent.name, item.path.name
+        if name in SLOW.get(folder, ()):
+            item.add_marker(pytest.mark.slow)
+        if name in E2E.get(folder, ()):
+            item.add_marker(pytest.mark.e2e)
     rank = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 

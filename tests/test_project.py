@@ -209,6 +209,37 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
     assert given[studied[0]] == {}
 
 
+@pytest.mark.parametrize("stale", [None, STUDIES["fig4"].notebook, "00_adam_explained"])
+def test_the_published_report_shows_the_committed_pages_while_they_are_current(
+    monkeypatch, tmp_path, stale
+):
+    """A page of other records, or one without outputs, is run; the others are shown as they are."""
+    executed, shown = [], []
+    folder = tmp_path / "committed"
+    folder.mkdir()
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        if path.stem == stale and stale in STUDIED:
+            files = [pages.published_file(s) for s in STUDIES.values() if s.notebook == stale]
+            text = text.replace(hashlib.sha256(files[0].read_bytes()).hexdigest(), "0" * 64)
+        page = json.loads(text)
+        for cell in page["cells"]:
+            if path.stem == stale and stale not in STUDIED and cell["cell_type"] == "code":
+                cell["outputs"] = []
+        (folder / path.name).write_text(json.dumps(page))
+    monkeypatch.setattr(report, "NOTEBOOKS", folder)
+    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path))
+    monkeypatch.setattr(report, "_execute", lambda page, output, _: executed.append(page.stem))
+    monkeypatch.setattr(report.webpage.Page, "read", shown.append)
+    monkeypatch.setattr(report.webpage, "build", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(report.figures, "main", lambda results: results)
+    monkeypatch.setattr(report.figures, "png", lambda figure: b"")
+    report.build([STUDIES["fig4"]], "published")
+    assert executed == [stale] * bool(stale)
+    assert [path.stem for path in shown] == ["00_adam_explained", STUDIES["fig4"].notebook]
+    assert [path.parent == folder for path in shown] == [path.stem != stale for path in shown]
+
+
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make as from a fresh shell, not as a part of the make that may run the tests."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
@@ -255,6 +286,15 @@ def test_every_make_target_has_its_line_of_help():
     for variable in ("PROFILE", "DATA"):
         assert variable in shown.stdout
     assert shown.stderr == ""
+
+
+def test_what_is_slow_is_named_by_files_that_are_there(pytestconfig):
+    """A file that is renamed must not slip into `make check`."""
+    conftest = pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    for marked in (conftest.SLOW, conftest.E2E):
+        for folder, names in marked.items():
+            place = ROOT / "tests" if folder == "tests" else ROOT / "tests" / folder
+            assert [name for name in names if not (place / name).exists()] == []
 
 
 def test_no_data_set_is_committed():

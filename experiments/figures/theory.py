@@ -111,6 +111,34 @@ def constructed_steps(results: Results) -> Figure:
         return figure
 
 
+def identities(results: Results) -> Figure:
+    """How far apart the forms of a step are that the paper calls equal, and two limits."""
+    arm = results.study.arms[0].name
+    with styled():
+        figure, axes = new_figure(2, 3.9)
+        apart, limits = axes[0]
+        for name, label, colour, style in (
+            ("reordered", "reordered, ε̂ = ε √(1 - β₂ᵗ)", COLOURS["Adam"], "-"),
+            ("reordered_constant", "reordered, ε̂ = ε", COLOURS["Adam"], ":"),
+            ("adagrad", "AdaGrad, β₂ → 1", COLOURS["AdaGrad"], "-"),
+        ):
+            _line(apart, results, arm, name, colour, label, style, _positive)
+        apart.set(xscale="log", yscale="log")
+        _finish(apart, "steps that should be equal", "step t", "largest relative difference")
+        if apart.lines:
+            apart.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.45))
+        for name, label, colour, style in (
+            ("uncorrected", "without / with correction", COLOURS["Adam"], "-"),
+            ("adamax_step", "AdaMax, longest |step| / α", COLOURS["AdaMax"], "-"),
+            ("adamax_longest", "AdaMax, gradients made for it", COLOURS["AdaMax"], ":"),
+        ):
+            _line(limits, results, arm, name, colour, label, style)
+        limits.set(xscale="log", yscale="log")
+        _finish(limits, "steps without correction, and AdaMax's", "step t", "ratio")
+        footer(figure, results, "Gaussian gradients of 100 coordinates.")
+        return figure
+
+
 def moment_bias(results: Results) -> Figure:
     """The second moment over its expectation, with and without correction."""
     with styled():
@@ -219,6 +247,7 @@ def bound_broken(results: Results, arm: str) -> Figure:
 FIGURES: dict[str, Callable[[Results], Figure]] = {
     "step_sizes": step_sizes,
     "constructed_steps": constructed_steps,
+    "identities": identities,
     "moment_bias": moment_bias,
     "regret": regret,
     "counterexample": counterexample,

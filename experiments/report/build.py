@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import nbformat
 
 from experiments import figures, pages
 from experiments.analysis import claims
@@ -36,6 +40,8 @@ class NothingToPublish(ValueError):
 def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
     """Run the pages at a profile, which trains what is missing, and write the report.
 
+    The published report shows the committed pages; one whose records have changed is run anew.
+
     Returns:
         The overview page, `<build>/<profile>/report/index.html`.
 
@@ -44,17 +50,20 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
     """
     folder = build_folder() / profile
     found = [pages.results(study.name, profile, data) for study in studies]
-    executed = []
+    shown = []
     for page in notebooks_of(studies):
-        executed.append(folder / "notebooks" / page.name)
-        _execute(page, executed[-1], {"profile": profile, "data": data})
+        if profile == "published" and is_current(page):
+            shown.append(page)
+            continue
+        shown.append(folder / "notebooks" / page.name)
+        _execute(page, shown[-1], {"profile": profile, "data": data})
     stand_in = any(results.stand_in for results in found)
     return webpage.build(
         folder / "report",
         title=TITLE,
         summary=SUMMARY,
         verdicts=[row for results in found for row in _verdict_rows(results)],
-        pages=[webpage.Page.read(path) for path in executed],
+        pages=[webpage.Page.read(path) for path in shown],
         figures=[
             webpage.Figure(
                 figures.png(figures.main(results)),
@@ -75,6 +84,16 @@ def notebooks_of(studies: Sequence[Study]) -> list[Path]:
     """The pages of these studies and those that belong to no study, in the order of their names."""
     others = {study.notebook for study in STUDIES.values()} - {study.notebook for study in studies}
     return [page for page in sorted(NOTEBOOKS.glob("*.ipynb")) if page.stem not in others]
+
+
+def is_current(page: Path) -> bool:
+    """Whether a committed page shows its outputs, and those of the records now published."""
+    cells = nbformat.read(page, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    shown = json.dumps([cell.outputs for cell in code])
+    files = [pages.published_file(s) for s in STUDIES.values() if s.notebook == page.stem]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()]
+    return any(cell.outputs for cell in code) and all(digest in shown for digest in digests)
 
 
 def _execute(page: Path, output: Path, parameters: Mapping[str, object]) -> None:
@@ -155,8 +174,6 @@ def publish(study: Study) -> tuple[Path, str]:
 
 def publish_pages() -> list[Path]:
     """Rewrite every committed page from `results/`: notebooks, the README's table and figures."""
-    import nbformat
-
     studies = pages.published_studies()
     written = []
     for source in notebooks_of(studies):
