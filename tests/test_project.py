@@ -288,6 +288,20 @@ def test_every_make_target_has_its_line_of_help():
     assert shown.stderr == ""
 
 
+def test_the_hooks_before_a_commit_are_those_of_make_lint():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook["entry"] for repository in config["repos"] for hook in repository["hooks"]]
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert hooks == [line.strip().replace("$(BIN)", ".venv/bin") for line in lint[1].splitlines()]
+
+
+def test_the_development_container_has_the_python_of_the_environments():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert container["image"].replace(":", "=") in environment
+    assert container["postCreateCommand"] == "make env"
+
+
 def test_what_is_slow_is_named_by_files_that_are_there(pytestconfig):
     """A file that is renamed must not slip into `make check`."""
     conftest = pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
