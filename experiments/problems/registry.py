@@ -111,10 +111,10 @@ PROBLEMS: dict[str, Entry] = {
         },
     ),
     "step_sizes": Entry(
-        "theory.theory", "step_sizes", {"train_examples": 60_000, "scale": 1e-3}, measured=True
+        "theory.stepsize", "step_sizes", {"train_examples": 60_000, "scale": 1e-3}, measured=True
     ),
     "constructed_steps": Entry(
-        "theory.theory", "constructed_steps", {"steps": 10_000}, measured=True
+        "theory.stepsize", "constructed_steps", {"steps": 10_000}, measured=True
     ),
     "identities": Entry(
         "theory.identities",
@@ -123,13 +123,13 @@ PROBLEMS: dict[str, Entry] = {
         measured=True,
     ),
     "moment_bias": Entry(
-        "theory.theory",
+        "theory.bias",
         "moment_bias",
         {"parameters": "fixed", "train_examples": 60_000, "replicates": 32},
         measured=True,
     ),
     "regret": Entry(
-        "theory.theory",
+        "theory.theorem",
         "regret",
         {
             "problem": "logistic",
@@ -143,7 +143,7 @@ PROBLEMS: dict[str, Entry] = {
         measured=True,
     ),
     "counterexample": Entry(
-        "theory.theory",
+        "theory.failures",
         "counterexample",
         {"kind": "three", "bounds": "clip", "c": 3.0, "x_1": 0.0, "steps": 300_000},
         measured=True,

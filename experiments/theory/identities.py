@@ -1,6 +1,6 @@
 """What Sections 2, 3, 5 and 7.1 say by algebra, checked in float64 on random gradients.
 
-`identities` is a measurement like those of `experiments.theory.theory`.
+`identities` is a measurement like the others of this folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments.randomness import stream
-from experiments.theory.theory import Adam, Array, Row, Settings, recorded_steps
+from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
 
 
 def gradients(seed: int, steps: int, dimensions: int) -> Array:

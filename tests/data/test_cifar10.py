@@ -498,7 +498,7 @@ PROCESS = """
 import sys, time
 import numpy as np
 from experiments.data import cifar10
-from experiments.data.files import Arrays
+from experiments.data.arrays import Arrays
 
 if sys.argv[1] == "no lock":
     sys.modules["fcntl"] = None

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.theory import identities
-from experiments.theory.theory import Adam, sharp_bounds
+from experiments.theory.adam import Adam
+from experiments.theory.stepsize import sharp_bounds
 
 SETTINGS = {"learning_rate": 0.001}
 

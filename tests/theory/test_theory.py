@@ -10,8 +10,8 @@ import pytest
 
 from experiments.methods import optimizers
 from experiments.randomness import batch_order
-from experiments.theory import theory
-from experiments.theory.theory import Adam
+from experiments.theory import adam, bias, failures, games, regression, stepsize, theorem
+from experiments.theory.adam import Adam
 from experiments.training import runtime
 
 DATA = "mnist-stand-in"
@@ -261,9 +261,9 @@ def test_bad_settings_are_refused(settings, message):
 
 
 def test_recorded_steps_are_ten_a_decade_and_the_last():
-    assert theory.recorded_steps(1) == [1]
-    assert theory.recorded_steps(12) == [1, 2, 3, 4, 5, 6, 8, 10, 12]
-    found = theory.recorded_steps(10_000)
+    assert adam.recorded_steps(1) == [1]
+    assert adam.recorded_steps(12) == [1, 2, 3, 4, 5, 6, 8, 10, 12]
+    found = adam.recorded_steps(10_000)
     assert (found[-1], len([t for t in found if 100 < t <= 1_000])) == (10_000, 10)
 
 
@@ -273,11 +273,11 @@ def test_recorded_steps_are_ten_a_decade_and_the_last():
 @pytest.mark.parametrize("examples", [0, 60_001])
 def test_impossible_sizes_are_refused(examples):
     with pytest.raises(ValueError, match=f"train_examples={examples} is not valid: use 1 to 60000"):
-        theory.load_digits(DATA, examples)
+        regression.load_digits(DATA, examples)
 
 
 def test_the_gradient_is_that_of_the_cost():
-    digits = theory.load_digits(DATA, 50)
+    digits = regression.load_digits(DATA, 50)
     x, y = digits.batch(np.arange(0, 50, 2))
     assert (x.shape, x[:, -1].min(), x.max(), y.shape) == ((25, 785), 1.0, 1.0, (25,))
     rng = np.random.default_rng(0)
@@ -287,38 +287,38 @@ def test_the_gradient_is_that_of_the_cost():
         scores = x @ theta
         return np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(25), y])
 
-    costs, derivatives = theory.cross_entropy(theta, x, y)
+    costs, derivatives = regression.cross_entropy(theta, x, y)
     assert costs.mean() == pytest.approx(cost(theta), rel=1e-12)
     gradient = x.T @ derivatives / 25
     for _ in range(5):
         direction = rng.normal(0, 1, theta.shape)
         numeric = (cost(theta + 1e-5 * direction) - cost(theta - 1e-5 * direction)) / 2e-5
         assert np.sum(gradient * direction) == pytest.approx(numeric, rel=1e-6)
-    stacked, _ = theory.cross_entropy(np.stack([theta, 2 * theta]), x, y)
-    np.testing.assert_allclose(stacked[1], theory.cross_entropy(2 * theta, x, y)[0], rtol=1e-12)
+    stacked, _ = regression.cross_entropy(np.stack([theta, 2 * theta]), x, y)
+    np.testing.assert_allclose(stacked[1], regression.cross_entropy(2 * theta, x, y)[0], rtol=1e-12)
 
 
 # --- Section 2.1 ---
 
 
 def test_the_papers_bound_has_two_regimes():
-    assert theory.paper_bound(Adam(0.1)) == pytest.approx(0.1 / math.sqrt(0.001))
-    assert theory.paper_bound(Adam(0.1, beta_2=0.9)) == 1.0
+    assert stepsize.paper_bound(Adam(0.1)) == pytest.approx(0.1 / math.sqrt(0.001))
+    assert stepsize.paper_bound(Adam(0.1, beta_2=0.9)) == 1.0
 
 
 def test_the_sharp_bound_is_the_closed_form_of_adam_tfs_readme():
     for beta_1, beta_2 in ((0.9, 0.999), (0.9, 0.95), (0.0, 0.5)):
-        found = theory.sharp_bounds(Adam(0.1, beta_1=beta_1, beta_2=beta_2), 30)
+        found = stepsize.sharp_bounds(Adam(0.1, beta_1=beta_1, beta_2=beta_2), 30)
         for t in (1, 2, 30):
             growth = sum((beta_1**2 / beta_2) ** k for k in range(t))
             expected = (1 - beta_1) / math.sqrt(1 - beta_2) * math.sqrt(growth)
             expected *= math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
             assert found[t - 1] == pytest.approx(expected, rel=1e-12)
-    limit = theory.sharp_bounds(Adam(0.1), 20_000)[-1]
+    limit = stepsize.sharp_bounds(Adam(0.1), 20_000)[-1]
     assert limit == pytest.approx(0.1 / math.sqrt(0.001) / math.sqrt(1 - 0.81 / 0.999), rel=1e-8)
     assert limit == pytest.approx(7.27, abs=0.005)
     with pytest.raises(ValueError, match="beta_2=0 is not valid here"):
-        theory.sharp_bounds(Adam(0.1, beta_2=0.0), 3)
+        stepsize.sharp_bounds(Adam(0.1, beta_2=0.0), 3)
 
 
 @pytest.mark.parametrize(
@@ -330,9 +330,9 @@ def test_no_gradients_step_further_than_the_sharp_bound(settings):
     rng = np.random.default_rng(1)
     for _ in range(20):
         adam = Adam(1.0, epsilon=0.0, **settings)
-        bounds = theory.sharp_bounds(adam, 40)
+        bounds = stepsize.sharp_bounds(adam, 40)
         # The worst ones and others near them.
-        worst = theory.worst_gradients(adam, 40)[:, None]
+        worst = stepsize.worst_gradients(adam, 40)[:, None]
         for t, g in enumerate(worst * rng.uniform(0.8, 1.25, (40, 50))):
             assert np.abs(adam.step(g)).max() <= bounds[t] * (1 + 1e-12)
         assert np.abs(adam.step(worst[-1])).max() > 0
@@ -343,28 +343,28 @@ def test_no_gradients_step_further_than_the_sharp_bound(settings):
 )
 def test_constructed_gradients_reach_the_sharp_bound(settings):
     settings = {"learning_rate": 0.01, "epsilon": 0.0, **settings}
-    found = rows(theory.constructed_steps, settings, steps=1_000)
-    assert column(found, "t").tolist() == theory.recorded_steps(1_000)
+    found = rows(stepsize.constructed_steps, settings, steps=1_000)
+    assert column(found, "t").tolist() == adam.recorded_steps(1_000)
     np.testing.assert_allclose(column(found, "growing_over_sharp"), 1.0, rtol=1e-9)
     assert (column(found, "sparse_step") <= column(found, "sharp_bound") * (1 + 1e-12)).all()
 
 
 def test_a_sparse_gradient_reaches_the_papers_bound_and_growing_ones_exceed_it():
-    found = rows(theory.constructed_steps, {"learning_rate": 0.001}, steps=10_000)
+    found = rows(stepsize.constructed_steps, {"learning_rate": 0.001}, steps=10_000)
     first, last = found[0], found[-1]
     assert first["sparse_step"] == pytest.approx(1, abs=1e-7)
     assert first["growing_step"] == pytest.approx(1, abs=1e-7)
     assert last["sparse_over_paper"] == pytest.approx(1, abs=1e-4)
     assert last["growing_over_paper"] == pytest.approx(2.2995, abs=1e-3)
     plain = {"learning_rate": 0.001, "bias_correction": False, "epsilon": 0.0}
-    found = rows(theory.constructed_steps, plain, steps=100)
+    found = rows(stepsize.constructed_steps, plain, steps=100)
     np.testing.assert_allclose(column(found, "sparse_over_paper"), 1.0, rtol=1e-12)
 
 
 def step_sizes(settings=None, **options):
     settings = {"learning_rate": 0.01, **(settings or {})}
     options = {**SMALL, **options}
-    return rows(theory.step_sizes, settings, DATA, 5, 100, 3, **options)
+    return rows(stepsize.step_sizes, settings, DATA, 5, 100, 3, **options)
 
 
 def test_step_sizes_are_of_the_training_that_the_studies_do(tmp_path):
@@ -376,7 +376,7 @@ def test_step_sizes_are_of_the_training_that_the_studies_do(tmp_path):
     settings = {"learning_rate": 0.01, "decay": "sqrt_epoch"}
     run = Run("mnist_logistic_regression", SMALL, DATA, "adam", settings, 128, 3, 5)
     expected = train(run, Store(tmp_path))["metrics"]["training_cost"]
-    found = rows(theory.step_sizes, settings, DATA, 5, 128, 3, **SMALL)
+    found = rows(stepsize.step_sizes, settings, DATA, 5, 128, 3, **SMALL)
     np.testing.assert_allclose(column(found, "training_cost"), expected, rtol=2e-5)
 
 
@@ -416,13 +416,13 @@ def test_rescaled_gradients_give_the_same_training_without_epsilon():
 
 def test_the_copies_are_trained_as_described():
     settings, scale = {"learning_rate": 0.01, "epsilon": 1e-3}, 0.1
-    digits = theory.load_digits(DATA, 500)
+    digits = regression.load_digits(DATA, 500)
 
     def trained(factor):
         adam, theta, steps = Adam(**settings), np.zeros((785, 10)), []
         for which in batch_order(5, 0, 500, 100):
             x, y = digits.batch(which)
-            move = adam.step(factor * (x.T @ theory.cross_entropy(theta, x, y)[1]) / 100)
+            move = adam.step(factor * (x.T @ regression.cross_entropy(theta, x, y)[1]) / 100)
             theta -= move
             steps.append(np.abs(move) / 0.01)
         return theta, steps
@@ -432,7 +432,7 @@ def test_the_copies_are_trained_as_described():
     assert row["largest_step"] == pytest.approx(np.max(steps), rel=1e-9)
     means = [step[step > 0].mean() for step in steps]
     assert row["mean_step"] == pytest.approx(np.mean(means), rel=1e-9)
-    drawn = theory._factors(5, scale, 785)[2]
+    drawn = stepsize._factors(5, scale, 785)[2]
     assert np.quantile(drawn, [0, 0.5, 1]) == pytest.approx([0.1, 1, 10], rel=0.1)
     for name, factor in (("difference_scaled", scale), ("difference_rescaled", drawn)):
         expected = np.abs(trained(factor)[0] - theta).max() / np.abs(theta).max()
@@ -445,7 +445,7 @@ def test_the_copies_are_trained_as_described():
 def moment_bias(settings=None, **options):
     settings = {"learning_rate": 0.01, "beta_2": 0.99, **(settings or {})}
     options = {"train_examples": 2_000, "replicates": 20, **options}
-    return rows(theory.moment_bias, settings, DATA, 3, 100, 5, **options)
+    return rows(bias.moment_bias, settings, DATA, 3, 100, 5, **options)
 
 
 def assert_bias_is_one_minus_beta_to_the_t(found):
@@ -461,14 +461,14 @@ def assert_bias_is_one_minus_beta_to_the_t(found):
 
 def test_the_moments_of_stationary_gradients_are_biased_by_one_minus_beta_to_the_t():
     found = moment_bias()
-    assert column(found, "t").tolist() == theory.recorded_steps(100)
+    assert column(found, "t").tolist() == adam.recorded_steps(100)
     assert_bias_is_one_minus_beta_to_the_t(found)
     assert found[0]["second"] < 0.02 < 0.5 < found[-1]["second"]
 
 
 @pytest.mark.parametrize("wrong", [SwappedBetas, UnsquaredGradient])
 def test_the_bias_test_catches(monkeypatch, wrong):
-    monkeypatch.setattr(theory, "Adam", wrong)
+    monkeypatch.setattr(bias, "Adam", wrong)
     with pytest.raises(AssertionError):
         assert_bias_is_one_minus_beta_to_the_t(moment_bias())
 
@@ -498,12 +498,12 @@ def test_moving_parameters_leave_a_zeta():
 
 def test_expectations_are_over_all_batches_at_the_parameters_of_the_step():
     found = rows(
-        theory.moment_bias, {"learning_rate": 0.1}, DATA, 0, 500, 1, parameters="moving", **SMALL
+        bias.moment_bias, {"learning_rate": 0.1}, DATA, 0, 500, 1, parameters="moving", **SMALL
     )
-    digits = theory.load_digits(DATA, 1_000)
+    digits = regression.load_digits(DATA, 1_000)
     batches = batch_order(0, 0, 1_000, 500)
     drawn = [int(np.random.default_rng([0, 3, 0]).integers(2, size=1)[0])]
-    pool = theory.batch_gradients(digits, batches, np.zeros((785, 10)))
+    pool = regression.batch_gradients(digits, batches, np.zeros((785, 10)))
     expected = 0.001 * (pool[drawn[0]] ** 2).sum() / (pool**2).mean(axis=0).sum()
     assert found[0]["second"] == pytest.approx(expected, rel=1e-12)
     assert len(found) == 2
@@ -523,7 +523,7 @@ PENCIL = {
 
 def test_theorem_on_paper():
     """|theta| from 1/2: points 1/2 and -1/2, gradients 1 and -1, v_hat = 1."""
-    first, second = rows(theory.regret, PENCIL, problem="absolute", scale=1.0, steps=2)
+    first, second = rows(theorem.regret, PENCIL, problem="absolute", scale=1.0, steps=2)
     assert first["regret"] == pytest.approx(0.5)
     assert second["t"] == 2
     assert second["regret"] == pytest.approx(1.0)
@@ -542,9 +542,9 @@ def test_theorem_on_paper():
 @pytest.mark.parametrize(("comparator", "first"), [("horizon", 0.0), ("prefix", 0.5)])
 def test_regret_on_paper(monkeypatch, comparator, first):
     """(theta - 1)^2 / 2, then (theta - 3)^2 / 2: points 0 and 1, costs 1/2 and 2, optimum 2."""
-    by_hand = theory.Quadratics(np.ones(1), np.array([[1.0], [3.0]]), np.ones((2, 1)))
-    monkeypatch.setattr(theory, "quadratics", lambda *_, **__: by_hand)
-    found = rows(theory.regret, PENCIL, problem="quadratic", comparator=comparator)
+    by_hand = games.Quadratics(np.ones(1), np.array([[1.0], [3.0]]), np.ones((2, 1)))
+    monkeypatch.setattr(theorem, "quadratics", lambda *_, **__: by_hand)
+    found = rows(theorem.regret, PENCIL, problem="quadratic", comparator=comparator)
     assert found[0]["regret"] == pytest.approx(first)
     row = found[1]
     assert row["regret"] == pytest.approx(1.5)
@@ -557,18 +557,18 @@ def test_regret_on_paper(monkeypatch, comparator, first):
 
 def test_the_terms_of_the_theorem():
     adam = Adam(0.1, "sqrt_step", beta_1=0.8, beta_2=0.75, beta_1_decay=0.5)
-    terms = theory.theorem_terms(
+    terms = theorem.theorem_terms(
         adam, coordinates=3, root_sum=2.0, norm_sum=5.0, g_inf=2.0, d_norm=3.0, d_inf=1.0
     )
     gamma = 0.64 / math.sqrt(0.75)
     expected = (9 / 0.04 * 2, 0.1 * 1.8 * 2 / (0.2 * 0.5 * (1 - gamma) ** 2) * 5, 3 / 0.01)
     assert terms == pytest.approx(expected)
-    row = theory._against_theorem(adam, 10.0, terms)
+    row = theorem.against_theorem(adam, 10.0, terms)
     assert row["bound"] == pytest.approx(sum(expected))
     assert row["regret_over_bound"] == pytest.approx(10 / sum(expected))
     assert row["appendix_bound"] == pytest.approx(sum(expected[:2]) + 3 / 0.04)
     # lambda as in the paper: nothing is said before T is about 1e16.
-    vacuous = theory.theorem_terms(
+    vacuous = theorem.theorem_terms(
         Adam(0.001, beta_1_decay=1 - 1e-8),
         coordinates=1, root_sum=1.0, norm_sum=1.0, g_inf=1.0, d_norm=1.0, d_inf=1.0,
     )  # fmt: skip
@@ -585,9 +585,9 @@ def test_the_terms_of_the_theorem():
 )
 def test_settings_outside_the_theorem_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        rows(theory.regret, {**PENCIL, **change}, problem="absolute")
-    assert "bound" not in rows(theory.counterexample, {**PENCIL, **change}, steps=3)[0]
-    theory.check_theorem(Adam(**{**PENCIL, "beta_1": 0.9, "beta_1_decay": 0.9}))
+        rows(theorem.regret, {**PENCIL, **change}, problem="absolute")
+    assert "bound" not in rows(failures.counterexample, {**PENCIL, **change}, steps=3)[0]
+    theorem.check_theorem(Adam(**{**PENCIL, "beta_1": 0.9, "beta_1_decay": 0.9}))
 
 
 ONLINE = {"learning_rate": 0.5, "decay": "sqrt_step", "beta_1_decay": 0.99, "epsilon": 0.0}
@@ -595,7 +595,7 @@ ONLINE = {"learning_rate": 0.5, "decay": "sqrt_step", "beta_1_decay": 0.99, "eps
 
 @pytest.mark.parametrize("problem", ["quadratic", "sparse"])
 def test_regret_is_within_the_bound_and_of_order_sqrt_on_benign_problems(problem):
-    found = rows(theory.regret, ONLINE, seed=1, problem=problem, steps=3_000, dimensions=30)
+    found = rows(theorem.regret, ONLINE, seed=1, problem=problem, steps=3_000, dimensions=30)
     assert (column(found, "regret_over_bound") < 1).all()
     assert (column(found, "regret_over_appendix_bound") < 1).all()
     late = [row for row in found if row["t"] >= 100]
@@ -605,7 +605,7 @@ def test_regret_is_within_the_bound_and_of_order_sqrt_on_benign_problems(problem
 
 def test_sparse_gradients_make_the_theorems_sums_smaller():
     dense, sparse = (
-        rows(theory.regret, ONLINE, problem=problem, steps=1_000)[-1]
+        rows(theorem.regret, ONLINE, problem=problem, steps=1_000)[-1]
         for problem in ("quadratic", "sparse")
     )
     assert sparse["sparsity"] < dense["sparsity"] / 2 < 0.5
@@ -615,7 +615,7 @@ def test_sparse_gradients_make_the_theorems_sums_smaller():
 def test_the_printed_bound_fails_for_small_gradients():
     """Its second term is to the square of their scale, the regret is not."""
     found = {
-        scale: rows(theory.regret, {**PENCIL, "beta_2": 0.999}, problem="absolute", scale=scale)
+        scale: rows(theorem.regret, {**PENCIL, "beta_2": 0.999}, problem="absolute", scale=scale)
         for scale in (1e-3, 1e-2, 1.0)
     }
     for scale, expected in ((1e-3, 1.872), (1e-2, 1.220), (1.0, 0.031)):
@@ -628,21 +628,21 @@ def test_the_printed_bound_fails_for_small_gradients():
 
 
 def test_a_late_learning_rate_is_seen_in_the_regret(monkeypatch):
-    right = rows(theory.regret, PENCIL, problem="absolute", scale=1.0, steps=2)[1]["distance_term"]
-    monkeypatch.setattr(theory, "Adam", LateRoot)
-    wrong = rows(theory.regret, PENCIL, problem="absolute", scale=1.0, steps=2)[1]["distance_term"]
+    right = rows(theorem.regret, PENCIL, problem="absolute", scale=1.0, steps=2)[1]["distance_term"]
+    monkeypatch.setattr(theorem, "Adam", LateRoot)
+    wrong = rows(theorem.regret, PENCIL, problem="absolute", scale=1.0, steps=2)[1]["distance_term"]
     assert wrong != pytest.approx(right, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
 def logistic():
-    return theory._logistic(DATA, 2, 50, 2, 500, 1e-2)
+    return theorem._logistic(DATA, 2, 50, 2, 500, 1e-2)
 
 
 def problems_of(logistic):
-    yield theory.quadratics(0, 50, 5, sparse=False), 1e-2
-    yield theory.quadratics(0, 50, 5, sparse=True), 1e-2
-    yield theory.Absolute(2.0, np.ones(1), 50), 1e-2
+    yield games.quadratics(0, 50, 5, sparse=False), 1e-2
+    yield games.quadratics(0, 50, 5, sparse=True), 1e-2
+    yield games.Absolute(2.0, np.ones(1), 50), 1e-2
     yield logistic, 1e-2
 
 
@@ -652,7 +652,7 @@ def test_no_fixed_point_is_better_in_hindsight(logistic):
         for steps in (problem.steps // 2, problem.steps):
             best, error = problem.optimum(steps)
             least = problem.costs(best, steps).sum()
-            assert 0 <= error <= steps * theory.OPTIMUM_TOLERANCE
+            assert 0 <= error <= steps * games.OPTIMUM_TOLERANCE
             for _ in range(20):
                 other = best + size * rng.standard_normal(best.shape)
                 assert problem.costs(other, steps).sum() > least
@@ -694,7 +694,7 @@ def test_the_optimum_does_not_depend_on_where_the_search_begins(logistic):
 
 
 def test_an_optimum_that_is_not_found_is_refused(logistic, monkeypatch):
-    monkeypatch.setattr(theory, "OPTIMUM_TOLERANCE", 1e-300)
+    monkeypatch.setattr(games, "OPTIMUM_TOLERANCE", 1e-300)
     with pytest.raises(ValueError, match=r"the optimum in hindsight is off by .*: use a larger l2"):
         logistic.optimum(20)
 
@@ -702,7 +702,7 @@ def test_an_optimum_that_is_not_found_is_refused(logistic, monkeypatch):
 def test_regret_of_logistic_regression():
     settings = {**ONLINE, "learning_rate": 0.05}
     options = {"train_examples": 500, "l2": 1e-2, "problem": "logistic"}
-    found = rows(theory.regret, settings, DATA, 2, 50, 20, **options)
+    found = rows(theorem.regret, settings, DATA, 2, 50, 20, **options)
     assert found[-1]["t"] == 200
     assert (column(found, "regret_over_bound") < 1).all()
     assert 0 < found[-1]["average_regret"] < found[5]["average_regret"] / 3
@@ -717,7 +717,7 @@ def test_regret_of_logistic_regression():
 def test_counterexample_on_paper():
     """c = 3, alpha = 1/2: v = 8.1, then 1.71; the steps are g / sqrt(v) / 2 / sqrt(t)."""
     settings = {**THREE, "learning_rate": 0.5}
-    found = rows(theory.counterexample, settings, steps=3)
+    found = rows(failures.counterexample, settings, steps=3)
     x_2 = -0.5 * 3 / math.sqrt(8.1)
     x_3 = x_2 + 0.5 / math.sqrt(2) / math.sqrt(1.71)
     assert column(found, "x")[:2] == pytest.approx([x_2, x_3])
@@ -732,7 +732,7 @@ def test_counterexample_on_paper():
 
 def test_the_wall_pushes_back():
     settings = {**THREE, "learning_rate": 0.5}
-    found = rows(theory.counterexample, settings, x_1=2.0, bounds="wall", steps=2)
+    found = rows(failures.counterexample, settings, x_1=2.0, bounds="wall", steps=2)
     v = 0.9 * 25
     x_2 = 2 - 0.5 * 5 / math.sqrt(v)
     assert found[0]["x"] == pytest.approx(x_2)
@@ -741,16 +741,16 @@ def test_the_wall_pushes_back():
     assert found[1]["gradient_term"] == pytest.approx(0.5 * 5 / root * math.sqrt(25 + 1))
     v = 0.1 * v + 0.9  # beyond the wall the falling slope is 1
     assert found[1]["x"] == pytest.approx(x_2 - 0.5 / math.sqrt(2) / math.sqrt(v))
-    clipped = rows(theory.counterexample, {**settings, "learning_rate": 50.0}, steps=2)
+    clipped = rows(failures.counterexample, {**settings, "learning_rate": 50.0}, steps=2)
     assert column(clipped, "x").tolist() == [-1.0, 1.0]
 
 
 def test_slopes():
-    three = list(itertools.islice(theory.slopes("three", 0, 5), 6))
+    three = list(itertools.islice(failures.slopes("three", 0, 5), 6))
     assert three == [5, -1, -1, 5, -1, -1]
-    online = list(itertools.islice(theory.slopes("online", 0, 5), 202))
+    online = list(itertools.islice(failures.slopes("online", 0, 5), 202))
     assert (online[0], online[101], sum(online)) == (1010, 1010, 20)
-    drawn = np.array(list(itertools.islice(theory.slopes("stochastic", 0, 5), 100_000)))
+    drawn = np.array(list(itertools.islice(failures.slopes("stochastic", 0, 5), 100_000)))
     assert set(drawn) == {1010, -10}
     assert np.mean(drawn == 1010) == pytest.approx(0.01, abs=0.0015)
 
@@ -771,50 +771,50 @@ REDDI_KINDS = {
 @pytest.mark.parametrize("kind", REDDI_KINDS)
 def test_adam_goes_to_the_worst_point_and_amsgrad_to_the_best(kind):
     settings, steps = REDDI_KINDS[kind]
-    mean_slope = theory.KINDS[kind](3.0)
-    adam = rows(theory.counterexample, settings, kind=kind, steps=steps)
+    mean_slope = failures.KINDS[kind](3.0)
+    adam = rows(failures.counterexample, settings, kind=kind, steps=steps)
     assert adam[-1]["x"] > 0.9
     assert adam[-1]["expected_regret"] > 0.9 * 2 * mean_slope
-    amsgrad = rows(theory.counterexample, {**settings, "amsgrad": True}, kind=kind, steps=steps)
+    amsgrad = rows(failures.counterexample, {**settings, "amsgrad": True}, kind=kind, steps=steps)
     assert amsgrad[-1]["x"] < -0.8
     assert amsgrad[-1]["expected_regret"] < 0.5 * adam[-1]["expected_regret"]
 
 
 @pytest.mark.parametrize("bounds", ["clip", "wall"])
 def test_the_theorems_inequality_is_violated(bounds):
-    adam = rows(theory.counterexample, THREE, bounds=bounds, steps=20_000)
+    adam = rows(failures.counterexample, THREE, bounds=bounds, steps=20_000)
     ratio, t = column(adam, "regret_over_bound"), column(adam, "t")
     assert (ratio[t <= 100] < 1).all()
     assert (ratio[t >= 1_500] > 1).all()
     assert ratio[-1] > 4
     assert abs(adam[-1]["x"] - 1) < 0.02
-    amsgrad = rows(theory.counterexample, {**THREE, "amsgrad": True}, bounds=bounds, steps=20_000)
+    amsgrad = rows(failures.counterexample, {**THREE, "amsgrad": True}, bounds=bounds, steps=20_000)
     assert (column(amsgrad, "regret_over_bound") < 1).all()
     assert abs(amsgrad[-1]["x"] + 1) < 0.02
 
 
 @pytest.mark.parametrize("wrong", [LatestMaximum, NoMaximum])
 def test_amsgrad_needs_its_maximum(monkeypatch, wrong):
-    monkeypatch.setattr(theory, "Adam", wrong)
-    found = rows(theory.counterexample, {**THREE, "amsgrad": True}, steps=3_000)
+    monkeypatch.setattr(failures, "Adam", wrong)
+    found = rows(failures.counterexample, {**THREE, "amsgrad": True}, steps=3_000)
     assert found[-1]["x"] > -0.5
 
 
 # --- All of them ---
 
 MEASUREMENTS = {
-    "step_sizes": (theory.step_sizes, {"learning_rate": 0.01}, 100, SMALL),
-    "moment_bias": (theory.moment_bias, {"learning_rate": 0.01}, 100, SMALL),
+    "step_sizes": (stepsize.step_sizes, {"learning_rate": 0.01}, 100, SMALL),
+    "moment_bias": (bias.moment_bias, {"learning_rate": 0.01}, 100, SMALL),
     "moment_bias in training": (
-        theory.moment_bias,
+        bias.moment_bias,
         {"learning_rate": 0.01},
         100,
         {**SMALL, "parameters": "moving"},
     ),
-    "regret": (theory.regret, ONLINE, 50, {"train_examples": 200, "l2": 1e-2}),
-    "regret, sparse": (theory.regret, ONLINE, 1, {"problem": "sparse", "steps": 100}),
+    "regret": (theorem.regret, ONLINE, 50, {"train_examples": 200, "l2": 1e-2}),
+    "regret, sparse": (theorem.regret, ONLINE, 1, {"problem": "sparse", "steps": 100}),
     "counterexample": (
-        theory.counterexample,
+        failures.counterexample,
         {**THREE, "learning_rate": 0.01},
         1,
         {"kind": "stochastic", "steps": 1_000},
@@ -835,12 +835,17 @@ def test_numbers_depend_on_the_seed_alone(name):
 @pytest.mark.parametrize(
     ("measurement", "settings", "options", "message"),
     [
-        (theory.moment_bias, {}, {"parameters": "fix"}, "unknown parameters 'fix'"),
-        (theory.regret, ONLINE, {"problem": "quadratics"}, "unknown problem .* mean quadratic"),
-        (theory.regret, ONLINE, {"comparator": "best"}, "unknown comparator 'best'"),
-        (theory.counterexample, THREE, {"kind": "tree"}, "unknown kind 'tree': did you mean three"),
-        (theory.counterexample, THREE, {"bounds": "walls"}, "unknown bounds 'walls'"),
-        (theory.constructed_steps, {"decay": "sqrt"}, {}, "unknown decay 'sqrt'"),
+        (bias.moment_bias, {}, {"parameters": "fix"}, "unknown parameters 'fix'"),
+        (theorem.regret, ONLINE, {"problem": "quadratics"}, "unknown problem .* mean quadratic"),
+        (theorem.regret, ONLINE, {"comparator": "best"}, "unknown comparator 'best'"),
+        (
+            failures.counterexample,
+            THREE,
+            {"kind": "tree"},
+            "unknown kind 'tree': did you mean three",
+        ),
+        (failures.counterexample, THREE, {"bounds": "walls"}, "unknown bounds 'walls'"),
+        (stepsize.constructed_steps, {"decay": "sqrt"}, {}, "unknown decay 'sqrt'"),
     ],
 )
 def test_unknown_names_are_refused(measurement, settings, options, message):

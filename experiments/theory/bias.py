@@ -1,0 +1,91 @@
+"""The bias of the moments, with and without correction (Section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from experiments.options import known
+from experiments.randomness import batch_order, stream
+from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
+from experiments.theory.regression import CLASSES, batch_gradients, load_digits
+
+# --- Section 3: the bias of the moments ---
+
+
+def moment_bias(
+    data: str,
+    seed: int,
+    settings: Settings,
+    batch_size: int,
+    epochs: int,
+    *,
+    parameters: str = "fixed",
+    train_examples: int = 60_000,
+    replicates: int = 32,
+) -> Iterator[Row]:
+    """What the bias correction corrects (Section 3): E[v_t] = E[g_t^2] (1 - beta_2^t) + zeta.
+
+    The examples are divided into batches once, and each step draws one batch of these, with
+    replacement: so the expectations over the gradient g_t of a step, at the parameters of that
+    step, are exact means over all batches. The cost is the logistic regression's on MNIST, from
+    zero. There are `epochs` times as many steps as batches; a row is a step t (`recorded_steps`).
+
+    - parameters="fixed": the gradients are those at zero throughout, which makes them stationary:
+      zeta = 0. The numbers are means over `replicates` independent sequences; first_error and
+      second_error are standard errors of `first` and `second`.
+    - parameters="moving": one sequence along training, where zeta is not 0.
+
+    Moments are set against expectations with all coordinates together, so that no small number
+    divides: `first` = <m_t, E[g_t]> / <E[g_t], E[g_t]>, `second` = sum v_t / sum E[g_t^2].
+
+    Names: t; first, first_expected, first_corrected, first_zeta and the same for `second`.
+    "expected" is the sum of the weights of all gradients in the moment: 1 - beta_2^t, and for the
+    first moment 1 - prod_s beta_1,s, which is the paper's 1 - beta_1^t if lambda is 1; "corrected"
+    is divided by 1 - beta^t; "zeta" is what is left beside the expected.
+    """
+    known("parameters", parameters, ("fixed", "moving"))
+    digits = load_digits(data, train_examples)
+    batches = batch_order(seed, 0, len(digits.labels), batch_size)
+    adam = Adam(**settings, steps_per_epoch=len(batches))
+    theta = np.zeros((digits.images.shape[1] + 1, CLASSES))
+    draws = stream(seed, "draws")
+    steps = epochs * len(batches)
+    recorded = set(recorded_steps(steps))
+    pool = batch_gradients(digits, batches, theta)
+    for t in range(1, steps + 1):
+        if parameters == "fixed":
+            adam.observe(pool[draws.integers(len(batches), size=int(replicates))])
+        else:
+            drawn = draws.integers(len(batches), size=1)
+            if t in recorded:
+                pool = batch_gradients(digits, batches, theta)
+            theta -= adam.step(batch_gradients(digits, batches[drawn], theta)).reshape(theta.shape)
+        if t in recorded:
+            yield _bias(adam, pool.mean(axis=0), np.mean(pool**2, axis=0))
+
+
+def _bias(adam: Adam, mean: Array, square: Array) -> Row:
+    """A row of `moment_bias` from E[g] and E[g^2]; the moments have a row per replicate."""
+    t = adam.t
+    row = {"t": float(t)}
+    momentum = adam.beta_1**t
+    for name, values, expected, correction in (
+        (
+            "first",
+            adam.m @ mean / (mean @ mean),
+            1 - momentum * adam.beta_1_decay ** (t * (t - 1) / 2),
+            1 - momentum,
+        ),
+        ("second", adam.v.sum(axis=1) / square.sum(), 1 - adam.beta_2**t, 1 - adam.beta_2**t),
+    ):
+        value = float(values.mean())
+        row[name] = value
+        row[f"{name}_expected"] = expected
+        row[f"{name}_corrected"] = value / correction
+        row[f"{name}_zeta"] = value - expected
+        if len(values) > 1:
+            row[f"{name}_error"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+    return row
