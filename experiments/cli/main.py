@@ -124,6 +124,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _minutes(text: str) -> float:
+    """How long to train."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a number above 0, as in 0.5")
+    return minutes
+
+
 def _studies(options: argparse.Namespace) -> list[Study]:
     names = options.studies
     if not names and getattr(options, "profile", None) == "published":
@@ -431,6 +442,38 @@ def report_command(options: argparse.Namespace) -> None:
     print(f"report: {index}")
 
 
+def verify_command(options: argparse.Namespace) -> int:
+    """Check the published records here; or write, or take in, a file of checks."""
+    from pathlib import Path
+
+    from experiments import pages
+    from experiments.verify import checks, command
+
+    if options.import_:
+        taken = checks.take(Path(options.import_), command.folder() / "imported")
+        print("\n".join(checks.told_by([taken])))
+        return 1 if taken.faults else 0
+    chosen = [studies.get(name) for name in options.studies] or pages.published_studies()
+    if options.export:
+        done = command.here([pages.published(study) for study in chosen])
+        checks.export(done, Path(options.export))
+        print(f"{options.export}: {done}")
+        return 0
+
+    def build() -> Path:
+        from experiments.report import build as report
+
+        return report.build(chosen, "published")
+
+    return command.verify(
+        chosen,
+        minutes=options.minutes,
+        data=options.data,
+        workers=options.workers,
+        report=build if options.report else None,
+    )
+
+
 def notebooks_command(options: argparse.Namespace) -> None:
     """Write the notebooks, figures and README table that show the published records."""
     from experiments.report import build as report
@@ -510,6 +553,11 @@ COMMANDS: dict[str, Command] = {
         "run the notebooks and build the HTML report; trains what is missing",
         ("studies", "report_profile", "data"),
     ),
+    "verify": (
+        verify_command,
+        "the published verdicts, and a check of them: train published runs again, here",
+        ("studies", "minutes", "data", "workers", "report", "export", "import"),
+    ),
     "publish": (
         publish_command,
         "publish paper records under results/, finished or not",
@@ -570,6 +618,22 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         },
     ),
     "json": (("--json",), {"action": "store_true", "help": "print JSON"}),
+    "minutes": (
+        ("--minutes",),
+        {"type": _minutes, "default": 8.0, "metavar": "N", "help": "how long to train (default 8)"},
+    ),
+    "report": (
+        ("--report",),
+        {"action": "store_true", "help": "build the report of the published records too"},
+    ),
+    "export": (
+        ("--export",),
+        {"metavar": "FILE", "help": "train nothing; write what was checked here to a file"},
+    ),
+    "import": (
+        ("--import",),
+        {"metavar": "FILE", "dest": "import_", "help": "show and keep the checks of others"},
+    ),
     "action": (
         ("action",),
         {

@@ -189,10 +189,21 @@ class _Session:
             self.passes[number, twin] = 0
             workers.start(Task((number, twin), run, twin, self.folder))
 
+    def _timed(self, item: Item, record: dict[str, Any]) -> None:
+        share = 1.0
+        if not problems.PROBLEMS[item.run.problem].measured:
+            share = max(1, len(record["metrics"]["training_cost"])) / item.passes
+        self.taken += record["manifest"]["wall_seconds"]
+        self.expected += max(item.seconds * min(1.0, share), 0.05)
+
     def _ended(self, number: int, twin: int, event: Event) -> Iterator[Check]:
         item = self.items[number]
         record = self.records.get(item.run.id)
-        assert record is not None
+        if record is None:  # a new seed, or a run without a record: trained, not compared
+            if event.record is not None:
+                self._timed(item, event.record)
+                self.trained(item, event.record)
+            return
         if event.record is None:
             if self.found.pop(number, None) is not None:  # not the second twin of a pair
                 self.twins = [each for each in self.twins if each[0] != number]
@@ -203,11 +214,7 @@ class _Session:
         mine = self.found[number]
         mine[twin] = event.record
         if twin == 0:
-            self.taken += event.record["manifest"]["wall_seconds"]
-            share = 1.0
-            if not problems.PROBLEMS[item.run.problem].measured:
-                share = max(1, len(event.record["metrics"]["training_cost"])) / item.passes
-            self.expected += max(item.seconds * min(1.0, share), 0.05)
+            self._timed(item, event.record)
             self.trained(item, event.record)
         elif any(each not in mine for each in TWINS):
             return

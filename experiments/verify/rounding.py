@@ -19,14 +19,19 @@ and they are all the bounds there are.
    is measured on the very run: its *twins* are trained here, each with every weight moved to one
    of its two neighbours after every step (`experiments.training.twins`). Their distance $E_p$ from
    the run after pass $p$ is the growth of one unit in the last place. A record may be `MARGIN`
-   times as far: a processor's sums err by more than one unit, by about $\sqrt n\,u$ for $n$ terms
-   (28 units for the 784 inputs of a digit), and twins are a sample of two.
+   times as far: a processor's sums err by a few units, and twins are a sample of two.
+
+Measured, records made with AVX-512 against runs with AVX2, and twins: AdaGrad on the multilayer
+network 9e-4 and 10e-4 apart after a pass, AdaMax 3e-3 and 2e-3 (1e-2 and 1e-2 after two), held out
+4e-2 and 4e-2; the auto-encoder 4e-7 and 5e-7, at a large step size 7e-3 and 5e-3; logistic
+regressions 1e-8 and less. AdaGrad at 316 on reviews, held out, was 6e-2 off on another processor;
+its twins are 2e-2 and 5e-2 off.
 
 In networks twins take a while and every pass needs them, so their usual growth stands here:
 `GROWN` is what a pass leaves of the mean cost over it, `END` times that of a cost at its end, which
-nothing averages out; later passes may double and treble it. Measured: a multilayer network's
-records, made with AVX-512, and its runs with AVX2 are 4e-5 to 3e-3 apart after one pass, up to 1e-2
-after two, and up to 4e-2 held out. Twins are trained only beyond it.
+nothing averages out; later passes may double and treble it. Seven multilayer runs were 4e-5 to
+3e-3 apart after one pass, up to 1e-2 after two, and up to 4e-2 held out. Twins are trained only
+beyond it.
 
 Where even the twins part by more than `CHAOS`, no cost can be compared number by number. What
 survives is its order of magnitude, within a factor of ten, and the run's fate if the twins share
@@ -52,7 +57,7 @@ from experiments.problems import registry as problems
 from experiments.study import Run
 
 U = 2.0**-24
-MARGIN = 30.0
+MARGIN = 10.0
 CHAOS = 0.01  # twins that differ by 1% after one unit in the last place will soon have parted
 MEASURED = 1e3 * 2.0**-26.5
 SMALL = 1e-3  # below which numbers of a measurement are compared absolutely
@@ -65,7 +70,7 @@ NOT_COMPARED = (
     "optimizer_mb",
     "optimum_error",  # how well a minimum was found: itself rounding
 )
-GROWN = {"mnist_multilayer": 0.01, "cifar10_convolutional": 0.01, "mnist_variational": 0.001}
+GROWN = {"mnist_multilayer": 0.01, "cifar10_convolutional": 0.01}
 END, MOST = 5.0, 3
 OVER_A_PASS = ("training_cost", "objective")
 COSTS = ("training_cost", "objective", "held_out_cost")
@@ -156,9 +161,10 @@ def compare(
             faults.append((passes, fate))
     certain = [fault for i, fault in faults if i < alike]
     shown = [apart[name][~chaos] for name in names if _is_cost(name)]
+    both = not fate and again["diverged_at"] is not None  # a pass that diverges is one, too
     return Comparison(
-        passes=max(passes, trained if record["diverged_at"] is not None else 0),
-        equal=equal,
+        passes=passes + both,
+        equal=equal + both,
         largest=float(np.max(np.concatenate(shown), initial=0.0)) if shown else 0.0,
         fault=certain[0] if certain else min(faults)[1] if faults else "",
         chaotic=int(np.sum(chaos)),

@@ -1,0 +1,251 @@
+"""Checks as files: those made here, those that others sent, and the published ones.
+
+A check made here is one small JSON file in the build folder, written by atomic rename, so that
+coverage adds up over any number of interrupted commands. `export` puts them into one file with the
+machine and its versions; such a file is what `imported` and `results/checks/` hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.pages import RESULTS
+from experiments.records.store import write_atomically
+from experiments.training import runtime
+from experiments.verify.again import Check
+from experiments.verify.seeds import Seed
+
+FORMAT = 1
+PUBLISHED = RESULTS / "checks"
+KINDS: dict[str, type[Check] | type[Seed]] = {"run": Check, "seed": Seed}
+TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+@dataclass
+class Checks:
+    """The checks of one machine.
+
+    Attributes:
+        machine: its processor and versions, in words by name.
+        runs: published runs that were trained again.
+        seeds: new seeds of claims.
+        damaged: what was wrong with each file that was ignored, one line each.
+    """
+
+    machine: dict[str, str] = field(default_factory=dict)
+    runs: list[Check] = field(default_factory=list)
+    seeds: list[Seed] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        """Whatever disagrees, by name."""
+        runs = [f"{c.study} {c.arm} {c.role} seed {c.seed} ({c.run}): {c.fault}" for c in self.runs]
+        texts = [text for text, check in zip(runs, self.runs, strict=True) if check.fault]
+        return texts + [str(seed) for seed in self.seeds if seed.far]
+
+    def of(self, study: str) -> Checks:
+        """Those of one study."""
+        return dataclasses.replace(
+            self,
+            runs=[check for check in self.runs if check.study == study],
+            seeds=[check for check in self.seeds if check.study == study],
+        )
+
+    def valid(self, digests: Mapping[str, str]) -> Checks:
+        """Without those of records that have changed since; `digests` by run id."""
+        return dataclasses.replace(
+            self, runs=[check for check in self.runs if digests.get(check.run) == check.record]
+        )
+
+    def __str__(self) -> str:
+        """In one line: what was trained, and how far it is from the records."""
+        trained = [check for check in self.runs if not check.failed]
+        parts = []
+        if trained:
+            passes = sum(check.passes for check in trained)
+            text = f"{counted(len(trained), 'run')}, {counted(passes, 'pass', 'passes')}"
+            if sum(check.equal for check in trained) == passes:
+                text += ", every number equal to the last bit"
+            else:
+                text += f", largest difference {max(check.largest for check in trained):.0e}"
+            parts.append(text)
+        if self.seeds:
+            inside = sum(seed.inside for seed in self.seeds)
+            total = len(self.seeds)
+            seeds = counted(len({seed.seed for seed in self.seeds}), "new seed")
+            where = "inside" if inside == total else f"inside for {inside} of {total} metrics"
+            parts.append(f"{seeds} {where}")
+        if self.faults:
+            parts.insert(0, f"{counted(len(self.faults), 'DISAGREEMENT')}")
+        return "; ".join(parts) or "nothing"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things: "1 run", "3 runs"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def machine() -> dict[str, str]:
+    """This machine, as it matters for rounding."""
+    versions = {"python": platform.python_version()}
+    for name in ("numpy", "keras", "tensorflow", "jax"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "processor": runtime.processor(),
+        "kind": _kind(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "commit": runtime.commit(),
+        **versions,
+    }
+
+
+def _kind() -> str:
+    """Family, model and widest vectors; the name of a virtual machine's processor says little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = dict(reversed([[part.strip() for part in x.split(":", 1)] for x in lines if ":" in x]))
+    flags = facts.get("flags", "").split()
+    widest = next((f for f in ("avx512f", "avx2", "avx", "sse4_2") if f in flags), "no vectors")
+    names = ("vendor_id", "cpu family", "model")
+    vendor, family, model = (facts.get(name, "?") for name in names)
+    return f"{vendor} family {family} model {model}, {widest}"
+
+
+class Folder:
+    """The checks made here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def put(self, check: Check | Seed) -> None:
+        """Keep a check; one of more passes takes the place of one of fewer."""
+        kind = "run" if isinstance(check, Check) else "seed"
+        name = check.run if isinstance(check, Check) else check.name
+        body = {"kind": kind, **dataclasses.asdict(check)}
+        write_atomically(self.path / f"{name}.json", _sealed(body))
+
+    def all(self) -> Checks:
+        """What was checked here so far."""
+        found = Checks()
+        for path in sorted(self.path.glob("*.json")):
+            try:
+                body = _opened(path.read_bytes())
+                _add(found, str(body.pop("kind")), body)
+            except (OSError, ValueError) as error:
+                found.damaged.append(f"{path} is ignored: {error}")
+        return found
+
+
+def export(checks: Checks, path: Path) -> None:
+    """Write the checks made here as one file, to be sent to others."""
+    body = {
+        "format": FORMAT,
+        "machine": machine(),
+        "runs": [dataclasses.asdict(check) for check in checks.runs],
+        "seeds": [dataclasses.asdict(seed) for seed in checks.seeds],
+    }
+    write_atomically(path, _sealed(body))
+
+
+def read(path: Path) -> Checks:
+    """The checks in a file that `export` wrote.
+
+    Raises:
+        ValueError: the file is not one, or not whole.
+        OSError: it can't be read.
+    """
+    try:
+        body = _opened(path.read_bytes())
+        if body.get("format") != FORMAT:
+            raise ValueError(f"its format is {body.get('format')!r}, not {FORMAT}")
+        found = Checks({str(k): str(v) for k, v in dict(body["machine"]).items()})
+        for kind, name in (("run", "runs"), ("seed", "seeds")):
+            for each in body[name]:
+                _add(found, kind, each)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is not a file of checks") from None
+    except ValueError as error:
+        raise ValueError(f"{path} can't be used: {error}") from None
+    return found
+
+
+def take(path: Path, folder: Path) -> Checks:
+    """Read a file of checks and keep a copy among the imported ones."""
+    found = read(path)
+    content = path.read_bytes()
+    write_atomically(folder / f"{hashlib.sha256(content).hexdigest()[:16]}.json", content)
+    return found
+
+
+def others(*folders: Path) -> list[Checks]:
+    """The files of checks in these folders; damaged ones are named, not trusted."""
+    found = []
+    for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
+        try:
+            found.append(read(path))
+        except (OSError, ValueError) as error:
+            found.append(Checks(damaged=[f"{path} is ignored: {error}"]))
+    return found
+
+
+def _add(found: Checks, kind: str, body: Any) -> None:
+    cls = KINDS.get(kind)
+    if cls is None:
+        raise ValueError(f"it holds a check of kind {kind!r}")
+    types = {f.name: TYPES[str(f.type)] for f in dataclasses.fields(cls)}
+    if not isinstance(body, dict) or set(body) != set(types):
+        raise ValueError("a check in it lacks fields or has too many")
+    for name, value in body.items():
+        right = isinstance(value, int | float) if types[name] is float else False
+        if not right and type(value) is not types[name]:
+            raise ValueError(f"a check in it has {name}={value!r}")
+    check = cls(**body)
+    (found.runs if isinstance(check, Check) else found.seeds).append(check)  # type: ignore[arg-type]
+
+
+def _sealed(body: Mapping[str, Any]) -> bytes:
+    text = json.dumps(body, sort_keys=True)
+    return json.dumps(
+        {**body, "checksum": hashlib.sha256(text.encode()).hexdigest()}, indent=1
+    ).encode()
+
+
+def _opened(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+        checksum = body.pop("checksum")
+        text = json.dumps(body, sort_keys=True)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("it is not a whole file of checks") from None
+    if hashlib.sha256(text.encode()).hexdigest() != checksum:
+        raise ValueError("its checksum does not fit its content")
+    return dict(body)
+
+
+def by_study(checks: Checks, studies: Iterable[str]) -> dict[str, str]:
+    """The column *checked here*: a line for each study."""
+    return {study: str(checks.of(study)) for study in studies}
+
+
+def told_by(found: Sequence[Checks]) -> list[str]:
+    """What others have checked, a line for each machine."""
+    return [
+        f"{each.machine.get('processor', '?')} ({each.machine.get('kind', '?')}): {each}"
+        for each in found
+        if each.machine
+    ]
