@@ -1,6 +1,7 @@
 # Reproduce the experiments of the Adam paper. `make` alone lists the targets.
 
-PROFILE ?= quick
+PROFILE ?= verify
+MINUTES ?= 8
 DATA ?= auto
 PYTHON ?= python3
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 STUDY := $(BIN)/python -m experiments
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-PROFILES := smoke quick paper published
+PROFILES := verify smoke quick paper published
 ifeq ($(filter $(PROFILES),$(PROFILE)),)
 $(error PROFILE=$(PROFILE) is not valid: use one of $(PROFILES))
 endif
@@ -39,7 +40,8 @@ help:  ## list the targets and variables
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' \
 	  2>/dev/null || sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 	@echo "Variables:"
-	@echo "  PROFILE=smoke|quick|paper  how much to train (now $(PROFILE))"
+	@echo "  PROFILE=verify|smoke|quick|paper|published  what to show or train (now $(PROFILE))"
+	@echo "  MINUTES=N  how long to check the published records (now $(MINUTES))"
 	@echo "  DATA=auto|real|stand-in|FOLDER  where the data come from (now $(DATA))"
 	@echo "  PYTHON=...  a Python 3.11 or newer for the environment (now $(PYTHON))"
 
@@ -54,9 +56,13 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-reproduce: env  ## get the data, train what is missing, run the notebooks, judge, report
+reproduce: env  ## the published verdicts, checked here for MINUTES; or PROFILE=quick, from nothing
+ifeq ($(PROFILE),verify)
+	@$(STUDY) verify --minutes $(MINUTES) --data $(DATA) --report
+else
 	@$(STUDY) run --profile $(PROFILE) --data $(DATA)
 	@$(STUDY) report --profile $(PROFILE) --data $(DATA)
+endif
 
 # A file's tests stay in one process, since they share what they have trained or read.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
@@ -76,7 +82,7 @@ notebooks: env  ## rewrite the notebooks and the README's table from results/
 	@$(STUDY) notebooks
 
 report: env  ## rebuild the report; PROFILE=published shows the published records
-	@$(STUDY) report --profile $(PROFILE) --data $(DATA)
+	@$(STUDY) report --profile $(PROFILE:verify=published) --data $(DATA)
 
 lab: env  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -251,7 +251,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("PROFILE=quik", "PROFILE=quik is not valid: use one of smoke quick paper published"),
+        ("PROFILE=quik", "PROFILE=quik is not valid: use one of verify smoke quick paper published"),
         ("DATA=/nowhere", "DATA=/nowhere is not valid: use auto, real, stand-in or an existing"),
         ("DATA=", "DATA= is not valid: use auto, real, stand-in or an existing"),
         ("DATA=auto real", "DATA=auto real is not valid: use auto, real, stand-in or an"),
@@ -283,7 +283,7 @@ def test_every_make_target_has_its_line_of_help():
     assert shown.returncode == 0
     for target in targets:
         assert re.search(rf"^ *make {target}\b", shown.stdout, re.MULTILINE), target
-    for variable in ("PROFILE", "DATA"):
+    for variable in ("PROFILE", "MINUTES", "DATA"):
         assert variable in shown.stdout
     assert shown.stderr == ""
 

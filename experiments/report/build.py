@@ -20,6 +20,7 @@ from experiments.report import explorer, notebooks, readme, webpage
 from experiments.report.readme import README
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study, config_id, describe
+from experiments.verify import checks, command
 
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORER = ROOT / "docs" / "explorer.html"
@@ -57,7 +58,16 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
             continue
         shown.append(folder / "notebooks" / page.name)
         _execute(page, shown[-1], {"profile": profile, "data": data})
-    stand_in = any(results.stand_in for results in found)
+    banner = None
+    if any(results.stand_in for results in found):
+        banner = "Made from STAND-IN DATA, not from the paper's data sets: no claim is tested."
+    checked: dict[str, str] = {}
+    if profile == "published":
+        here = command.here(found)
+        checked = checks.by_study(here, [results.study.name for results in found])
+        checked |= {f"by others: {line}": "" for line in checks.told_by(command.from_others())}
+        if here.faults:
+            banner = f"Published records DISAGREE with runs on this machine: {here.faults[0]}"
     return webpage.build(
         folder / "report",
         title=TITLE,
@@ -73,9 +83,8 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
             for results in found
         ],
         provenance=_provenance(found),
-        banner="Made from STAND-IN DATA, not from the paper's data sets: no claim is tested."
-        if stand_in
-        else None,
+        checked=checked,
+        banner=banner,
         note=None if profile == "published" else _note(profile),
     )
 

@@ -105,6 +105,7 @@ def build(
     pages: Sequence[Page],
     figures: Sequence[Figure] = (),
     provenance: Mapping[str, object] | None = None,
+    checked: Mapping[str, str] | None = None,
     banner: str | None = None,
     note: str | None = None,
 ) -> Path:
@@ -124,6 +125,7 @@ def build(
         pages: the executed notebooks, in order.
         figures: headline figures for the overview.
         provenance: what the results come from, by name; shown in order.
+        checked: which records were checked on this machine, a line for each study.
         banner: a loud line on every page, such as that the data are stand-ins.
         note: a quiet line on every page, such as the profile.
 
@@ -143,6 +145,7 @@ def build(
         pages=pages,
         figures=figures,
         provenance=provenance,
+        checked=checked,
         banner=banner,
         note=note,
     )
@@ -161,6 +164,7 @@ def render(
     pages: Sequence[Page],
     figures: Sequence[Figure] = (),
     provenance: Mapping[str, object] | None = None,
+    checked: Mapping[str, str] | None = None,
     banner: str | None = None,
     note: str | None = None,
 ) -> dict[str, str]:
@@ -193,6 +197,7 @@ def render(
             tally=_tally(rows),
             figures=[_card(figure, names) for figure in figures],
             pages=bodies,
+            checked=list((checked or {}).items()),
         )
     }
     files[EXPLORER] = _explorer(shared, _place(shared["nav"], 1), names)

@@ -25,7 +25,7 @@ from experiments.verify.checks import PUBLISHED, Checks, Folder, counted, others
 
 MINUTES = 8.0
 SMOKE_SECONDS = 60.0
-NAMED = 3  # disagreements at the end; all stand in the list before
+LINES = 25  # at the end, at most
 GET_DATA = "`adam-study data fetch` downloads them; or name their folder, ADAM_TF_DATA=FOLDER"
 
 
@@ -348,16 +348,21 @@ def _end(
         f"{counted(mine, 'pass', 'passes')} of {passes:,} ({mine / max(passes, 1):.1%}), "
         f"{equal:,} of them equal to the last bit; {seconds / 60:.1f} minutes now.",
     ]
-    for results in found:
-        name = results.study.name
-        text = "nothing: no real data" if name in lacking else str(done.of(name))
-        lines.append(f"  {name:20} {text}")
+    names = [results.study.name for results in found]
+    without = [name for name in names if name in lacking]
+    unchecked = [n for n in names if n not in lacking and str(done.of(n)) == "nothing"]
+    lines += [f"  {n:20} {done.of(n)}" for n in names if n not in without and n not in unchecked]
+    if unchecked:
+        lines.append(f"  nothing yet: {', '.join(unchecked)}")
+    if without:
+        lines.append(f"  nothing: no real data: {', '.join(without)}")
     faults = done.faults
     if faults:
         lines.append(f"{counted(len(faults), 'DISAGREEMENT')}:")
-        lines += [f"  {fault}" for fault in faults[:NAMED]]
-        if len(faults) > NAMED:
-            lines.append(f"  and {len(faults) - NAMED} more, in {folder() / 'checks'}")
+        room = max(1, LINES - len(lines) - 5)
+        lines += [f"  {fault}" for fault in faults[:room]]
+        if len(faults) > room:
+            lines.append(f"  and {len(faults) - room} more, in {folder() / 'checks'}")
     elif trained:
         lines.append("Nothing disagrees by more than rounding.")
     else:

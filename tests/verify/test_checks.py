@@ -1,0 +1,168 @@
+"""Checks add up, are sent and taken in; what is damaged or foreign is refused in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments import pages
+from experiments.cli.main import main
+from experiments.studies import STUDIES
+from experiments.verify import again, checks, command, sample, seeds
+
+CHECK = again.Check(
+    run="0" * 16, record="1" * 16, study="fig1-mnist", role="matched", arm="Adam", seed=0,
+    passes=4, published=46, equal=0, largest=2e-7,
+)  # fmt: skip
+SEED = seeds.Seed("fig1-mnist", "a-claim", "matched", 100, 0.5, 0.4, 0.6, 10, True, False)
+
+
+@pytest.fixture(autouse=True)
+def build(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "no data"))
+    return tmp_path / "build"
+
+
+@pytest.fixture(scope="module")
+def published():
+    return pages.published(STUDIES["fig1-mnist"])
+
+
+def run(line: str) -> int:
+    try:
+        return main(line.split())
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_checks_come_back_as_they_were_and_add_up(tmp_path):
+    kept = checks.Folder(tmp_path / "checks")
+    kept.put(CHECK)
+    kept.put(dataclasses.replace(CHECK, passes=9))
+    kept.put(SEED)
+    found = kept.all()
+    assert found.runs == [dataclasses.replace(CHECK, passes=9)]
+    assert found.seeds == [SEED]
+    assert str(found) == "1 run, 9 passes, largest difference 2e-07; 1 new seed inside"
+    assert found.valid({CHECK.run: "another"}).runs == []
+    assert found.faults == []
+
+
+def test_a_disagreement_is_loud(tmp_path):
+    kept = checks.Folder(tmp_path / "checks")
+    kept.put(dataclasses.replace(CHECK, fault="objective of pass 2 is wrong"))
+    found = kept.all()
+    assert str(found).startswith("1 DISAGREEMENT; 1 run")
+    assert found.faults == [
+        "fig1-mnist Adam matched seed 0 (0000000000000000): objective of pass 2 is wrong"
+    ]
+
+
+def test_an_export_is_imported_with_its_machine(tmp_path, published, capsys):
+    item = sample.items([published])[0]
+    record = published.records.get(item.run.id)
+    check = dataclasses.replace(CHECK, run=item.run.id, record=again.digest(record))
+    checks.Folder(command.folder() / "checks").put(check)
+    file = tmp_path / "sent.json"
+    assert run(f"verify fig1-mnist --export {file}") == 0
+    assert "1 run, 4 passes" in capsys.readouterr().out
+    assert run(f"verify --import {file}") == 0
+    assert "1 run, 4 passes" in capsys.readouterr().out
+    (taken,) = checks.others(command.folder() / "imported")
+    assert taken.runs == [check]
+    assert set(taken.machine) >= {"processor", "kind", "numpy", "tensorflow", "backend"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("2e-07", "2e-09"),
+        lambda text: "[" * 100_000,
+        lambda text: "[]",
+        lambda text: json.dumps({**json.loads(text), "format": 2}),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, capsys, spoil):
+    file = tmp_path / "sent.json"
+    checks.export(checks.Checks(runs=[CHECK]), file)
+    file.write_text(spoil(file.read_text()))
+    assert run(f"verify --import {file}") == 2
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "soon"])
+def test_an_impossible_time_is_refused(minutes, capsys):
+    assert run(f"verify --minutes={minutes}") == 2
+    assert f"'{minutes}' is not valid: use a number above 0" in capsys.readouterr().err
+
+
+def test_the_sample_has_every_study_method_and_protocol(published):
+    items = sample.items([published])
+    runs = [(item.run.id, item.passes) for item in items]
+    assert len(set(runs)) == len(runs)
+    assert items == sample.items([published])
+    assert [item.level for item in items] == sorted(item.level for item in items)
+    early = [item for item in items if item.level <= 3]
+    assert {(i.role, i.arm) for i in early} == {
+        (role, arm.name) for role in ("matched", "tuned") for arm in published.study.arms
+    }
+    assert all(item.passes <= item.run.epochs for item in items)
+
+
+def test_what_is_checked_is_not_trained_again(published):
+    items = sample.items([published])
+    first = items[0]
+    rest = sample.items([published], [(first.run.id, first.passes)])
+    assert [item.run.id for item in rest if item.passes <= first.passes].count(first.run.id) == 0
+    assert len(rest) == len(items) - 1
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_the_prediction_interval_holds_as_often_as_it_says(log):
+    random = np.random.default_rng(7)
+    values = random.normal(1.0, 0.1, size=(4_000, 6))
+    values = np.exp(values) if log else values
+    hits = 0
+    for *seen, new in values:
+        low, high = seeds.predicted(np.array(seen), 0.95, log)
+        hits += low <= new <= high
+    assert hits / len(values) == pytest.approx(0.95, abs=0.012)
+
+
+def test_a_new_seed_is_judged_by_the_claims_own_metric(published):
+    """Seed 3's published runs, as if they were new."""
+    first = sorted({entry.run.seed for entry in published.plan.entries})[3]
+
+    class AsNew:
+        def get(self, run_id):
+            for (entry, _), (old, _) in zip(
+                seeds.entries(published, seeds.FIRST_SEED),
+                seeds.entries(published, first),
+                strict=True,
+            ):
+                if entry.run.id == run_id:
+                    return published.records.get(old.run.id)
+            return None
+
+    found = seeds.judge(published, AsNew())
+    assert len(found) >= 5
+    assert {seed.seed for seed in found} == {seeds.FIRST_SEED}
+    assert not any(seed.far for seed in found)
+
+
+def test_the_end_is_short_whatever_disagrees(published):
+    faults = [
+        dataclasses.replace(CHECK, run=f"{i:016x}", fault="objective of pass 2 is wrong")
+        for i in range(40)
+    ]
+    lines = command._end([published], checks.Checks(runs=faults), {}, 60.0, 900.0, None)
+    assert len(lines) <= 25
+    assert any("40 DISAGREEMENTS" in line for line in lines)
+    assert any("more, in" in line for line in lines)
