@@ -251,7 +251,10 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("PROFILE=quik", "PROFILE=quik is not valid: use one of verify smoke quick paper published"),
+        (
+            "PROFILE=quik",
+            "PROFILE=quik is not valid: use one of verify smoke quick paper published",
+        ),
         ("DATA=/nowhere", "DATA=/nowhere is not valid: use auto, real, stand-in or an existing"),
         ("DATA=", "DATA= is not valid: use auto, real, stand-in or an existing"),
         ("DATA=auto real", "DATA=auto real is not valid: use auto, real, stand-in or an"),

@@ -87,7 +87,7 @@ class Checks:
             where = "inside" if inside == total else f"inside for {inside} of {total} metrics"
             parts.append(f"{seeds} {where}")
         if self.faults:
-            parts.insert(0, f"{counted(len(self.faults), 'DISAGREEMENT')}")
+            parts.insert(0, f"{counted(len(self.faults), 'DISAGREEMENT', 'DISAGREEMENTS')}")
         return "; ".join(parts) or "nothing"
 
 

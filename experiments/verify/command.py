@@ -15,11 +15,13 @@ from typing import Any
 from experiments import pages
 from experiments.analysis import claims
 from experiments.analysis.results import Results
-from experiments.data import files
+from experiments.data import catalogue, download
 from experiments.engines import execution
+from experiments.paths import build_folder
+from experiments.plan import plan
+from experiments.problems import registry
 from experiments.records.store import Store
-from experiments.study import NUMERICS, PROTOCOLS, Study, plan
-from experiments.training.runtime import build_folder
+from experiments.study import NUMERICS, PROTOCOLS, Study
 from experiments.verify import again, sample, seeds
 from experiments.verify.checks import PUBLISHED, Checks, Folder, counted, others, told_by
 
@@ -174,9 +176,7 @@ def _gone(record: Mapping[str, Any]) -> int:
 
 def _full(item: again.Item) -> int:
     """How many passes a whole run has; a measurement is whole or nothing."""
-    from experiments import problems
-
-    return 1 if problems.PROBLEMS[item.run.problem].measured else item.run.epochs
+    return 1 if registry.PROBLEMS[item.run.problem].measured else item.run.epochs
 
 
 def _result(check: again.Check) -> str:
@@ -228,11 +228,11 @@ class _Progress:
 def _with_data(found: Sequence[Results], policy: str) -> tuple[list[Results], dict[str, str]]:
     """The results whose data are here, and for the other studies what is lacking."""
     usable, lacking = [], {}
-    choices: dict[str, files.Choice] = {}
+    choices: dict[str, download.Choice] = {}
     for results in found:
         name = results.study.data_set
         if name not in choices:
-            choices[name] = files.choose(name, policy)
+            choices[name] = download.choose(name, policy)
         if choices[name].kind == name:
             usable.append(results)
         else:
@@ -248,7 +248,7 @@ def _exercise(studies: Sequence[Study], workers: int) -> None:
     """Without real data: try the machinery on stand-ins at profile smoke, a run of each problem."""
     chosen: dict[str, again.Item] = {}
     for study in studies:
-        kind = files.stand_in(study.data_set)
+        kind = catalogue.stand_in(study.data_set)
         planned = plan(study, "smoke", kind, _Nothing(), ("matched",)).entries
         entry = planned[0]
         item = again.Item(study.name, "smoke", entry.arm, entry.run, entry.run.epochs, 1.0)
@@ -358,7 +358,7 @@ def _end(
         lines.append(f"  nothing: no real data: {', '.join(without)}")
     faults = done.faults
     if faults:
-        lines.append(f"{counted(len(faults), 'DISAGREEMENT')}:")
+        lines.append(f"{counted(len(faults), 'DISAGREEMENT', 'DISAGREEMENTS')}:")
         room = max(1, LINES - len(lines) - 5)
         lines += [f"  {fault}" for fault in faults[:room]]
         if len(faults) > room:

@@ -191,11 +191,12 @@ def test_twins_stay_near_a_regular_run_and_are_never_it(right):
 
 @pytest.mark.parametrize("mistake", ["none", *MISTAKES])
 def test_a_wrong_adam_is_found(right, mistake, tmp_path, monkeypatch):
-    record, *twins = right
+    record = right[0]
     monkeypatch.setattr(
         "experiments.methods.optimizers.build",
         lambda name, settings, steps: Wrong(settings["learning_rate"], mistake),
     )
     again = train(dataclasses.replace(RUN, epochs=2), Store(tmp_path))
+    twins = [nudged(again, 1e-5) for _ in range(2)]  # farther than twins of this run are
     found = rounding.compare(RUN, record, again, twins)
     assert bool(found.fault) == (mistake != "none"), found
