@@ -107,7 +107,6 @@ def machine() -> dict[str, str]:
         "kind": _kind(),
         "system": f"{platform.system()} {platform.machine()}",
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-        "commit": runtime.commit(),
         **versions,
     }
 

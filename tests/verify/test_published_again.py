@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from experiments import pages
-from experiments.data import files
+from experiments.data import catalogue, files
 from experiments.engines import execution
 from experiments.studies import STUDIES
 from experiments.verify import again, sample
@@ -29,7 +29,7 @@ def few(study) -> list[again.Item]:
 
 @pytest.mark.parametrize("study", pages.published_studies(), ids=lambda study: study.name)
 def test_published_runs_can_be_trained_again(tmp_path, study):
-    if study.data_set != files.NONE and not files.available(study.data_set):
+    if study.data_set != catalogue.NONE and not files.available(study.data_set):
         pytest.skip(f"ADAM_TF_DATA holds no {study.data_set}")
     items = few(study)
     assert items
