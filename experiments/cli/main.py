@@ -412,21 +412,29 @@ def claims_command(options: argparse.Namespace) -> None:
 
 
 def print_verdicts(results: Sequence[Results]) -> None:
-    """The verdict table in the terminal."""
+    """The verdict table in the terminal; what was not tested here takes one line per study."""
+    from collections import Counter
+
     from experiments.analysis import claims
 
     for result in results:
-        rows = [
-            (
-                row["section"],
-                row["reading"],
-                row["paper"],
-                *(f"{row[p]}\n{row[f'{p}_numbers']}".strip() or "-" for p in PROTOCOLS),
-            )
-            for row in claims.rows([result])
-        ]
-        columns = ("section", "statement", "paper", *PROTOCOLS)
-        _table(f"{result.study.name}: {result.label}", columns, rows)
+        rows = []
+        reasons: Counter[str] = Counter()
+        for row in claims.rows([result]):
+            given = [p for p in PROTOCOLS if row[p]]
+            if not result.published and {row[p] for p in given} == {claims.NOT_TESTED}:
+                reasons[row[f"{given[0]}_numbers"]] += 1
+                continue
+            cells = (f"{row[p]}\n{row[f'{p}_numbers']}".strip() or "-" for p in PROTOCOLS)
+            rows.append((row["section"], row["reading"], row["paper"], *cells))
+        title = f"{result.study.name}: {result.label}"
+        if rows:
+            _table(title, ("section", "statement", "paper", *PROTOCOLS), rows)
+        else:
+            print(title)
+        if reasons:
+            why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common())
+            print(f"  {sum(reasons.values())} statements not tested: {why}")
 
 
 def report_command(options: argparse.Namespace) -> None:

@@ -196,11 +196,19 @@ def test_only_the_asked_protocol_is_planned(capfd):
 
 def test_claims_as_json(capfd):
     assert run("claims --profile smoke --data stand-in --json") == 0
-    rows = json.loads(capfd.readouterr().out)
+    rows = [row for row in json.loads(capfd.readouterr().out) if row["matched"]]
     assert {row["matched"] for row in rows} == {"not tested"}
     reasons = {row["matched_numbers"] for row in rows}
     assert "needs 46 passes, profile smoke has 2" in reasons
     assert all(reason.startswith("needs ") or "not finished" in reason for reason in reasons)
+
+
+def test_what_is_not_tested_takes_one_line_that_says_why(capfd):
+    assert run("claims fig1-mnist --profile smoke --data stand-in") == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "statements not tested: " in lines[1]
+    assert "needs 46 passes, profile smoke has 2" in lines[1]
 
 
 def test_claims_and_plan_report_damaged_and_foreign_files(capfd, build):
