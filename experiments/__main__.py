@@ -2,6 +2,11 @@
 
 import sys
 
+from experiments.cli import ending
+
+if __name__ == "__main__":
+    ending.hear(ending.end_now)  # before what takes long to import
+
 from experiments.cli.main import main
 
 if __name__ == "__main__":

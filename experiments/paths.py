@@ -10,4 +10,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def build_folder() -> Path:
     """Where everything that commands make goes: `ADAM_TF_BUILD`, or `build` in the checkout."""
-    return Path(os.environ.get("ADAM_TF_BUILD") or ROOT / "build").expanduser()
+    given = os.environ.get("ADAM_TF_BUILD")
+    try:
+        return Path(given or ROOT / "build").expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"ADAM_TF_BUILD={given} is not valid: there is no such home folder; use a whole path"
+        ) from None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from commands import Command
 
 from experiments.records.store import Store
 from experiments.study import Run
@@ -28,7 +29,12 @@ SLOW = {
     "training": ("test_averages.py", "test_loops.py", "test_sfo_training.py", "test_train.py"),
     "verify": ("test_published_again.py",),
 }
-E2E = {"report": ("test_notebooks.py",), "tests": ("test_faults.py", "test_reproduce.py")}
+E2E = {
+    "engines": ("test_interrupted.py", "test_training.py", "test_workers.py"),
+    "records": ("test_store.py",),
+    "report": ("test_notebooks.py",),
+    "tests": ("test_reproduce.py",),
+}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -75,3 +81,9 @@ def chromium() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def command(tmp_path) -> Command:
+    """The command line with made-up training."""
+    return Command(tmp_path)

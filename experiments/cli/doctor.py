@@ -57,7 +57,7 @@ def _locked() -> dict[str, set[str]]:
     """The locked versions by package; there may be one per Python version."""
     found: dict[str, set[str]] = {}
     if LOCK.exists():
-        for line in LOCK.read_text().splitlines():
+        for line in LOCK.read_text(encoding="utf-8").splitlines():
             name, equals, rest = line.partition("==")
             if equals and not line.startswith(" "):
                 found.setdefault(name, set()).add(rest.split()[0])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments import studies
+from experiments.cli import ending
 from experiments.options import known
 from experiments.plan import plan as make_plan
 from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
@@ -36,15 +37,18 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (interrupted)."""
-    if arguments is None:  # schedulers send SIGTERM: it is taken like Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if arguments is None:
+        ending.hear(ending.interrupt)
+        if not ending.open_streams():
+            print("adam-study: standard output is closed; open it", file=sys.stderr)
+            return 1
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
         code = options.function(options) or 0
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("interrupted; finished runs are kept, the same command goes on", file=sys.stderr)
+        print(ending.INTERRUPTED, file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has gone, for example `head`
         _drop_output()
@@ -55,9 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return 1 if isinstance(error, NotebookFailed) else 2
     except MemoryError as error:
-        print(
-            f"adam-study: {error or 'out of memory; --workers 1 needs the least'}", file=sys.stderr
-        )
+        what = error or "out of memory; --workers 1 needs the least"
+        print(f"adam-study: {what}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        from experiments.engines.runs import RunsFailed
+
+        if not isinstance(error, RunsFailed):
+            raise
+        for line in error.lines:
+            print(f"adam-study: {line}", file=sys.stderr)
         return 1
     except OSError as error:
         file = f"{error.filename}: " if error.filename else ""
@@ -119,8 +130,10 @@ def _parser() -> Parser:
 
 def _count(text: str) -> int:
     """A number of processes."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a whole number, 1 or more")
+    most = 16 * (os.cpu_count() or 1)
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        raise argparse.ArgumentTypeError(f"{shown!r} is not valid: use a whole number, 1 to {most}")
     return int(text)
 
 
@@ -133,6 +146,17 @@ def _minutes(text: str) -> float:
     if not 0 < minutes < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a number above 0, as in 0.5")
     return minutes
+
+
+def _seconds(text: str) -> float:
+    """A time in seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use seconds, more than 0")
+    return seconds
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:
@@ -307,20 +331,24 @@ def run_command(options: argparse.Namespace) -> int:
     protocols = _protocols(options)
     store = local_store()
     records = _counted(options, store)
-    workers = options.workers or execution.default_workers()
-    with execution.ENGINES[options.engine](store.path, workers) as train_all:
+    failed: list[str] = []
+    with execution.ENGINES[options.engine](store.path, _engine_options(options)) as train_all:
         for study in chosen:
             choice = download.choose(study.data_set, options.data)
             _announce(choice)
-            plan = execution.complete(
-                study,
-                options.profile,
-                choice.kind,
-                store,
-                protocols=protocols,
-                records=records,
-                train_all=train_all,
-            )
+            try:
+                plan = execution.complete(
+                    study,
+                    options.profile,
+                    choice.kind,
+                    store,
+                    protocols=protocols,
+                    records=records,
+                    train_all=train_all,
+                )
+            except execution.RunsFailed as error:
+                failed += error.lines
+                continue
             done = len(plan.runs()) - len(plan.missing(records))
             where = " and results/" if options.skip_published else ""
             print(
@@ -330,7 +358,22 @@ def run_command(options: argparse.Namespace) -> int:
             if plan.on_edge:
                 print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
     _report_damage(store)
+    if failed:
+        raise execution.RunsFailed(failed)
     return 0
+
+
+def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any:
+    """How the engine works: `most` is the greatest number of workers that there is work for."""
+    from experiments.engines import execution
+
+    if options.timeout is not None and options.engine == "serial":
+        raise ValueError("--timeout can't be kept by --engine serial; use --engine processes")
+    workers = options.workers or execution.default_workers()
+    if options.workers is None and most is not None:
+        workers = min(workers, most)
+    more = {} if options.timeout is None else {"timeout": options.timeout}
+    return execution.Options(workers, **more)
 
 
 def try_command(options: argparse.Namespace) -> int:
@@ -351,16 +394,22 @@ def try_command(options: argparse.Namespace) -> int:
         study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)
         for seed in range(profile.seeds)
     ]
+    engine = _engine_options(options, len(runs))
     _announce(choice)
     store = local_store()
     store.check_writable()
-    workers = options.workers or min(execution.default_workers(), len(runs))
-    with execution.ENGINES[options.engine](store.path, workers) as train_all:
+    failed = []
+    with execution.ENGINES[options.engine](store.path, engine) as train_all:
         for result in train_all(runs):
-            print(f"{arm.name} seed {result.run.seed}: {result.end}")
-            store.damaged += result.damaged
+            store.damaged += result.notes
+            if result.failed:
+                failed.append(execution.failure(result))
+            else:
+                print(f"{arm.name} seed {result.run.seed}: {result.end}")
     print(f"{arm.name} with {describe(settings)}; records in {store.path}")
     _report_damage(store)
+    if failed:
+        raise execution.RunsFailed(failed)
     return 0
 
 
@@ -371,12 +420,15 @@ def _setting(text: str) -> tuple[str, Any]:
     words = {"true": True, "false": False}
     if value.lower() in words:
         return name, words[value.lower()]
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            pass
-    return name, value
+    try:
+        number = float(value)
+    except ValueError:
+        return name, value
+    if not math.isfinite(number):
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise ValueError(f"--set {shown} is not valid: the value is no finite number")
+    whole = value.removeprefix("-").isdecimal() and abs(number) < 2**53
+    return name, int(value) if whole else number
 
 
 def _protocols(options: argparse.Namespace) -> tuple[str, ...]:
@@ -553,7 +605,16 @@ COMMANDS: dict[str, Command] = {
     "run": (
         run_command,
         "train what is missing; with --arm and --set, try settings of your own",
-        (*COMMON, "protocol", "engine", "workers", "skip_published", "arm", "set"),
+        (
+            *COMMON,
+            "protocol",
+            "engine",
+            "workers",
+            "timeout",
+            "skip_published",
+            "arm",
+            "set",
+        ),
     ),
     "claims": (claims_command, "the verdicts", ("studies", "shown_profile", "data", "json")),
     "report": (
@@ -610,6 +671,14 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "workers": (
         ("--workers",),
         {"type": _count, "metavar": "N", "help": "processes to use (default: one per core)"},
+    ),
+    "timeout": (
+        ("--timeout",),
+        {
+            "type": _seconds,
+            "metavar": "SECONDS",
+            "help": "give up a run that takes longer (default: 86400, a day)",
+        },
     ),
     "skip_published": (
         ("--skip-published",),

@@ -8,12 +8,19 @@ ignored; they are never trusted and never deleted. `records/published.py` has th
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import io
+import itertools
 import json
+import math
 import os
+import platform
 import re
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +29,7 @@ from experiments.paths import build_folder
 from experiments.study import Records, Run, config_id
 
 FORMAT = 1
+STALE = 3600.0  # seconds after which a half-written file is nobody's any more
 ROOM = 1 << 20  # bytes that must be free before training starts
 _ID = re.compile("[0-9a-f]{16}")
 PARTS = ("config", "status", "diverged_at", "metrics", "manifest")
@@ -65,49 +73,75 @@ class Store:
         if run_id not in self._cache:
             path = self._file(run_id)
             try:
-                self._cache[run_id] = decode(path.read_bytes(), run_id)
+                self._cache[run_id] = decode(_content(path), run_id)
             except FileNotFoundError:
                 return None
-            except (DamagedRecord, IsADirectoryError) as error:
-                if isinstance(error, IsADirectoryError):
-                    error = DamagedRecord("it is a folder")
-                line = f"{path} is ignored: {error}; its run will be trained again"
-                if line not in self.damaged:
-                    self.damaged.append(line)
+            except (DamagedRecord, OSError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                self._name(f"{path} is ignored: {why}; its run will be trained again")
                 return None
         return self._cache[run_id]
 
     def put(self, record: Mapping[str, Any]) -> None:
-        """Write a record. A damaged file of the same name is set aside as `NAME.damaged`."""
+        """Write a record. What is damaged and of the same name is set aside as `NAME.damaged`."""
         run_id = config_id(record["config"])
         path = self._file(run_id)
-        if path.exists() and self.get(run_id) is None:
-            path.replace(path.with_suffix(".damaged"))
+        if os.path.lexists(path) and self.get(run_id) is None:
+            _set_aside(path)
         write_atomically(path, encode(record))
         self._cache[run_id] = decode(path.read_bytes(), run_id)
 
     def check_writable(self) -> None:
-        """Raise an OSError now, before any training, if records can't be written."""
+        """Raise an OSError now, before any training, if records can't be written.
+
+        What killed processes left, half-written files and locks that nobody holds, goes.
+        """
         path = self.path / f".writable-{os.getpid()}"
         write_atomically(path, bytes(ROOM))
         path.unlink()
+        for left in (*self.path.glob(".new-*"), *self.path.glob("*.lock")):
+            if left.suffix == ".lock" and not _ID.fullmatch(left.stem):
+                continue
+            with contextlib.suppress(OSError), _open_regular(left, os.O_RDWR) as file:
+                state = os.fstat(file.fileno())
+                stale = state.st_size == 0 if left.suffix == ".lock" else _age(state) > STALE
+                if stale and _lock(file) and _same(file, left):
+                    left.unlink()
 
     @contextlib.contextmanager
-    def claim(self, run_id: str, wait: bool = False) -> Iterator[bool]:
-        """Hold a run, so that no other process trains it: yields False if another one does.
+    def claim(self, name: str) -> Iterator[bool]:
+        """Hold a run or a lineage, so that no other process trains it: False if another one does.
 
         The lock is the operating system's and ends with the process, however that ends.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        path = self.path / f"{run_id}.lock"
-        with open(path, "w", encoding="utf-8") as file:
-            if not _lock(file, wait):
-                yield False
-                return
+        path = self.path / f"{name}.lock"
+        while True:
             try:
+                file = _open_regular(path, os.O_RDWR | os.O_CREAT)
+            except DamagedRecord as error:
+                self._name(f"{path} is no lock: {error}; another command may train the same run")
                 yield True
-            finally:
-                path.unlink(missing_ok=True)
+                return
+            with file:
+                if not _lock(file):
+                    yield False
+                    return
+                if not _same(file, path):  # its last holder has removed it meanwhile
+                    continue
+                try:
+                    yield True
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+    def write_failure(self, run: Run, text: str) -> None:
+        """Keep in `ID.failed` what went wrong with a run."""
+        write_atomically(self.path / f"{run.id}.failed", text.encode("utf-8", "replace"))
+
+    def drop_failure(self, run: Run) -> None:
+        """Forget what went wrong with a run before."""
+        _remove(self.path / f"{run.id}.failed")
 
     def save_checkpoint(
         self, run: Run, arrays: Iterable[Any], metrics: Mapping, continues: Mapping | None = None
@@ -127,7 +161,10 @@ class Store:
         text = np.array(json.dumps(facts))
         np.savez(buffer, facts=text, **{f"array_{i}": array for i, array in enumerate(arrays)})
         content = buffer.getvalue()
-        write_atomically(self._checkpoint(run), hashlib.sha256(content).digest() + content)
+        path = self._checkpoint(run)
+        if path.is_dir():
+            _set_aside(path)
+        write_atomically(path, hashlib.sha256(content).digest() + content)
 
     def load_checkpoint(self, run: Run, fits: Callable[[list[Any]], bool]) -> Checkpoint | None:
         """What `save_checkpoint` kept of a run's lineage, or None if there is nothing that fits.
@@ -136,30 +173,22 @@ class Store:
             run: whose.
             fits: whether the run can go on from these arrays.
         """
-        import numpy as np
-
         path = self._checkpoint(run)
         try:
-            content = path.read_bytes()
+            found = _decode_checkpoint(_content(path), run)
+            if fits(found.arrays):
+                return found
+            problem = "it is of another version of the optimizer or the model"
         except FileNotFoundError:
             return None
-        problem = "it is damaged"
-        if hashlib.sha256(content[32:]).digest() == content[:32]:
-            with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
-                values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
-                facts = json.loads(str(arrays["facts"]))
-            if facts["lineage"] != run.lineage:
-                problem = "it is another run's"
-            elif not fits(values):
-                problem = "it is of another version of the optimizer or the model"
-            else:
-                return Checkpoint(values, facts["metrics"], facts["run"], facts["continues"])
-        self.damaged.append(f"{path} is ignored: {problem}; its run starts from the beginning")
+        except (DamagedRecord, OSError) as error:
+            problem = str(error.strerror if isinstance(error, OSError) else error)
+        self._name(f"{path} is ignored: {problem}; its run starts from the beginning")
         return None
 
     def drop_checkpoint(self, run: Run) -> None:
         """Remove the checkpoint of a run's lineage, once nothing goes on from it."""
-        self._checkpoint(run).unlink(missing_ok=True)
+        _remove(self._checkpoint(run))
 
     def ids(self) -> list[str]:
         """The ids of all record files, good or damaged."""
@@ -170,6 +199,10 @@ class Store:
         files = (path for path in self.path.glob("*.json") if not _ID.fullmatch(path.stem))
         return [f"{path} is ignored: it bears no run's name" for path in sorted(files)]
 
+    def _name(self, line: str) -> None:
+        if line not in self.damaged:
+            self.damaged.append(line)
+
     def _file(self, run_id: str) -> Path:
         return self.path / f"{run_id}.json"
 
@@ -177,16 +210,103 @@ class Store:
         return self.path / f"{run.lineage}.checkpoint"
 
 
-def _lock(file: Any, wait: bool) -> bool:
+def _lock(file: Any) -> bool:
+    """Lock an open file, or say that another process has."""
     try:
         import fcntl
     except ImportError:  # no such locks on Windows: two commands may train the same run twice
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _same(file: Any, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
+def _age(state: os.stat_result) -> float:
+    """Seconds since a file was changed; less than 0 if the clock was set back."""
+    return time.time() - state.st_mtime
+
+
+def _open_regular(path: Path, flags: int) -> Any:
+    """Open a file without waiting; what else bears its name (a folder, a pipe) is no file."""
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
+    except IsADirectoryError:
+        raise DamagedRecord("it is a folder") from None
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ELOOP):
+            raise DamagedRecord("it is not a file") from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise DamagedRecord("it is a folder" if stat.S_ISDIR(mode) else "it is not a file")
+    return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "rb+")
+
+
+def _content(path: Path) -> bytes:
+    """A file's content; DamagedRecord if it is not a file."""
+    with _open_regular(path, os.O_RDONLY) as file:
+        content: bytes = file.read()
+    return content
+
+
+def _set_aside(path: Path) -> None:
+    """Give what stands in a file's place another name, which nothing has yet."""
+    for count in itertools.count(1):
+        other = path.with_suffix(".damaged" if count == 1 else f".damaged-{count}")
+        if not os.path.lexists(other):
+            path.rename(other)
+            return
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that may not be there; a folder of its name stays."""
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+        path.unlink()
+
+
+def _decode_checkpoint(content: bytes, run: Run) -> Checkpoint:
+    """The checkpoint in `content`; DamagedRecord unless it is whole and is of the run's lineage."""
+    import numpy as np
+
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise DamagedRecord("it is damaged")
+    try:
+        with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
+            values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
+            facts = json.loads(str(arrays["facts"]))
+        lineage, found = facts["lineage"], (facts["metrics"], facts["run"], facts["continues"])
+    except Exception:  # whatever NumPy, zip files and JSON make of bytes that are none of theirs
+        raise DamagedRecord("it is no checkpoint") from None
+    if lineage != run.lineage:
+        raise DamagedRecord("it is another run's")
+    if not _are_metrics(found[0]) or not found[0].get("training_cost"):
+        raise DamagedRecord("it is no checkpoint")
+    return Checkpoint(values, *found)
+
+
+def _are_metrics(found: Any) -> bool:
+    """Whether these are lists of finite numbers, all of one length, by name."""
+    if not isinstance(found, dict) or not all(
+        isinstance(values, list) for values in found.values()
+    ):
+        return False
+    numbers = (
+        type(value) in (int, float) and abs(value) < math.inf
+        for values in found.values()
+        for value in values
+    )
+    return len({len(values) for values in found.values()}) <= 1 and all(numbers)
 
 
 def checksum(record: Mapping[str, Any]) -> str:
@@ -209,7 +329,15 @@ def decode(content: bytes, run_id: str) -> dict[str, Any]:
         checksum = record.pop("checksum")
         text = json.dumps(record, sort_keys=True, allow_nan=False)
         found = record["format"], config_id(record["config"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = (
+            set(record) == {"format", *PARTS}
+            and isinstance(record["config"], dict)
+            and _are_metrics(record["metrics"])
+            and record["status"] in ("finished", "diverged")
+            and (type(record["diverged_at"]) is int) == (record["status"] == "diverged")
+            and math.isfinite(record["manifest"]["wall_seconds"])
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DamagedRecord("it is not a whole record") from None
     if hashlib.sha256(text.encode()).hexdigest() != checksum:
         raise DamagedRecord("its checksum does not fit its content")
@@ -217,6 +345,8 @@ def decode(content: bytes, run_id: str) -> dict[str, Any]:
         raise DamagedRecord(f"its format is {found[0]!r}, not {FORMAT}")
     if found[1] != run_id:
         raise DamagedRecord(f"it is the record of run {found[1]}")
+    if not whole:
+        raise DamagedRecord("its parts are not those of a record")
     return record
 
 
@@ -225,7 +355,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=_half_written(os.getpid()), delete=False
+        ) as file:
             temporary = file.name
             file.write(content)
             file.flush()
@@ -238,6 +370,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
         raise
+
+
+def _half_written(process: int) -> str:
+    """How the names of the files begin that a process of this machine is writing."""
+    return f".new-{platform.node()}-{process}-"
+
+
+def sweep_after(process: int, folder: Path) -> None:
+    """Remove what a process left half written in a folder; it has ended."""
+    for path in folder.glob(f"{glob.escape(_half_written(process))}*"):
+        _remove(path)
 
 
 def local_store() -> Store:

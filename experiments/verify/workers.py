@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from experiments.engines.execution import _start_worker, _without_interrupts
+from experiments.engines.processes import start_worker, without_interrupts
 from experiments.study import Run
 
 LARGEST_MB = 900  # resident; the next run may need 500 more for a moment
@@ -136,7 +136,7 @@ class Workers:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=True)
-        with _without_interrupts():
+        with without_interrupts():
             process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -151,7 +151,7 @@ class Workers:
 
 
 def _work(pipe: Connection) -> None:
-    _start_worker()
+    start_worker()
     from experiments.records.store import Store
     from experiments.training import runtime
     from experiments.training.train import train

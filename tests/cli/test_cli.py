@@ -82,10 +82,10 @@ def start(line: str, **options) -> subprocess.Popen:
         ("list fig1-mnist", ["list takes no 'fig1-mnist'"]),
         ("doctor x", ["doctor takes no 'x'"]),
         ("run --arm", ["--arm: expected one argument"]),
-        ("plan --workers 0", ["--workers: '0' is not valid: use a whole number, 1 or more"]),
-        ("run --workers -1", ["--workers: '-1' is not valid: use a whole number, 1 or more"]),
+        ("plan --workers 0", ["--workers: '0' is not valid: use a whole number, 1 to"]),
+        ("run --workers -1", ["--workers: '-1' is not valid: use a whole number, 1 to"]),
         (f"{TRY} --workers 0", ["--workers: '0' is not valid"]),
-        ("run --workers abc", ["--workers: 'abc' is not valid: use a whole number, 1 or more"]),
+        ("run --workers abc", ["--workers: 'abc' is not valid: use a whole number, 1 to"]),
         ("run --workers 1.5", ["--workers: '1.5' is not valid"]),
         ("run --arm Adam", ["give one study, one --arm and --set K=V"]),
         (f"run {STUDY} --set beta_1=0.8", ["give one study, one --arm and --set K=V"]),
@@ -97,7 +97,12 @@ def start(line: str, **options) -> subprocess.Popen:
         (f"{TRY} --set learning_rate=0", ["learning_rate=0 is not valid", "positive number"]),
         (f"{TRY} --set learning_rate=nan", ["learning_rate=nan is not valid", "finite number"]),
         (f"{TRY} --set learning_rate=inf", ["learning_rate=inf is not valid", "finite number"]),
-        (f"{TRY} --set learning_rate=1e999", ["learning_rate=inf is not valid", "finite"]),
+        (f"{TRY} --set learning_rate=1{'0' * 400}", ["learning_rate=1000", "no finite number"]),
+        ("run --workers 99999999999999999999999", ["use a whole number, 1 to"]),
+        ("run --timeout 0", ["--timeout: '0' is not valid: use seconds, more than 0"]),
+        ("run --timeout nan", ["--timeout: 'nan' is not valid"]),
+        (f"{TRY} --engine serial --timeout 5", ["can't be kept by --engine serial"]),
+        (f"{TRY} --set learning_rate=1e999", ["learning_rate=1e999 is not valid", "finite"]),
         (f"{TRY} --set learning_rate=big", ["learning_rate='big' is not valid", "finite number"]),
         (f"{TRY} --set learning_rate=", ["learning_rate='' is not valid", "finite number"]),
         (f"{TRY} --set learning_rate=true", ["learning_rate=True is not valid", "finite number"]),
@@ -135,16 +140,51 @@ def test_damaged_published_records_are_one_line(monkeypatch, tmp_path, capfd):
     assert f"{STUDY}.parquet is not a whole Parquet file" in err
 
 
-def test_a_system_error_names_its_file(monkeypatch, build, capfd):
+def test_a_record_that_can_not_be_read_is_named_and_skipped(monkeypatch, build, capfd):
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", denied)
-    assert run("plan --profile smoke --data stand-in") == 1
-    err = capfd.readouterr().err
-    assert err.count("\n") == 1
-    assert str(build) in err
-    assert "Permission denied" in err
+    monkeypatch.setattr("experiments.records.store._content", denied)
+    assert run(f"plan {STUDY} --profile smoke --data stand-in") == 0
+    lines = capfd.readouterr().err.splitlines()
+    assert lines
+    for line in lines:
+        assert line.startswith(f"adam-study: {build}/records/")
+        assert line.endswith(".json is ignored: Permission denied; its run will be trained again")
+
+
+def test_a_build_folder_of_nobody_is_one_line(monkeypatch, capfd):
+    monkeypatch.setenv("ADAM_TF_BUILD", "~nosuchuser/x")
+    assert run(f"plan {STUDY} --profile smoke --data stand-in") == 2
+    assert capfd.readouterr().err == (
+        "adam-study: ADAM_TF_BUILD=~nosuchuser/x is not valid: there is no such home folder; "
+        "use a whole path\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "err"),
+    [(">&-", 1, "adam-study: standard output is closed; open it\n"), ("2>&-", 0, "")],
+)
+def test_closed_outputs(closed, code, err):
+    command = f"{sys.executable} -m experiments list {closed}"
+    done = subprocess.run(command, shell=True, cwd=paths.ROOT, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr == err
+    assert bool(done.stdout) == (code == 0)
+
+
+def test_a_terminal_without_unicode_gets_question_marks():
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", "claims", "sec3-bias"],
+        cwd=paths.ROOT,
+        env={**os.environ, **plain},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    assert done.stdout.isascii()
 
 
 def test_a_mistake_in_the_code_is_not_called_bad_input(monkeypatch):

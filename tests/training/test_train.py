@@ -163,7 +163,7 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path, interrupt, stop):
     assert not whole["manifest"]["resumed"]
 
 
-@pytest.mark.parametrize("engine", sorted(execution.ENGINES))
+@pytest.mark.parametrize("engine", ["processes", "serial"])
 def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path, engine, interrupt):
     """Bit by bit, also when the longer one is interrupted in between; its record says so."""
     lengths = (1, 3, 6)
@@ -171,7 +171,7 @@ def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path, engine, interr
     whole = train(rungs[-1], tmp_path / "whole")
     store = Store(tmp_path / "rungs")
     keep = {run.id for run in rungs[:-1]}
-    with execution.ENGINES[engine](store.path, 1) as train_all:
+    with execution.ENGINES[engine](store.path, execution.Options(1)) as train_all:
         for run in rungs[:-1]:
             assert [result.run for result in train_all([run], keep)] == [run]
         interrupt(rungs[-1], store, 5)

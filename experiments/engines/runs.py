@@ -1,0 +1,137 @@
+"""What every engine does with one run: claim it, train it, store its record, say how it ended."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments.data.files import DataError
+from experiments.records.store import Store
+from experiments.study import Run, describe
+
+MEMORY = "out of memory; --workers 1 needs the least"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an engine works.
+
+    Attributes:
+        workers: how many runs train at once.
+        timeout: seconds that a run may take before it is given up; a day is more than any takes.
+    """
+
+    workers: int
+    timeout: float = 86_400.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        run: the run.
+        end: how it ended, in words.
+        seconds: how long it took here; 0 if another process trained it.
+        notes: what is to be told about it, one line each: files that were ignored, a second try.
+        failed: whether there is no record of it.
+    """
+
+    run: Run
+    end: str
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    failed: bool = False
+
+
+class RunsFailed(RuntimeError):
+    """Runs that could not be trained, one line each; all others are."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
+
+
+class Train(Protocol):
+    """Trains runs; of those whose ids are in `keep`, the last state stays for longer runs."""
+
+    def __call__(self, runs: Sequence[Run], keep: Collection[str] = ()) -> Iterator[Result]:
+        """The results, in the order in which the runs finish."""
+
+
+Engine = Callable[[Path, Options], AbstractContextManager[Train]]
+
+
+def name(run: Run) -> str:
+    """A run in words."""
+    return f"{run.optimizer} {describe(run.settings)} seed {run.seed}"
+
+
+def train_and_store(run: Run, folder: Path, keep: bool = False) -> Result | None:
+    """Train a run unless it has a record; None if another process is at its lineage.
+
+    Args:
+        run: the run.
+        folder: where its record is or will be.
+        keep: whether its last state stays for a longer run to go on from.
+
+    Raises:
+        OSError: its record can't be written, or a file can't be read: so it will be with others.
+        DataError: its data are damaged.
+    """
+    store = Store(folder)
+    with store.claim(run.lineage) as claimed:
+        if not claimed:
+            return None
+        record = store.get(run.id)
+        seconds = 0.0
+        if record is None:
+            trained = train(run, store, keep)
+            if isinstance(trained, str):
+                return Result(run, trained, notes=tuple(store.damaged), failed=True)
+            record = trained
+            store.put(record)
+            if not keep:
+                store.drop_checkpoint(run)
+            seconds = record["manifest"]["wall_seconds"]
+    return Result(run, end(record), seconds, tuple(store.damaged))
+
+
+def train(run: Run, store: Store, keep: bool) -> dict[str, Any] | str:
+    """The record of a run, or in one line why it has none.
+
+    What went wrong stands whole in `ID.failed` in the store's folder.
+    """
+    from experiments.training import train as training
+
+    try:
+        record: dict[str, Any] = training.train(run, store, keep=keep)
+    except (OSError, DataError):
+        raise
+    except Exception as error:
+        store.write_failure(run, traceback.format_exc())
+        return reason(error)
+    store.drop_failure(run)
+    return record
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line."""
+    words = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return MEMORY + (f" ({words[:200]})" if words else "")
+    return f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__
+
+
+def end(record: Mapping[str, Any]) -> str:
+    """How a recorded run ended."""
+    if record["status"] == "diverged":
+        return f"diverged in pass {record['diverged_at']}"
+    metrics = record["metrics"]
+    if "training_cost" not in metrics:
+        return f"{len(next(iter(metrics.values()), ()))} rows"
+    return f"cost {metrics['training_cost'][-1]:.4f}"

@@ -1,0 +1,33 @@
+"""Every run in this process, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from experiments.engines.runs import Options, Result, Train, train_and_store
+from experiments.study import Run
+
+POLL_SECONDS = 0.5  # between looks at a run that another process is at
+
+
+@contextlib.contextmanager
+def serial(folder: Path, options: Options) -> Iterator[Train]:
+    """Train in this process; a run can't be stopped here when it takes longer than its timeout."""
+
+    def train_all(runs: Sequence[Run], keep: Collection[str] = ()) -> Iterator[Result]:
+        while runs:
+            busy = []
+            for run in runs:
+                result = train_and_store(run, folder, run.id in keep)
+                if result is None:
+                    busy.append(run)
+                else:
+                    yield result
+            if len(busy) == len(runs):
+                time.sleep(POLL_SECONDS)
+            runs = busy
+
+    yield train_all

@@ -1,0 +1,164 @@
+"""Processes that are killed, crash, hang or grow: they are replaced, and the rest is trained."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import pytest
+from commands import PATIENCE, RUN, alive, check_complete, last_line, wait_for
+
+from experiments.records.store import Store
+
+if sys.platform == "win32":
+    pytest.skip("signals of POSIX", allow_module_level=True)
+
+MATCHED = (*RUN, "--protocol", "matched")  # six runs
+ONE = "run.optimizer == 'adagrad' and run.seed == 1"
+
+
+def misbehave(command, how: str, which: str = ONE) -> None:
+    command.change(
+        f"""
+        def train(run, records, keep=False, whole=train):
+            record = whole(run, records)
+            if {which}:
+                {how}
+            return record
+        training.train = train
+        """
+    )
+
+
+def test_a_killed_process_is_replaced_and_its_run_tried_once_more(command):
+    misbehave(
+        command,
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "run.seed == 1 and LOG.read_text().count(run.id) == 1",
+    )
+    code, out, err = command(*MATCHED)
+    assert code == 0
+    assert "6 runs done" in out
+    assert err.count("its process was killed (SIGKILL, out of memory? --workers 1 needs the least)")
+    assert err.count("it was tried once more") == 3  # one of each arm
+    assert len(command.trained()) == 9
+    wait_for(lambda: not any(map(alive, command.workers())))
+
+
+def test_runs_that_fail_stop_no_other(command):
+    """Five of the six fail, each in its way; one line says how, a file has the rest."""
+    command.change(
+        """
+        def train(run, records, keep=False, whole=train):
+            record = whole(run, records)
+            match run.optimizer, run.seed:
+                case "adagrad", 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "adagrad", 1:
+                    os._exit(7)
+                case "adam", 0:
+                    raise MemoryError
+                case "adam", 1:
+                    raise KeyError("two\\nlines")
+                case "sgd_nesterov", 0:
+                    raise RecursionError
+            return record
+        training.train = train
+        """
+    )
+    code, _, err = command(*MATCHED)
+    assert code == 1
+    assert "Traceback" not in err
+    for run, reason in {
+        "adagrad .* seed 0": r"its process was killed \(SIGKILL, out of memory\? .*\), twice",
+        "adagrad .* seed 1": "its process ended with exit code 7, twice",
+        "adam .* seed 0": "out of memory; --workers 1 needs the least",
+        "adam .* seed 1": r"KeyError: 'two\\nlines'",
+        "sgd_nesterov .* seed 0": "RecursionError",
+    }.items():
+        line = rf"^adam-study: fig1-mnist: {run} failed: {reason}$"
+        assert len(re.findall(line, err, re.MULTILINE)) == 1, run
+    assert err.count("adam-study: ") == 5
+    assert len(Store(command.records).ids()) == 1
+    assert len(command.trained()) == 6 + 2
+    kept = list(command.records.glob("*.failed"))
+    assert len(kept) == 3
+    assert all("Traceback (most recent call last)" in path.read_text() for path in kept)
+    command.change()
+    check_complete(command)
+    assert not list(command.records.glob("*.failed"))
+
+
+def test_the_serial_engine_goes_on_as_well(command):
+    misbehave(command, "raise KeyError(3)")
+    code, _, err = command(*MATCHED, "--engine", "serial")
+    assert code == 1
+    assert last_line(err).endswith("seed 1 failed: KeyError: 3")
+    assert len(Store(command.records).ids()) == 5
+
+
+def test_a_failed_trial_ends_the_tuning_of_its_study_alone(command):
+    misbehave(command, "raise KeyError(3)", "run.seed >= 1000 and run.optimizer == 'adam'")
+    code, out, err = command("run", "fig1-mnist", "sec7-logistic", *RUN[2:], "--protocol", "tuned")
+    assert code == 1
+    assert err.count(" failed: KeyError: 3") == len(list(command.records.glob("*.failed"))) > 0
+    assert "fig1-mnist: adam" in err
+    assert "sec7-logistic: adam" in err
+    assert "Traceback" not in err
+    assert not out
+
+
+def test_a_run_that_hangs_is_given_up(command):
+    misbehave(command, "time.sleep(600)")
+    started = time.monotonic()
+    code, _, err = command(*MATCHED, "--timeout", "2")
+    assert code == 1
+    assert time.monotonic() - started < PATIENCE
+    assert last_line(err).endswith(
+        "seed 1 failed: it took longer than 2 s, the --timeout of a run; "
+        "its last checkpoint is kept"
+    )
+    assert len(Store(command.records).ids()) == 5
+    wait_for(lambda: not any(map(alive, command.workers())))
+
+
+def test_processes_that_all_end_are_one_line(command):
+    command.change(
+        """
+        if __name__ != "__main__":
+            os._exit(3)
+        """
+    )
+    code, _, err = command(*MATCHED, "--workers", "2")
+    assert code == 1
+    assert last_line(err) == (
+        "adam-study: 8 training processes ended in a row; of the last one its process ended with "
+        "exit code 3; finished runs are kept, the same command goes on"
+    )
+    assert not list(command.records.glob("*.json"))
+
+
+def test_processes_that_grow_are_replaced(command):
+    """Every run leaves 40 MB behind, and none may be 60 MB above where it started."""
+    command.change(
+        """
+        from experiments.engines import processes
+        from experiments.training.runtime import memory_mb
+        processes.GROWTH_MB = 60.0
+        left = []
+        def leak(run, records, keep=False, whole=train):
+            left.append(os.urandom(40 << 20))
+            with LOG.with_name("memory").open("a") as file:
+                print(memory_mb(), file=file)
+            return whole(run, records)
+        training.train = leak
+        """
+    )
+    code, out, _ = command(*MATCHED, "--workers", "1")
+    assert code == 0
+    assert "6 runs done" in out
+    used = [float(line) for line in command.log.with_name("memory").read_text().splitlines()]
+    assert len(used) == 6
+    assert max(used) < used[0] + 60 + 40 + 10
+    assert len(command.workers()) == 2
