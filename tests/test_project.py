@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from experiments import pages
-from experiments.analysis import claims
+from experiments.analysis import ledger
 from experiments.paths import ROOT
 from experiments.report import build as report
 from experiments.report import notebooks, readme, summary
@@ -113,7 +113,7 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
 
 
 def test_every_sentence_about_findings_names_claims_and_verdicts_that_exist():
-    known_claims = {claim.id: claim for claim in claims.ledger()}
+    known_claims = {claim.id: claim for claim in ledger.ledger()}
     for key, sentences in summary.findings().items():
         assert key in {*summary.TITLES, "holds", "fails"}
         for sentence in sentences:

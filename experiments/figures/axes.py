@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from experiments.analysis.results import Results, paper_curve
-from experiments.figures.style import COLOURS, DASHED, PASSES
+from experiments.figures.style import DASHED, PASSES, colour_of
 from experiments.study import PROTOCOLS, Arm, Panel, Study
 
 MARKERS = {"constant": "o", "sqrt_epoch": "s", "sqrt_step": "D"}
@@ -106,10 +106,10 @@ def left_out_of(results: Results) -> str:
     return f" The paper's goes on to pass {panel.x[1]:g}{where}."
 
 
-def legend_of(arms: Sequence[Arm]) -> list[Line2D]:
+def legend_of(arms: Sequence[Arm], results: Results) -> list[Line2D]:
     """A line for each method, and one for the paper's curves where they are drawn."""
-    handles = [Line2D([], [], color=COLOURS[a.method], lw=2, label=a.method) for a in arms]
-    if any(arm.plotted for arm in arms):
+    handles = [Line2D([], [], color=colour_of(a.method), lw=2, label=a.method) for a in arms]
+    if any(arm.plotted for arm in arms) and not results.stand_in:
         handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
     return handles
 
@@ -135,10 +135,13 @@ def around(values: pd.Series) -> tuple[float, float]:
     return (0.8 * kept.min(), 1.25 * kept.max()) if len(kept) else (0.1, 1.0)
 
 
-def draw_curve(axis: Axes, panel: Panel, arm: Arm, table: pd.DataFrame) -> None:
-    """The mean of an arm with its interval, over the paper's own curve."""
-    colour = COLOURS[arm.method]
-    if arm.plotted:
+def draw_curve(axis: Axes, results: Results, panel: Panel, arm: Arm, table: pd.DataFrame) -> None:
+    """The mean of an arm with its interval, over the paper's own curve.
+
+    On stand-in data the paper's curve would say nothing, and is left out.
+    """
+    colour = colour_of(arm.method)
+    if arm.plotted and not results.stand_in:
         paper = paper_curve(panel.name, arm.name)
         axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
     ours = table[table["arm"] == arm.name] if len(table) else table

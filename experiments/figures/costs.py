@@ -28,7 +28,7 @@ from experiments.figures.axes import (
     seeds_drawn,
     variants_of,
 )
-from experiments.figures.style import COLOURS, PASSES, footer, new_figure, note, styled
+from experiments.figures.style import PASSES, colour_of, footer, new_figure, note, styled
 from experiments.study import PROTOCOLS, Study
 
 
@@ -48,16 +48,16 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
                 shown = table
                 if panel.clock and len(table):
                     shown = table.assign(**{"pass": _clock(study, table, seconds)})
-                draw_curve(axis, panel, arm, shown)
+                draw_curve(axis, results, panel, arm, shown)
             title = TITLES[protocol] if protocol != "matched" else "matched"
             axis.set(title=f"{title.partition(':')[0]}: {panel.title}", yscale="log")
             axis.set(xlim=panel.x, ylim=panel.y, ylabel="training cost (nats)")
             axis.set(
                 xlabel=f"wall time, in passes of {plotted[0].method}" if panel.clock else PASSES
             )
-        axes[0][0].legend(handles=legend_of(plotted), loc="lower left")
+        axes[0][0].legend(handles=legend_of(plotted, results), loc="lower left")
         for arm in others:
-            draw_curve(axes[0][-1], study.panel, arm, table)
+            draw_curve(axes[0][-1], results, study.panel, arm, table)
         if others:
             axis = axes[0][-1]
             axis.set(title="with dropout, by passes", xlim=study.panel.x, xlabel=PASSES)
@@ -67,7 +67,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
             if len(ours):
                 axis.set(ylim=around(ours["mean"]))
                 log_axis(axis)
-            axis.legend(handles=legend_of(others), loc="center right")
+            axis.legend(handles=legend_of(others, results), loc="center right")
         footer(figure, results, seeds_drawn(results, table))
         return figure
 
@@ -109,7 +109,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     axis.set_visible(False)
                     continue
                 for arm in arms:
-                    draw_curve(axis, panel, arm, table)
+                    draw_curve(axis, results, panel, arm, table)
                 title = panel.title or TITLES[protocol]
                 if protocol == "matched" and not study.fitted:
                     title = DEFAULTS
@@ -133,7 +133,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     log_axis(axis)
                 if not len(ours):
                     note(axis, "no runs yet")
-        legend_above(figure, legend_of(next(iter(variants.values()))))
+        legend_above(figure, legend_of(next(iter(variants.values())), results))
         footer(figure, results, seeds_drawn(results, *tables.values()) + left_out_of(results))
         return figure
 
@@ -156,7 +156,7 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
                     ours = table[table["arm"] == arm.name] if len(table) else table
                     if not len(ours):
                         continue
-                    colour = COLOURS[arm.method]
+                    colour = colour_of(arm.method)
                     faint = 0.55 if which == "last" else 1.0
                     axis.plot(
                         ours["pass"], ours["mean"], style, color=colour, lw=width, alpha=faint
@@ -171,7 +171,7 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
             name = DEFAULTS if protocol == "matched" and not study.fitted else protocol
             axis.set(title=f"{title}; {name}", xlabel=PASSES, ylabel="cost without noise (nats)")
         handles = [
-            Line2D([], [], color=COLOURS[a.method], lw=2, label=a.method) for a in study.arms
+            Line2D([], [], color=colour_of(a.method), lw=2, label=a.method) for a in study.arms
         ]
         words = {"last": "last step", **{k: v.partition(",")[0] for k, v in AVERAGES.items()}}
         handles += [
@@ -215,7 +215,7 @@ def held_out(results: Results) -> Figure:
                     mean, low, high = (ours[name].to_numpy() for name in ("mean", "low", "high"))
                     if metric == "held_out_accuracy":
                         mean, low, high = (100 * (1 - x) for x in (mean, high, low))
-                    colour = COLOURS[arm.method]
+                    colour = colour_of(arm.method)
                     axis.plot(ours["pass"], mean, color=colour, lw=2, label=arm.method)
                     axis.fill_between(ours["pass"], low, high, color=colour, alpha=0.25, lw=0)
                 pass_axis(axis, results, study.panel, arms)

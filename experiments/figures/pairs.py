@@ -24,7 +24,7 @@ from experiments.figures.axes import (
     protocols_of,
     variants_of,
 )
-from experiments.figures.style import COLOURS, DASHED, footer, new_figure, note, styled
+from experiments.figures.style import DASHED, colour_of, footer, new_figure, note, styled
 from experiments.study import Study
 
 
@@ -112,7 +112,7 @@ def _pair_colour(pair: tuple[str, ...], pairs: Sequence[tuple[str, ...]]) -> str
     """Adam's comparisons take the other method's colour; the others are neutral."""
     methods = tuple(arm.partition("+")[0] for arm in pair)
     if "Adam" in methods:
-        return COLOURS[next(method for method in methods if method != "Adam")]
+        return colour_of(next(method for method in methods if method != "Adam"))
     every = [tuple(arm.partition("+")[0] for arm in each) for each in pairs]
     neutral = list(dict.fromkeys(each for each in every if "Adam" not in each))
     return ("#444444", "#8c613c")[neutral.index(methods) % 2]

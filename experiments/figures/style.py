@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,10 +31,17 @@ COLOURS = {
     "AdaMax": "#56b4e9",
     "SFO": "#949494",
 }
+# Methods that are added get one of these by their name, so that it is the same everywhere.
+OTHERS = ("#0f8a8a", "#8a5bd1", "#a8327a", "#5f7a00", "#b8860b", "#3f51b5", "#c0392b", "#2f4f4f")
 CORRECTED = {"biascorr": "#d55e00", "nocorr": "#029e73"}  # red and green in the paper
 DPI = 160
 DASHED = (0, (4, 2))
 PASSES = "passes over the training set"
+
+
+def colour_of(method: str) -> str:
+    """The colour of a method, the same in every picture."""
+    return COLOURS.get(method) or OTHERS[zlib.crc32(method.encode()) % len(OTHERS)]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from experiments.figures.axes import (
     variants_of,
 )
 from experiments.figures.grids import complete_passes
-from experiments.figures.style import COLOURS, CORRECTED, footer, new_figure, note, styled
+from experiments.figures.style import CORRECTED, colour_of, footer, new_figure, note, styled
 from experiments.study import Arm, describe
 
 
@@ -83,7 +83,7 @@ def _sensitivity(
         axis.plot(
             line["learning_rate"],
             line["final_cost"].clip(*shown),
-            color=COLOURS[arm.method],
+            color=colour_of(arm.method),
             marker=MARKERS[decay],
             ls="-" if decay == "constant" else (0, (4, 1.5)),
             lw=1.5,
@@ -115,7 +115,7 @@ def best_of_trials(results: Results) -> Figure:
             names = [arm.name for arm in arms]
             here = table[table["arm"].isin(names)] if len(table) else table
             lines = {arm.method: here[here["arm"] == arm.name] for arm in arms if len(here)}
-            _best_of(axis, lines, COLOURS)
+            _best_of(axis, lines, {name: colour_of(name) for name in lines})
             if not lines:
                 note(axis, "tuning is not finished")
                 axis.set(xticks=[], yticks=[])

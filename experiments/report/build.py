@@ -10,16 +10,16 @@ from pathlib import Path
 import nbformat
 
 from experiments import figures, pages
-from experiments.analysis import claims
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
 from experiments.paths import ROOT, build_folder
 from experiments.records import published
 from experiments.records.store import local_store, write_atomically
-from experiments.report import explorer, notebooks, readme, webpage
+from experiments.report import charts, explorer, notebooks, readme, summary, webpage
 from experiments.report.readme import README
+from experiments.report.summary import Part
 from experiments.studies import STUDIES
-from experiments.study import PROTOCOLS, Study, config_id, describe
+from experiments.study import Study, config_id, describe
 from experiments.verify import checks, command
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -68,11 +68,19 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
         checked |= {f"by others: {line}": "" for line in checks.told_by(command.from_others())}
         if here.faults:
             banner = f"Published records DISAGREE with runs on this machine: {here.faults[0]}"
+    parts = summary.parts(found)
     return webpage.build(
         folder / "report",
         title=TITLE,
         summary=SUMMARY,
-        verdicts=[row for results in found for row in _verdict_rows(results)],
+        verdicts=[row for part in parts for row in _verdict_rows(part)],
+        groups=[
+            webpage.Group(part.key, part.title, part.where, summary.finding(part)) for part in parts
+        ],
+        answer=readme.answer(parts),
+        picture=summary.picture(parts),
+        charts=charts.data(found, parts),
+        library=charts.library(),
         pages=[webpage.Page.read(path) for path in shown],
         figures=[
             webpage.Figure(
@@ -129,18 +137,24 @@ def _provenance(found: Iterable[Results]) -> dict[str, str]:
     return {key: " | ".join(dict.fromkeys(values)) for key, values in rows.items()}
 
 
-def _verdict_rows(results: Results) -> list[dict[str, str]]:
+def _verdict_rows(part: Part) -> list[dict[str, object]]:
+    """The claims of a part as the overview takes them."""
     rows = []
-    for row in claims.rows([results]):
-        shown = {
-            "id": row["id"],
-            "claim": row["reading"],
-            "section": row["section"],
-            "page": results.study.notebook,
-            **{key: row[key] for p in PROTOCOLS for key in (p, f"{p}_numbers")},
+    for row in part.judged:
+        claim = row.claim
+        paper = f"; the paper's figure: {row.paper}" if row.paper else ""
+        shown: dict[str, object] = {
+            "id": claim.id,
+            "claim": claim.reading,
+            "about": f"{row.study.title}. Holds if: {claim.criterion}{paper}",
+            "section": claim.section,
+            "part": part.key,
+            "page": row.study.notebook,
         }
-        if row["source"] == "text":
-            shown["quotation"] = row["quote"]
+        for protocol, verdict in row.verdicts.items():
+            shown |= {protocol: verdict.verdict, f"{protocol}_numbers": list(verdict.details)}
+        if claim.source == "text":
+            shown["quotation"] = claim.quote
         rows.append(shown)
     return rows
 

@@ -72,14 +72,19 @@ def readme(text: str, found: Sequence[Results]) -> str:
         ValueError: it lacks one of the marks between which they stand.
     """
     parts = summary.parts(found)
+    text = _between(text, "answer", answer(parts))
+    text = _between(text, "parts", "\n".join(_by_part(parts)))
+    return _between(text, "studies", "\n".join(_published(found)))
+
+
+def answer(parts: Sequence[Part]) -> str:
+    """Totals, what holds and what does not, as Markdown bullets."""
     rows = [row for part in parts for row in part.judged]
     bullets = [summary.totals(parts)]
     for name, key in (("What holds", "holds"), ("What does not", "fails")):
         if sentences := summary.said(key, rows):
             bullets.append(f"**{name}.** {sentences}")
-    text = _between(text, "answer", "\n".join(f"- {bullet}" for bullet in bullets))
-    text = _between(text, "parts", "\n".join(_by_part(parts)))
-    return _between(text, "studies", "\n".join(_published(found)))
+    return "\n".join(f"- {bullet}" for bullet in bullets)
 
 
 def caption(results: Results) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import os
 import re
 import struct
@@ -31,12 +32,37 @@ if TYPE_CHECKING:
 VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
 PROTOCOLS = ("matched", "tuned")
 EXPLORER = "explorer.html"
+CHARTS = "charts.html"
 OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded away
 
 _NUMBER = r"[-−+±]?[\d.,]*\d(e[-−+]?\d+)?\s?%?|[-−+]?(inf|nan|∞)|NaN|None|[-–—]?"
 _TEMPLATES = Path(__file__).parent / "templates"
 _REQUIRED = {"claim", "section", *PROTOCOLS}
-_OPTIONAL = {"id", "quotation", "page", *(f"{protocol}_numbers" for protocol in PROTOCOLS)}
+_OPTIONAL = {
+    "id",
+    "quotation",
+    "page",
+    "about",
+    "part",
+    *(f"{protocol}_numbers" for protocol in PROTOCOLS),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """A part of the paper, whose claims stand together.
+
+    Attributes:
+        key: its name in addresses, and in the rows' `part`.
+        title: what it is about.
+        where: where in the paper it is.
+        finding: what was found, in words.
+    """
+
+    key: str
+    title: str
+    where: str = ""
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +134,11 @@ def build(
     checked: Mapping[str, str] | None = None,
     banner: str | None = None,
     note: str | None = None,
+    groups: Sequence[Group] = (),
+    answer: str = "",
+    picture: str = "",
+    charts: Mapping[str, Any] | None = None,
+    library: str = "",
 ) -> Path:
     """Writes the report and returns the path of its overview, `out/index.html`.
 
@@ -120,14 +151,20 @@ def build(
         summary: one paragraph, Markdown with formulas; HTML in it is shown, not obeyed.
         verdicts: a row per claim: `claim`, `section`, `matched` and `tuned` (each one of
             `VERDICTS`, or "" where the claim does not concern that protocol);
-            optional: `id`, `quotation`, `page` (a page's name, to link to),
-            `matched_numbers` and `tuned_numbers` (a line or several). All plain text.
+            optional: `id`, `quotation`, `page` (a page's name, to link to), `about` (a line about
+            the claim: its problem, its metric), `part` (the key of a group), `matched_numbers`
+            and `tuned_numbers` (a line or several). All plain text.
         pages: the executed notebooks, in order.
         figures: headline figures for the overview.
         provenance: what the results come from, by name; shown in order.
         checked: which records were checked on this machine, a line for each study.
         banner: a loud line on every page, such as that the data are stand-ins.
         note: a quiet line on every page, such as the profile.
+        groups: the parts of the paper by which the claims are shown; by default one of all.
+        answer: what was found in all, Markdown.
+        picture: an SVG of all verdicts.
+        charts: what the page of interactive charts draws, plain data: `studies` and `claims`.
+        library: the source of Plotly, which draws it.
 
     Raises:
         ValueError: a row, a page's name or a link to a page makes no sense; a notebook was not
@@ -148,6 +185,11 @@ def build(
         checked=checked,
         banner=banner,
         note=note,
+        groups=groups,
+        answer=answer,
+        picture=picture,
+        charts=charts,
+        library=library,
     )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -167,6 +209,11 @@ def render(
     checked: Mapping[str, str] | None = None,
     banner: str | None = None,
     note: str | None = None,
+    groups: Sequence[Group] = (),
+    answer: str = "",
+    picture: str = "",
+    charts: Mapping[str, Any] | None = None,
+    library: str = "",
 ) -> dict[str, str]:
     """The report's files, name to text; the arguments are those of `build`."""
     names = [page.name for page in pages]
@@ -183,6 +230,7 @@ def render(
         "nav": [
             {"href": "index.html", "label": "Overview"},
             {"href": EXPLORER, "label": "Explorer"},
+            *([{"href": CHARTS, "label": "Charts"}] if charts else []),
             *({"href": body["href"], "label": body["title"].split(":")[0]} for body in bodies),
         ],
     }
@@ -191,9 +239,14 @@ def render(
         "index.html": environment.get_template("index.html.j2").render(
             shared,
             **_place(shared["nav"], 0),
-            **_scripts(),
+            **_scripts(*([_own("overview.js")] if rows else [])),
             summary=_summary(summary, names),
-            verdicts=rows,
+            answer=_summary(answer, names) if answer else "",
+            picture=_svg(picture),
+            groups=_grouped(rows, groups),
+            kinds=[(verdict, verdict) for verdict in VERDICTS],
+            parts=[(group.key, group.title) for group in groups],
+            charts=CHARTS if charts else None,
             tally=_tally(rows),
             figures=[_card(figure, names) for figure in figures],
             pages=bodies,
@@ -201,11 +254,36 @@ def render(
         )
     }
     files[EXPLORER] = _explorer(shared, _place(shared["nav"], 1), names)
-    for number, body in enumerate(bodies, start=2):
+    if charts:
+        files[CHARTS] = environment.get_template("charts.html.j2").render(
+            {
+                **shared,
+                **_place(shared["nav"], 2),
+                **_scripts(library, _own("charts.js"), pictures="data: blob:"),
+                "data": _json(charts),
+            },
+            studies=charts["studies"],
+            has_claims=bool(charts["claims"]),
+            names=names,
+        )
+    for number, body in enumerate(bodies, start=3 if charts else 2):
         files[body["href"]] = environment.get_template("page.html.j2").render(
-            shared, **_place(shared["nav"], number), **_scripts(), page=body
+            shared, **_place(shared["nav"], number), **_scripts(_own("page.js")), page=body
         )
     return files
+
+
+def _own(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _svg(picture: str) -> Markup:
+    """The picture, which may link inside its page and nowhere else."""
+    from markupsafe import Markup
+
+    if found := foreign(picture):
+        raise ValueError(f"the picture: the report is self-contained, but this has {found[0]}")
+    return Markup(picture)
 
 
 def explorer_page(title: str) -> str:
@@ -234,15 +312,23 @@ def _explorer(shared: Mapping[str, Any], place: Mapping[str, Any], names: Sequen
     )
 
 
-def _scripts(*sources: str) -> dict[str, Any]:
+def _scripts(*sources: str, pictures: str = "data:") -> dict[str, Any]:
     """Scripts for a page's end, and the policy that lets it run these and load nothing."""
     from markupsafe import Markup
 
     allowed = [f"'sha256-{_hash(source)}'" for source in sources]
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'"
     if allowed:
         policy += f"; script-src {' '.join(allowed)}"
-    return {"scripts": [Markup(source) for source in sources], "policy": policy}
+    return {"scripts": [Markup(source) for source in sources], "policy": policy, "data": None}
+
+
+def _json(value: object) -> Markup:
+    """Plain data in a page, where no text in them can end the element that holds them."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _hash(source: str) -> str:
@@ -315,6 +401,8 @@ def _row(row: Mapping[str, object], names: Sequence[str]) -> dict[str, Any]:
         "id": row.get("id"),
         "claim": row["claim"],
         "quotation": row.get("quotation"),
+        "about": row.get("about"),
+        "part": row.get("part"),
         "section": row["section"],
         "href": _href(str(page), names) if page else None,
         **{protocol: _result(row, protocol) for protocol in PROTOCOLS},
@@ -346,6 +434,30 @@ def _badge(verdict: str) -> dict[str, str]:
         "symbol": VERDICTS[verdict],
         "style": verdict.replace(" ", "-"),
     }
+
+
+def _grouped(rows: Sequence[dict[str, Any]], groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """The groups as the template takes them, each with its rows; those without any are left out."""
+    if not groups:
+        groups = [Group("claims", "All claims")]
+        rows = [{**row, "part": "claims"} for row in rows]
+    unknown = {row["part"] for row in rows} - {group.key for group in groups}
+    if unknown:
+        raise ValueError(
+            f"a verdict row's part is {unknown.pop()!r}, which is not one of the groups"
+        )
+    shown = []
+    for group in groups:
+        mine = [row for row in rows if row["part"] == group.key]
+        if mine:
+            tally = [
+                f"{line['protocol']}: "
+                + ", ".join(f"{each['number']} {each['verdict']}" for each in line["counts"])
+                for line in _tally(mine)
+                if line["counts"]
+            ]
+            shown.append({**vars(group), "rows": mine, "tally": tally})
+    return shown
 
 
 def _tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -406,11 +518,24 @@ def _body(page: Page, names: Sequence[str]) -> dict[str, Any]:
             body = _outputs(cell, writer)
         if code or body:
             unfolded = OPEN in cell.metadata.get("tags", [])
+            last = cells[-1] if cells else None
+            if code and last and last["code"] and not last["html"] and last["open"] == unfolded:
+                cells.pop()  # cells that show nothing share a fold with the next one
+                code = last["code"] + code
             cells.append({"number": number, "code": code, "open": unfolded, "html": Markup(body)})
     if writer.title is None:
         heading = Markup("<h1>{}</h1>").format(page.words)
         cells.insert(0, {"number": 0, "code": None, "open": False, "html": heading})
-    return {"href": page.href, "title": writer.title or page.words, "cells": cells}
+    # The title stands first, whatever the notebook prepares before it.
+    if cells[0]["code"] and not cells[0]["html"] and len(cells) > 1:
+        cells[0], cells[1] = cells[1], cells[0]
+    contents = writer.contents if len(writer.contents) > 2 else []
+    return {
+        "href": page.href,
+        "title": writer.title or page.words,
+        "cells": cells,
+        "contents": contents,
+    }
 
 
 def _refuse_unexecuted(page: Page) -> None:
@@ -484,12 +609,18 @@ def _output_figure(
         )
     if mime == "image/svg+xml":
         data = base64.b64encode(data.encode()).decode("ascii")
-    return _figure(_picture(mime, data.replace("\n", ""), alt), html.escape(said["caption"]))
+    ending = "svg" if mime == "image/svg+xml" else mime.partition("/")[2]
+    name = re.sub(r"[^a-z0-9]+", "-", f"{writer.where} {writer.heading}".lower()).strip("-")
+    tools = (
+        f'<p class="tools-of-figure"><a class="save" download="{name}.{ending}" href="#" hidden>'
+        f"{ending.upper()}</a></p>"
+    )
+    return _figure(_picture(mime, data.replace("\n", ""), alt), html.escape(said["caption"]), tools)
 
 
-def _figure(picture: str, caption: str) -> str:
+def _figure(picture: str, caption: str, tools: str = "") -> str:
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure class="wide"><div class="frame">{picture}</div>{below}</figure>'
+    return f'<figure class="wide"><div class="frame">{picture}</div>{below}{tools}</figure>'
 
 
 def _picture(mime: str, data: str, alt: str) -> str:
@@ -566,6 +697,7 @@ class _Writer:
     title: str | None = None
     heading: str = ""
     attachments: dict[str, Any] = field(default_factory=dict)
+    contents: list[dict[str, str]] = field(default_factory=list)
     _level: int = 0
     _ids: set[str] = field(default_factory=set)
 
@@ -606,6 +738,8 @@ class _Writer:
             number += 1
             identifier = f"{base}-{number}"
         self._ids.add(identifier)
+        if level == 2:
+            self.contents.append({"id": identifier, "text": plain})
         return f'<h{level} id="{html.escape(identifier)}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str) -> str | None:

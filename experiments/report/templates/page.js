@@ -1,0 +1,36 @@
+(() => {
+"use strict";
+// The contents follow the scroll, and every figure can be saved as it is shown.
+const links = new Map([...document.querySelectorAll(".contents a")].map((a) => [a.hash.slice(1), a]));
+const headings = [...links.keys()].map((id) => document.getElementById(decodeURIComponent(id)));
+
+function follow() {
+  const line = innerHeight * 0.25;
+  const passed = headings.filter((heading) => heading.getBoundingClientRect().top <= line);
+  const current = passed.at(-1) ?? headings[0];
+  for (const heading of headings) {
+    const link = links.get(encodeURIComponent(heading.id)) ?? links.get(heading.id);
+    if (heading === current) link?.setAttribute("aria-current", "true");
+    else link?.removeAttribute("aria-current");
+  }
+}
+
+if (headings.length) {
+  let due = false;
+  addEventListener("scroll", () => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      follow();
+    });
+  }, { passive: true });
+  follow();
+}
+
+for (const link of document.querySelectorAll("a.save")) {
+  const picture = link.closest("figure").querySelector("img");
+  link.href = picture.src;
+  link.hidden = false;
+}
+})();
