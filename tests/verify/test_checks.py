@@ -43,6 +43,7 @@ def test_checks_come_back_as_they_were_and_add_up(tmp_path):
     kept = checks.Folder(tmp_path / "checks")
     kept.put(CHECK)
     kept.put(dataclasses.replace(CHECK, passes=9))
+    kept.put(CHECK)  # the time was up sooner
     kept.put(SEED)
     found = kept.all()
     assert found.runs == [dataclasses.replace(CHECK, passes=9)]
