@@ -8,7 +8,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import MomentOptimizer, decayed_average, maximum, moment_dtype, one_minus_power
+from adam_tf.base import (
+    MomentOptimizer,
+    backend,
+    decayed_average,
+    maximum,
+    moment_dtype,
+    one_minus_power,
+)
+from adam_tf.typing import Scalar, Tensor, Variable
 from adam_tf.validation import check_choice, check_number
 
 
@@ -16,17 +24,17 @@ class AdamCoefficients(NamedTuple):
     """The scalars of one step."""
 
     learning_rate: Any
-    first_gain: Any  # 1 - beta_1,t
-    first_correction: Any  # 1 - beta_1^t
-    second_correction: Any  # 1 - beta_2^t
-    epsilon: Any  # what is added to sqrt(v_hat)
+    first_gain: Scalar  # 1 - beta_1,t
+    first_correction: Scalar  # 1 - beta_1^t
+    second_correction: Scalar  # 1 - beta_2^t
+    epsilon: Scalar  # what is added to sqrt(v_hat)
 
 
 class AdamKernelCoefficients(NamedTuple):
     """The scalars of one step in the reordering that kernels know."""
 
-    alpha: Any  # alpha * sqrt(1 - beta_2^t) / (1 - beta_1^t)
-    epsilon: Any  # what is added to sqrt(v)
+    alpha: Scalar  # alpha * sqrt(1 - beta_2^t) / (1 - beta_1^t)
+    epsilon: Scalar  # what is added to sqrt(v)
 
 
 class AdamDiagnostics(NamedTuple):
@@ -79,18 +87,11 @@ class Adam(MomentOptimizer):
             (Reddi et al.; with `bias_correction=False` it is their algorithm to the letter).
         beta_1_decay: $\lambda$ of Theorem 4.1, in (0, 1]. The correction of the first moment
             stays $1 - \beta_1^t$, as in the proof.
-        sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
-            not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
-            included, until they occur again; faster, and another algorithm.
-        fused: `None` updates a variable (many small ones together) by one TensorFlow kernel where
-            that is possible and by `keras.ops` elsewhere; `True` insists on the kernel, `False` on
-            `keras.ops`.
-        **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
-            `gradient_accumulation_steps`, `name`, ...).
+        {shared arguments}
 
     Raises:
         TypeError: when an argument has the wrong type.
-        ValueError: when an argument lies outside what is listed above.
+        ValueError: when an argument lies outside what is listed above, or two exclude each other.
 
     Example:
         >>> import keras
@@ -106,6 +107,8 @@ class Adam(MomentOptimizer):
         Optimization](https://arxiv.org/abs/1412.6980), ICLR 2015.
 
         Reddi, Kale and Kumar, On the Convergence of Adam and Beyond, ICLR 2018.
+
+        {shared references}
     """
 
     def __init__(
@@ -120,10 +123,13 @@ class Adam(MomentOptimizer):
         beta_1_decay: float = 1.0,
         sparse: str = "dense",
         fused: bool | None = None,
+        moments: str | None = None,
+        cautious: bool = False,
+        divide_state: bool = False,
         **kwargs: Any,
     ) -> None:
         """See the class."""
-        super().__init__(learning_rate, fused, sparse, **kwargs)
+        super().__init__(learning_rate, fused, sparse, moments, cautious, divide_state, **kwargs)
         self.beta_1 = check_number("beta_1", beta_1, 0, 1, high_open=True)
         self.beta_2 = check_number("beta_2", beta_2, 0, 1, high_open=True)
         self.epsilon = check_number("epsilon", epsilon, 0)
@@ -131,12 +137,17 @@ class Adam(MomentOptimizer):
         self.bias_correction = check_choice("bias_correction", bias_correction, (True, False))
         self.amsgrad = check_choice("amsgrad", amsgrad, (True, False))
         self.beta_1_decay = check_number("beta_1_decay", beta_1_decay, 0, 1, low_open=True)
+        if self.amsgrad and self.moments:
+            raise ValueError(
+                "amsgrad=True must go without moments='bfloat16': its maximum would gather what is "
+                "rounded up"
+            )
 
     def moment_names(self) -> tuple[str, ...]:
         """The moments kept for each variable."""
         return ("momentum", "velocity", "velocity_hat")[: 3 if self.amsgrad else 2]
 
-    def coefficients(self, t: Any, learning_rate: Any) -> AdamCoefficients:
+    def coefficients(self, t: Scalar, learning_rate: Scalar) -> AdamCoefficients:
         """The scalars of step `t` that `rule` reads."""
         first = second = ops.ones_like(t)
         if self.bias_correction:
@@ -149,19 +160,19 @@ class Adam(MomentOptimizer):
             epsilon=self._epsilon(t),
         )
 
-    def _epsilon(self, t: Any) -> Any:
+    def _epsilon(self, t: Scalar) -> Scalar:
         """What is added to the root of v_hat."""
         if self.epsilon_form == "hat" and self.bias_correction:
             return self.epsilon / ops.sqrt(one_minus_power(self.beta_2, t))
         return self.epsilon
 
     def rule(
-        self, gradient: Any, moments: Sequence[Any], c: AdamCoefficients
-    ) -> tuple[tuple[Any, ...], Any]:
+        self, gradient: Tensor, moments: Sequence[Tensor], c: AdamCoefficients
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Algorithm 1: the new moments and what to subtract from the variable."""
         m = decayed_average(moments[0], c.first_gain, gradient)
         v = decayed_average(moments[1], 1 - self.beta_2, gradient * gradient)
-        new: tuple[Any, ...] = (m, v)
+        new: tuple[Tensor, ...] = (m, v)
         if self.amsgrad:
             v = maximum(moments[2], v)
             new = (*new, v)
@@ -175,24 +186,22 @@ class Adam(MomentOptimizer):
         # coordinate for good; as NaN it is seen.
         return new, ops.where(v < math.inf, step, math.nan)
 
-    def kernel_obstacle(self, variable: Any) -> str | None:
+    def kernel_obstacle(self, variable: Variable) -> str | None:
         """Why `variable` cannot be updated by a kernel, or None."""
-        from adam_tf import fused
-
         if self.epsilon < SMALLEST_EPSILON:
             return f"epsilon is {self.epsilon!r} and the kernel has no other guard against 0/0"
         if self.beta_1_decay < 1:
             return "beta_1 decays, and a kernel loses digits with a small beta"
         if self.amsgrad and not self.fused:
             return "XLA has no kernel for AMSGrad"  # and whether XLA follows is not known yet
-        return fused.obstacle(variable, (self.beta_1, self.beta_2))
+        return backend.obstacle(variable, (self.beta_1, self.beta_2))
 
-    def kernel_coefficients(self, t: Any, learning_rate: Any, dtype: str) -> AdamKernelCoefficients:
+    def kernel_coefficients(
+        self, t: Scalar, learning_rate: Scalar, dtype: str
+    ) -> AdamKernelCoefficients:
         """The scalars of step `t` that `kernel` reads."""
-        from adam_tf import fused
-
         # The kernel's moments grow with rounded betas, and are corrected as such.
-        beta_1, beta_2 = fused.rounded(self.beta_1, dtype), fused.rounded(self.beta_2, dtype)
+        beta_1, beta_2 = backend.rounded(self.beta_1, dtype), backend.rounded(self.beta_2, dtype)
         if self.bias_correction:
             first, root = one_minus_power(beta_1, t), ops.sqrt(one_minus_power(beta_2, t))
         else:
@@ -204,15 +213,17 @@ class Adam(MomentOptimizer):
         )
 
     def kernel(
-        self, gradient: Any, variable: Any, moments: Sequence[Any], c: AdamKernelCoefficients
+        self,
+        gradient: Tensor,
+        variable: Variable,
+        moments: Sequence[Variable],
+        c: AdamKernelCoefficients,
     ) -> None:
         """The same as `rule` in one pass."""
-        from adam_tf import fused
-
         betas = (self.beta_1, self.beta_2)
-        fused.apply_adam(variable, moments, gradient, c.alpha, betas, c.epsilon)
+        backend.apply_adam(variable, moments, gradient, c.alpha, betas, c.epsilon)
 
-    def diagnostics(self, variable: Any) -> AdamDiagnostics:
+    def diagnostics(self, variable: Variable) -> AdamDiagnostics:
         """Moments, step and signal-to-noise ratio of `variable` at the last step.
 
         Args:
@@ -234,11 +245,9 @@ class Adam(MomentOptimizer):
         t, rate, moments, kernel = self._last_step(variable)
         betas = (self.beta_1, self.beta_2)
         if kernel:
-            from adam_tf import fused
-
             betas = (
-                fused.rounded(self.beta_1, moment_dtype(variable)),
-                fused.rounded(self.beta_2, moment_dtype(variable)),
+                backend.rounded(self.beta_1, moment_dtype(variable)),
+                backend.rounded(self.beta_2, moment_dtype(variable)),
             )
         first, second = (1 - beta**t if self.bias_correction else 1.0 for beta in betas)
         m, v = moments[0], moments[-1]

@@ -7,14 +7,22 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import MomentOptimizer, decayed_average, maximum, moment_dtype, one_minus_power
+from adam_tf.base import (
+    MomentOptimizer,
+    backend,
+    decayed_average,
+    maximum,
+    moment_dtype,
+    one_minus_power,
+)
+from adam_tf.typing import Scalar, Tensor, Variable
 from adam_tf.validation import check_number
 
 
 class AdaMaxCoefficients(NamedTuple):
     """The scalars of one step."""
 
-    alpha: Any  # alpha / (1 - beta_1^t)
+    alpha: Scalar  # alpha / (1 - beta_1^t)
 
 
 class AdaMaxDiagnostics(NamedTuple):
@@ -50,18 +58,11 @@ class AdaMax(MomentOptimizer):
         learning_rate: $\alpha$, a number >= 0, a `LearningRateSchedule` or a callable.
         beta_1: decay rate of the first moment, in [0, 1).
         beta_2: decay rate of the infinity norm, in [0, 1).
-        sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
-            not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
-            included, until they occur again; faster, and another algorithm.
-        fused: `None` updates a variable (many small ones together) by one TensorFlow kernel where
-            that is possible and by `keras.ops` elsewhere; `True` insists on the kernel, `False` on
-            `keras.ops`.
-        **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
-            `gradient_accumulation_steps`, `name`, ...).
+        {shared arguments}
 
     Raises:
         TypeError: when an argument has the wrong type.
-        ValueError: when an argument lies outside what is listed above.
+        ValueError: when an argument lies outside what is listed above, or two exclude each other.
 
     Example:
         >>> import keras
@@ -75,6 +76,8 @@ class AdaMax(MomentOptimizer):
     References:
         Kingma and Ba, [Adam: A Method for Stochastic
         Optimization](https://arxiv.org/abs/1412.6980), ICLR 2015, Section 7.1.
+
+        {shared references}
     """
 
     def __init__(
@@ -84,10 +87,13 @@ class AdaMax(MomentOptimizer):
         beta_2: float = 0.999,
         sparse: str = "dense",
         fused: bool | None = None,
+        moments: str | None = None,
+        cautious: bool = False,
+        divide_state: bool = False,
         **kwargs: Any,
     ) -> None:
         """See the class."""
-        super().__init__(learning_rate, fused, sparse, **kwargs)
+        super().__init__(learning_rate, fused, sparse, moments, cautious, divide_state, **kwargs)
         self.beta_1 = check_number("beta_1", beta_1, 0, 1, high_open=True)
         self.beta_2 = check_number("beta_2", beta_2, 0, 1, high_open=True)
 
@@ -95,41 +101,41 @@ class AdaMax(MomentOptimizer):
         """The moments kept for each variable."""
         return ("momentum", "norm")
 
-    def coefficients(self, t: Any, learning_rate: Any) -> AdaMaxCoefficients:
+    def coefficients(self, t: Scalar, learning_rate: Scalar) -> AdaMaxCoefficients:
         """The scalars of step `t` that `rule` reads."""
         return AdaMaxCoefficients(learning_rate / one_minus_power(self.beta_1, t))
 
     def rule(
-        self, gradient: Any, moments: Sequence[Any], c: AdaMaxCoefficients
-    ) -> tuple[tuple[Any, ...], Any]:
+        self, gradient: Tensor, moments: Sequence[Tensor], c: AdaMaxCoefficients
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Algorithm 2: the new moments and what to subtract from the variable."""
         m = decayed_average(moments[0], 1 - self.beta_1, gradient)
         u = maximum(self.beta_2 * moments[1], ops.abs(gradient))
         return (m, u), c.alpha * (m / (u + tiny(u.dtype)))
 
-    def kernel_obstacle(self, variable: Any) -> str | None:
+    def kernel_obstacle(self, variable: Variable) -> str | None:
         """Why `variable` cannot be updated by a kernel, or None."""
-        from adam_tf import fused
+        return backend.obstacle(variable, (self.beta_1, self.beta_2))
 
-        return fused.obstacle(variable, (self.beta_1, self.beta_2))
-
-    def kernel_coefficients(self, t: Any, learning_rate: Any, dtype: str) -> AdaMaxCoefficients:
+    def kernel_coefficients(
+        self, t: Scalar, learning_rate: Scalar, dtype: str
+    ) -> AdaMaxCoefficients:
         """The scalars of step `t` that `kernel` reads."""
-        from adam_tf import fused
-
-        beta_1 = fused.rounded(self.beta_1, dtype)
+        beta_1 = backend.rounded(self.beta_1, dtype)
         return AdaMaxCoefficients(learning_rate / one_minus_power(beta_1, t))
 
     def kernel(
-        self, gradient: Any, variable: Any, moments: Sequence[Any], c: AdaMaxCoefficients
+        self,
+        gradient: Tensor,
+        variable: Variable,
+        moments: Sequence[Variable],
+        c: AdaMaxCoefficients,
     ) -> None:
         """The same as `rule` in one pass."""
-        from adam_tf import fused
-
         betas = (self.beta_1, self.beta_2)
-        fused.apply_adamax(variable, moments, gradient, c.alpha, betas, tiny(variable.dtype))
+        backend.apply_adamax(variable, moments, gradient, c.alpha, betas, tiny(variable.dtype))
 
-    def diagnostics(self, variable: Any) -> AdaMaxDiagnostics:
+    def diagnostics(self, variable: Variable) -> AdaMaxDiagnostics:
         """Moments, step and signal-to-noise ratio of `variable` at the last step.
 
         Args:
@@ -150,9 +156,7 @@ class AdaMax(MomentOptimizer):
         t, rate, (m, u), kernel = self._last_step(variable)
         beta_1 = self.beta_1
         if kernel:
-            from adam_tf import fused
-
-            beta_1 = fused.rounded(beta_1, moment_dtype(variable))
+            beta_1 = backend.rounded(beta_1, moment_dtype(variable))
         m_hat = m / (1 - beta_1**t)
         with np.errstate(divide="ignore", invalid="ignore"):
             snr = np.divide(m_hat, u, out=np.zeros_like(m), where=m != 0)

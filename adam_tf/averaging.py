@@ -10,11 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import layout_of, moment_dtype
+from adam_tf._keras import layout_of
+from adam_tf.base import moment_dtype
+from adam_tf.typing import Scalar, Variable
 from adam_tf.validation import check_choice, check_number
 
 
-def average_weight(step: Any, decay: float | None) -> Any:
+def average_weight(step: Scalar, decay: float | None) -> Scalar:
     r"""The weight of $\theta_t$ in the average of Section 7.2: 1/t, or (1 - decay)/(1 - decay^t).
 
     The average moves by `weight * (theta - average)`; this is the bias-corrected exponential
@@ -88,12 +90,12 @@ class WeightAveraging(keras.callbacks.Callback):
         self.decay = None if decay is None else check_number("decay", decay, 0, 1, high_open=True)
         self.validate = check_choice("validate", validate, (True, False))
         self.steps = 0
-        self._averaged: list[Any] = []  # the model's variables, each with its average
-        self._averages: list[Any] = []
-        self._raw: list[Any] | None = None
+        self._averaged: list[Variable] = []  # the model's variables, each with its average
+        self._averages: list[Variable] = []
+        self._raw: list[np.ndarray] | None = None
         self._iterations = 0
 
-    def _build(self, variables: list[Any]) -> None:
+    def _build(self, variables: list[Variable]) -> None:
         self._averaged = list(variables)
         self._averages = [
             keras.Variable(

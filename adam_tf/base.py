@@ -1,6 +1,6 @@
 """What Adam and AdaMax share: exact scalars computed once per step, wide moments, two paths."""
 
-import contextlib
+import importlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -10,8 +10,39 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf import sparse as rows
+from adam_tf._keras import Optimizer, layout_of
+from adam_tf.typing import Scalar, Tensor, Variable
 from adam_tf.validation import check_choice, check_integer, check_number
+
+# Keras' backend is chosen when Keras is imported, once and for all.
+backend = importlib.import_module(
+    "adam_tf.tensorflow" if keras.backend.backend() == "tensorflow" else "adam_tf.plain"
+)
+
+# What the docstrings of all optimizers say of the arguments that they share.
+SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
+            not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
+            included, until they occur again; faster, and another algorithm.
+        fused: `None` updates a variable (many small ones together) by one TensorFlow kernel where
+            that is possible and by `keras.ops` elsewhere; `True` insists on the kernel, `False` on
+            `keras.ops`.
+        moments: `None` keeps the moments in float32, or float64 for a float64 variable.
+            `"bfloat16"` takes half of that memory; they are rounded up or down at random, so that
+            they are right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
+        cautious: `True` is another algorithm (Liang et al.): where step and gradient point in
+            opposite directions the step is 0, and the others of the variable are made larger in
+            turn, by its size over 1 + the number of those that are left.
+        divide_state: `True` divides the moments among the devices that share a batch under
+            `keras.distribution` (stage 1 of ZeRO, Rajbhandari et al.; JAX only). `False` lays
+            them out as their variable is.
+        **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
+            `gradient_accumulation_steps`, `name`, ...)."""
+SHARED_REFERENCES = """Gupta et al., Deep Learning with Limited Numerical Precision, ICML 2015.
+
+        Liang et al., [Cautious Optimizers](https://arxiv.org/abs/2411.16085), 2024.
+
+        Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
+        SC 2020."""
 
 
 def scalar_dtype() -> str:
@@ -28,24 +59,24 @@ def scalar_dtype() -> str:
     return "float64"
 
 
-def moment_dtype(variable: Any) -> str:
-    """Dtype of a variable's moments: float32 or wider, so that small gradients survive squaring."""
+def moment_dtype(variable: Variable) -> str:
+    """Dtype of the arithmetic: float32 or wider, so that small gradients survive squaring."""
     dtype = keras.backend.standardize_dtype(variable.dtype)
     return dtype if dtype == "float64" else "float32"
 
 
-def is_narrow(variable: Any) -> bool:
+def is_narrow(variable: Variable) -> bool:
     """Whether a variable has fewer digits than its moments."""
     return keras.backend.standardize_dtype(variable.dtype) != moment_dtype(variable)
 
 
-def one_minus_power(beta: float, t: Any) -> Any:
+def one_minus_power(beta: float, t: Scalar) -> Scalar:
     r"""$1 - \beta^t$ without the cancellation of computing it so."""
     log_beta = math.log(beta) if beta > 0 else -math.inf
     return -ops.expm1(t * log_beta)
 
 
-def decayed_average(average: Any, gain: Any, value: Any) -> Any:
+def decayed_average(average: Tensor, gain: Scalar, value: Tensor) -> Tensor:
     r"""$\beta x + (1 - \beta) y$ from `gain` = $1 - \beta$, which rounds better than $\beta$.
 
     In float32 1 - 0.999 is off by 1.3e-5 of itself when it is taken from the rounded 0.999.
@@ -53,41 +84,127 @@ def decayed_average(average: Any, gain: Any, value: Any) -> Any:
     return average - gain * average + gain * value
 
 
-def maximum(a: Any, b: Any) -> Any:
+def maximum(a: Tensor, b: Tensor) -> Tensor:
     """The larger one, elementwise; `ops.maximum` takes float64 through float32 on PyTorch."""
     return ops.where(a > b, a, b)
 
 
-def name_of(variable: Any) -> str:
+def name_of(variable: Variable) -> str:
     """What a message calls a variable."""
     return getattr(variable, "path", None) or getattr(variable, "name", None) or repr(variable)
 
 
-def layout_of(variable: Any) -> Any:
-    """How `keras.distribution` spreads a variable over devices, or None."""
-    return getattr(variable, "_layout", None)
+def divided_layout(variable: Variable) -> object:
+    """The layout of a variable, divided also over the devices that share a batch.
+
+    Its largest dimension that is whole and that they can divide evenly is divided; where there is
+    none the layout stays.
+
+    Raises:
+        ValueError: when there is no distribution.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        raise ValueError(
+            "divide_state=True needs keras.distribution.set_distribution, and a model made after it"
+        )
+    mesh, layout = distribution.device_mesh, layout_of(variable)
+    axis = distribution.batch_dim_name
+    devices = mesh.shape[mesh.axis_names.index(axis)]
+    axes = list(getattr(layout, "axes", ())) or [None] * len(variable.shape)
+    free = [
+        (size, -d)
+        for d, size in enumerate(variable.shape)
+        if axes[d] is None and size % devices == 0 and size > 0
+    ]
+    if not free or axis in axes:
+        return layout
+    axes[-max(free)[1]] = axis
+    return keras.distribution.TensorLayout(axes, mesh)
 
 
-def state_name(variable: Any, name: str) -> str:
+def agreeing(step: Tensor, gradient: Tensor) -> Tensor:
+    r"""The step of a cautious optimizer: $u\,\phi\,d / (1 + \sum\phi)$, $\phi = [u g > 0]$.
+
+    Args:
+        step: $u$, what would be subtracted from the variable, $d$ numbers.
+        gradient: $g$, of the same shape.
+    """
+    # By their signs: a product of small numbers would underflow.
+    agree = ops.cast(ops.sign(step) * ops.sign(gradient) > 0, step.dtype)
+    whole = ops.cast(ops.size(step), step.dtype)
+    return step * agree * (whole / (1 + ops.sum(agree)))
+
+
+class Seed(keras.random.SeedGenerator):
+    """The seed of one rounding: a function of the step and of what is rounded, with no state."""
+
+    def __init__(self, step: Tensor, index: int) -> None:
+        """For state number `index` at step `step`."""
+        self.pair = step, index
+
+    def next(self, ordered: bool = True) -> Tensor:
+        """The seed, always the same."""
+        step, index = self.pair
+        # An odd factor, because PyTorch adds the two.
+        words = ops.stack([step * 65537, ops.full_like(step, index)])
+        return ops.cast(words, "uint32")
+
+
+def state_name(variable: Variable, name: str) -> str:
     """What Keras calls the state `name` of a variable."""
     path = getattr(variable, "path", None) or variable.name
     return f"{path.replace('/', '_').replace(':', '_')}_{name}"
+
+
+class Way(NamedTuple):
+    """How the arithmetic of a variable is done."""
+
+    dtype: str  # float32 or float64
+    kernel: bool
+
+
+class Scalars(NamedTuple):
+    """The scalars of one step, by the ways of arithmetic that it needs (None: not needed).
+
+    Keras hands one value to each update, which it takes for the learning rate: this one. It must be
+    a tuple of tensors, since `tf.distribute` looks into it.
+    """
+
+    step: Tensor  # t - 1 as int32
+    float32: Any = None
+    float64: Any = None
+    float32_kernel: Any = None
+    float64_kernel: Any = None
+
+    @staticmethod
+    def name(way: Way) -> str:
+        """The field for a way of arithmetic."""
+        return way.dtype + "_kernel" * way.kernel
+
+    def of(self, way: Way) -> Any:
+        """The scalars for a way of arithmetic."""
+        return getattr(self, self.name(way))
 
 
 class Slot:
     """What the optimizer keeps for one variable. Keras does not look into it for variables."""
 
     def __init__(
-        self, moments: list[Any], remainder: Any | None, on_kernel: bool, joined: Any | None
+        self,
+        moments: list[keras.Variable],
+        remainder: keras.Variable | None,
+        way: Way,
+        joined: Any | None,
     ) -> None:
         """See `MomentOptimizer.build`."""
         self.moments = moments
         self.remainder = remainder  # of a narrow variable
-        self.on_kernel = on_kernel
-        self.joined = joined  # the joined.Joined it belongs to
+        self.way = way
+        self.joined = joined  # the tensorflow.joined.Joined it belongs to
 
 
-def check_variable(variable: Any) -> None:
+def check_variable(variable: Variable) -> None:
     """Refuse what has no real gradient, or no shape to give its moments.
 
     Raises:
@@ -99,14 +216,14 @@ def check_variable(variable: Any) -> None:
         raise ValueError(
             f"variable {name_of(variable)!r} must have a real floating dtype, got {dtype}{hint}"
         )
-    shape = rows.known_shape(variable)
+    shape = backend.known_shape(variable)
     if shape is None or None in shape:
         raise ValueError(
             f"variable {name_of(variable)!r} must have a shape without None, got {shape}"
         )
 
 
-def checked_gradient(gradient: Any, variable: Any) -> Any:
+def checked_gradient(gradient: Tensor, variable: Variable) -> Tensor:
     """`gradient` when it is a real one of the shape of `variable`.
 
     A dimension that TensorFlow does not know yet is checked when the graph runs.
@@ -118,12 +235,12 @@ def checked_gradient(gradient: Any, variable: Any) -> Any:
     Raises:
         ValueError: when it has another shape, or is complex.
     """
-    values = gradient.values if rows.is_sparse(gradient) else gradient
+    values = gradient.values if backend.is_sparse(gradient) else gradient
     if "complex" in str(getattr(values, "dtype", "")):
         dtype = keras.backend.standardize_dtype(values.dtype)
         raise ValueError(f"the gradient of {name_of(variable)!r} must be real, got {dtype}")
-    wanted, given = tuple(variable.shape), rows.known_shape(values)
-    if rows.is_sparse(gradient):  # any number of rows, each as those of the variable
+    wanted, given = tuple(variable.shape), backend.known_shape(values)
+    if backend.is_sparse(gradient):  # any number of rows, each as those of the variable
         wanted, given = wanted[1:], given and given[1:]
     if given == wanted:
         return gradient
@@ -131,23 +248,37 @@ def checked_gradient(gradient: Any, variable: Any) -> Any:
         len(given) != len(wanted)
         or any(n is not None and n != m for n, m in zip(given, wanted, strict=True))
     ):
-        kind = "rows of the gradient" if rows.is_sparse(gradient) else "gradient"
+        kind = "rows of the gradient" if backend.is_sparse(gradient) else "gradient"
         raise ValueError(
             f"the {kind} of {name_of(variable)!r} must have its shape {wanted}, got {given}"
         )
-    return rows.of_shape(gradient, wanted)
+    return backend.of_shape(gradient, wanted)
 
 
-class MomentOptimizer(keras.optimizers.Optimizer):
+class MomentOptimizer(Optimizer):
     """An optimizer that keeps moments of each variable's gradient.
 
     A subclass says which moments it keeps, its scalars of one step and its update rule: in plain
     operations (`coefficients`, `rule`) and for a kernel (`kernel_coefficients`, `kernel`).
     """
 
-    _learning_rate: Any
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Put the text of the shared arguments into the docstring."""
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__:
+            text = cls.__doc__.replace("{shared arguments}", SHARED)
+            cls.__doc__ = text.replace("{shared references}", SHARED_REFERENCES)
 
-    def __init__(self, learning_rate: Any, fused: bool | None, sparse: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        learning_rate: Any,
+        fused: bool | None,
+        sparse: str,
+        moments: str | None,
+        cautious: bool,
+        divide_state: bool,
+        **kwargs: Any,
+    ) -> None:
         """Validate what Keras does not, and keep the learning rate unrounded."""
         if isinstance(learning_rate, str) or not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate, 0)
@@ -166,9 +297,16 @@ class MomentOptimizer(keras.optimizers.Optimizer):
         self._slots: list[Slot] = []
         self.fused = check_choice("fused", fused, (None, True, False))
         self.sparse = check_choice("sparse", sparse, ("dense", "lazy"))
+        self.moments = check_choice("moments", moments, (None, "bfloat16"))
+        self.cautious = check_choice("cautious", cautious, (True, False))
+        self.divide_state = check_choice("divide_state", divide_state, (True, False))
         if fused and keras.backend.backend() != "tensorflow":
             raise ValueError(
                 f"fused=True needs the tensorflow backend, got {keras.backend.backend()!r}"
+            )
+        if divide_state and keras.backend.backend() != "jax":
+            raise ValueError(
+                f"divide_state=True needs the jax backend, got {keras.backend.backend()!r}"
             )
         if sparse == "lazy" and self.gradient_accumulation_steps:
             raise ValueError(
@@ -176,42 +314,37 @@ class MomentOptimizer(keras.optimizers.Optimizer):
                 f"up densely, got {self.gradient_accumulation_steps}"
             )
         if wide:
-            with keras.name_scope(self.name, caller=self):
-                unrounded = keras.Variable(
-                    learning_rate,
-                    dtype=scalar_dtype(),
-                    trainable=False,
-                    aggregation="only_first_replica",
-                    name="learning_rate",
-                )
-            self._track_variable(unrounded)
-            self._learning_rate = unrounded
+            self.hold_learning_rate(learning_rate, scalar_dtype())
 
     def moment_names(self) -> tuple[str, ...]:
         """The moments kept for each variable."""
         raise NotImplementedError
 
-    def coefficients(self, t: Any, learning_rate: Any) -> NamedTuple:
+    def coefficients(self, t: Scalar, learning_rate: Scalar) -> NamedTuple:
         """The scalars of step `t` that `rule` reads, computed in `scalar_dtype()`."""
         raise NotImplementedError
 
-    def rule(self, gradient: Any, moments: Sequence[Any], c: Any) -> tuple[tuple[Any, ...], Any]:
-        """The new moments and what to subtract from the variable."""
+    def rule(
+        self, gradient: Tensor, moments: Sequence[Tensor], c: Any
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The new moments and what to subtract from the variable, all of its shape."""
         raise NotImplementedError
 
-    def kernel_obstacle(self, variable: Any) -> str | None:
+    def kernel_obstacle(self, variable: Variable) -> str | None:
         """Why `variable` cannot be updated by a kernel, or None."""
         raise NotImplementedError
 
-    def kernel_coefficients(self, t: Any, learning_rate: Any, dtype: str) -> NamedTuple:
+    def kernel_coefficients(self, t: Scalar, learning_rate: Scalar, dtype: str) -> NamedTuple:
         """The scalars of step `t` that `kernel` reads."""
         raise NotImplementedError
 
-    def kernel(self, gradient: Any, variable: Any, moments: Sequence[Any], c: Any) -> None:
+    def kernel(
+        self, gradient: Tensor, variable: Variable, moments: Sequence[Variable], c: Any
+    ) -> None:
         """Update `variable` and its `moments` in one pass."""
         raise NotImplementedError
 
-    def build(self, variables: Sequence[Any]) -> None:
+    def build(self, variables: Sequence[Variable]) -> None:
         """Create the moments of `variables` and choose the path of each."""
         if self.built:
             return
@@ -219,16 +352,22 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             check_variable(variable)
         super().build(variables)
         names = self.moment_names()
-        on_kernel = [self._takes_kernel(variable) for variable in variables]
-        joined = self._join(variables, on_kernel, names)
+        ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
+        # A variable that is named twice has the state of its last place, as in Keras.
+        joinable = [
+            i
+            for i, variable in enumerate(variables)
+            if ways[i].kernel and self.index_of(variable) == i
+        ]
+        joined = backend.join(variables, joinable, self._joined)
         parts = [group.parts[i] if group else [] for i, group in enumerate(joined)]
         # The same order as in keras.optimizers.Adam, so that its saved state can be loaded.
         first = [
-            part[:2] or self._new_state(variable, names[:2])
+            part[:2] or self._new_state(variable, names[:2], self.moments)
             for part, variable in zip(parts, variables, strict=True)
         ]
         rest = [
-            part[2:] if part else self._new_state(variable, names[2:])
+            part[2:] if part else self._new_state(variable, names[2:], self.moments)
             for part, variable in zip(parts, variables, strict=True)
         ]
         # Next to 1, bfloat16 has nothing closer than 0.004: what rounding takes from a step of
@@ -238,46 +377,27 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             for variable in variables
         ]
         self._slots = [
-            Slot([*a, *b], remainder[0] if remainder else None, on_kernel, group)
-            for a, b, remainder, on_kernel, group in zip(
-                first, rest, remainders, on_kernel, joined, strict=True
+            Slot([*a, *b], remainder[0] if remainder else None, way, group)
+            for a, b, remainder, way, group in zip(
+                first, rest, remainders, ways, joined, strict=True
             )
         ]
 
-    def _join(
-        self, variables: Sequence[Any], on_kernel: Sequence[bool], names: Sequence[str]
-    ) -> list[Any]:
-        """What each variable is joined with: a `joined.Joined` of small variables, or None."""
-        groups: list[Any] = [None] * len(variables)
-        if not any(on_kernel):
-            return groups
-        from adam_tf import joined
-
-        # A variable that is named twice has the state of its last place, as in Keras.
-        fit = [
-            on_kernel[i] and self._get_variable_index(variable) == i
-            for i, variable in enumerate(variables)
-        ]
-        for indices in joined.small_ones(variables, fit):
-            members = {i: variables[i] for i in indices}
-            shape, dtype = (joined.size(members.values()),), moment_dtype(variables[indices[0]])
-            with self._colocated_with(variables[indices[0]]):
-                flat = [
-                    self.add_variable(shape=shape, dtype=dtype, name=f"joined_{name}")
-                    for name in names
-                ]
-                with keras.name_scope(self.name, caller=self):
-                    group = joined.Joined(
-                        members,
-                        flat,
-                        {i: [state_name(v, name) for name in names] for i, v in members.items()},
-                    )
-            for i in indices:
-                groups[i] = group
-        return groups
+    def _joined(self, members: dict[int, Variable], size: int) -> Any:
+        """What joins variables, which are given by index and hold so many numbers together."""
+        names = self.moment_names()
+        anyone = next(iter(members.values()))
+        with self.beside(anyone):
+            flat = [
+                self.add_variable(shape=(size,), dtype=moment_dtype(anyone), name=f"joined_{name}")
+                for name in names
+            ]
+            with keras.name_scope(self.name, caller=self):
+                paths = {i: [state_name(v, name) for name in names] for i, v in members.items()}
+                return backend.Joined(members, flat, paths)
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[keras.Variable]:
         """The state in Keras' order; moments of joined variables are given as `joined.Part`."""
         groups = [slot.joined for slot in self._slots if slot.joined]
         if not groups:
@@ -289,9 +409,9 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             *(slot.remainder for slot in self._slots if slot.remainder is not None),
         ]
         moved = {id(variable) for variable in flat + state}
-        return [v for v in super().variables if id(v) not in moved] + state
+        return [v for v in self.own_variables if id(v) not in moved] + state
 
-    def set_weights(self, weights: Sequence[Any]) -> None:
+    def set_weights(self, weights: Sequence[Tensor]) -> None:
         """Set the state, in the order of `variables`."""
         if not any(slot.joined for slot in self._slots):
             super().set_weights(weights)
@@ -299,47 +419,54 @@ class MomentOptimizer(keras.optimizers.Optimizer):
         for variable, weight in zip(self.variables, weights, strict=True):
             variable.assign(weight)
 
-    def _new_state(self, variable: Any, names: Sequence[str]) -> list[Any]:
-        if self._overwrite_variable_with_gradient(variable):  # float8 scales have no moments
+    def _new_state(
+        self, variable: Variable, names: Sequence[str], dtype: str | None = None
+    ) -> list[keras.Variable]:
+        if self.is_overwritten(variable):  # float8 scales have no moments
             return []
+        layout = divided_layout(variable) if self.divide_state else layout_of(variable)
         # As Keras' add_variable_from_reference, but for the dtype.
-        with self._colocated_with(variable):
+        with self.beside(variable):
             return [
                 self.add_variable(
                     shape=variable.shape,
-                    dtype=moment_dtype(variable),
-                    layout=layout_of(variable),
+                    dtype=dtype or moment_dtype(variable),
+                    layout=layout,
                     name=state_name(variable, name),
                 )
                 for name in names
             ]
 
-    def _colocated_with(self, variable: Any) -> contextlib.AbstractContextManager[Any]:
-        strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow backend only
-        if strategy is None:
-            return contextlib.nullcontext()
-        native = variable.value if isinstance(variable, keras.Variable) else variable
-        return strategy.extended.colocate_vars_with(native)
-
-    def _takes_kernel(self, variable: Any) -> bool:
-        if self.fused is False or keras.backend.backend() != "tensorflow":
+    def _takes_kernel(self, variable: Variable) -> bool:
+        if self.fused is False:
             return False
-        obstacle = self.kernel_obstacle(variable)
+        if self.moments:
+            obstacle: str | None = f"its moments are {self.moments}"
+        elif self.cautious:
+            obstacle = "cautious=True looks at a whole variable, a kernel at each number"
+        else:
+            obstacle = self.kernel_obstacle(variable)
         if obstacle and self.fused:
             raise ValueError(f"fused=True is impossible for {name_of(variable)!r}: {obstacle}")
         return obstacle is None
 
-    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """Update the variables by their gradients, as `keras.optimizers.Optimizer.apply` does."""
+    def apply(
+        self, grads: Sequence[Tensor], trainable_variables: Sequence[Variable] | None = None
+    ) -> None:
+        """Update the variables by their gradients, as `keras.optimizers.Optimizer.apply` does.
+
+        Raises:
+            ValueError: when a gradient has not the shape of its variable, or is complex.
+        """
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-        targets = trainable_variables or self._trainable_variables
+        targets = trainable_variables or self.trained
         if grads and targets:
             grads = self._checked(grads, targets)
         super().apply(grads, trainable_variables)
 
-    def _checked(self, grads: list[Any], variables: list[Any]) -> list[Any]:
+    def _checked(self, grads: list[Tensor], variables: Sequence[Variable]) -> list[Tensor]:
         """The gradients when they fit the variables; rows as wholes, unless `sparse="lazy"`."""
         if len(grads) != len(variables):
             raise ValueError(
@@ -356,28 +483,31 @@ class MomentOptimizer(keras.optimizers.Optimizer):
             return grads
         # Before anything looks at them: clipping must see rows that occur twice added up.
         return [
-            rows.to_dense(g, v) if rows.is_sparse(g) else g
+            backend.to_dense(g, v) if backend.is_sparse(g) else g
             for g, v in zip(grads, variables, strict=True)
         ]
 
-    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+    def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The clipped gradients; rows that occur twice are added up first."""
         if self.clipnorm or self.clipvalue or self.global_clipnorm:
-            grads = [rows.without_duplicates(g) if rows.is_sparse(g) else g for g in grads]
-        return super()._clip_gradients(grads)
+            gradients = [
+                backend.without_duplicates(g) if backend.is_sparse(g) else g for g in gradients
+            ]
+        return super().clip(gradients)
 
-    def _backend_update_step(
-        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+    def update(
+        self, gradients: Sequence[Tensor], variables: Sequence[Variable], learning_rate: Scalar
     ) -> None:
-        # The scalars are worked out here, once, and travel in the place of the learning rate.
-        keys = {self._path_of(g, v) for g, v in zip(grads, trainable_variables, strict=True)}
-        scalars = self._scalars(sorted(keys), learning_rate)
+        """Work out the scalars of the step, once, and update joined variables together."""
+        pairs = list(zip(gradients, variables, strict=True))
+        scalars = self._scalars({self._way(g, v) for g, v in pairs}, learning_rate)
         separate = []
         # By group: the gradients by variable, and for one that is named again another update.
-        together: dict[Any, list[dict[int, Any]]] = {}
-        for gradient, variable in zip(grads, trainable_variables, strict=True):
-            i = self._get_variable_index(variable)
+        together: dict[Any, list[dict[int, Tensor]]] = {}
+        for gradient, variable in pairs:
+            i = self.index_of(variable)
             group = self._slots[i].joined
-            if group is None or rows.is_sparse(gradient):
+            if group is None or backend.is_sparse(gradient):
                 separate.append((gradient, variable))
                 continue
             updates = together.setdefault(group, [])
@@ -385,90 +515,129 @@ class MomentOptimizer(keras.optimizers.Optimizer):
                 updates.append({})
             next(update for update in updates if i not in update)[i] = gradient
         for group, updates in together.items():
-            for gradients in updates:
-                group.update(gradients, self.kernel, scalars[group.path])
+            for update in updates:
+                group.update(update, self.kernel, scalars.of(Way(group.dtype, kernel=True)))
         if separate:
-            super()._backend_update_step(*zip(*separate, strict=True), scalars)
+            alone, targets = zip(*separate, strict=True)
+            super().update(alone, targets, scalars)
 
-    def _path_of(self, gradient: Any, variable: Any) -> str:
-        """The dtype of the variable's arithmetic, marked when a kernel does it."""
-        slot = self._slots[self._get_variable_index(variable)]
-        fused = slot.on_kernel and not rows.is_sparse(gradient)
-        return moment_dtype(variable) + (" kernel" if fused else "")
+    def _way(self, gradient: Tensor, variable: Variable) -> Way:
+        """How a variable is updated by this gradient: rows by no kernel."""
+        way = self._slots[self.index_of(variable)].way
+        return way._replace(kernel=way.kernel and not backend.is_sparse(gradient))
 
-    def _scalars(self, paths: Sequence[str], learning_rate: Any) -> dict[str, NamedTuple]:
+    def _scalars(self, ways: set[Way], learning_rate: Scalar) -> Scalars:
         t = ops.cast(self.iterations + 1, scalar_dtype())
         rate = ops.convert_to_tensor(learning_rate, dtype=scalar_dtype())
-        scalars = {}
-        for path in paths:
-            dtype, _, kernel = path.partition(" ")
+        found: dict[str, NamedTuple] = {}
+        for way in sorted(ways):
             exact: Any = (
-                self.kernel_coefficients(t, rate, dtype) if kernel else self.coefficients(t, rate)
+                self.kernel_coefficients(t, rate, way.dtype)
+                if way.kernel
+                else self.coefficients(t, rate)
             )
             # ops.cast would take a Python float through float32.
-            scalars[path] = type(exact)(*(ops.convert_to_tensor(s, dtype=dtype) for s in exact))
-        return scalars
+            tensors = (ops.convert_to_tensor(s, dtype=way.dtype) for s in exact)
+            found[Scalars.name(way)] = type(exact)(*tensors)
+        return Scalars(ops.cast(self.iterations, "int32"), **found)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move `variable` one step against `gradient`."""
+    def update_step(
+        self, gradient: Tensor, variable: Variable, learning_rate: Scalar | Scalars
+    ) -> None:
+        """Move `variable` one step against `gradient`, a tensor of its shape or rows of it."""
         gradient = checked_gradient(gradient, variable)
-        path = self._path_of(gradient, variable)
+        way = self._way(gradient, variable)
         # A bare learning rate comes from who calls update_step by hand.
-        scalars = learning_rate if isinstance(learning_rate, dict) else None
-        c = (scalars or self._scalars([path], learning_rate))[path]
-        i = self._get_variable_index(variable)
+        scalars = learning_rate
+        if not isinstance(scalars, Scalars):
+            scalars = self._scalars({way}, learning_rate)
+        c = scalars.of(way)
+        i = self.index_of(variable)
         slot = self._slots[i]
-        if rows.is_sparse(gradient):
-            gradient = rows.without_duplicates(gradient)  # replicas may hold the same row
+        if backend.is_sparse(gradient):
+            gradient = backend.without_duplicates(gradient)  # replicas may hold the same row
             value, where = gradient.values, gradient.indices
         else:
             value, where = gradient, None
-        value = ops.cast(value, moment_dtype(variable))
-        if path.endswith("kernel"):
+        value = ops.cast(value, way.dtype)
+        if way.kernel:
             native = variable.value if isinstance(variable, keras.Variable) else variable
             if slot.joined:
                 slot.joined.update({i: value}, self.kernel, c)
             else:
                 self.kernel(value, native, slot.moments, c)
             return
-        before = [rows.read(moment, where) for moment in slot.moments]
+        before = [ops.cast(backend.read(moment, where), way.dtype) for moment in slot.moments]
         after, step = self.rule(value, before, c)
-        for moment, new in zip(slot.moments, after, strict=True):
-            self.assign(moment, rows.at(new, where))
+        if self.cautious:
+            step = agreeing(step, value)
+        for j, (moment, new) in enumerate(zip(slot.moments, after, strict=True)):
+            if self.moments:
+                new = self._rounded(new, Seed(scalars.step, 4 * i + j))
+            self.assign(moment, backend.at(self._laid_out(new, moment), where))
+        step = self._laid_out(step, variable)
         if slot.remainder is None:
-            self.assign_sub(variable, rows.at(step, where))
+            self.assign_sub(variable, backend.at(step, where))
             return
         kept = slot.remainder
-        wide = ops.cast(rows.read(variable, where), step.dtype) + rows.read(kept, where) - step
+        wide = backend.read(variable, where)
+        wide = ops.cast(wide, step.dtype) + backend.read(kept, where) - step
         rounded = ops.cast(wide, variable.dtype)
-        self.assign(variable, rows.at(rounded, where))
-        self.assign(kept, rows.at(wide - ops.cast(rounded, wide.dtype), where))
+        self.assign(variable, backend.at(rounded, where))
+        lost = self._laid_out(wide - ops.cast(rounded, wide.dtype), kept)
+        self.assign(kept, backend.at(lost, where))
 
-    def assign(self, variable: Any, value: Any) -> None:
+    def _rounded(self, moment: Tensor, seed: Seed) -> Tensor:
+        noise = keras.random.randint(ops.shape(moment), 0, 1 << 16, dtype="int32", seed=seed)
+        return backend.to_bfloat16(ops.cast(moment, "float32"), noise)
+
+    def _laid_out(self, value: Tensor, variable: Variable) -> Tensor:
+        """`value` on the devices where `variable` is, where the state lies elsewhere than it."""
+        if not self.divide_state or layout_of(variable) is None:
+            return value
+        return keras.distribution.distribute_tensor(value, layout_of(variable))
+
+    def assign(self, variable: Variable, value: Tensor) -> None:
         """Assign to a variable, or its rows, as Keras does; a part of a variable assigns itself."""
         if getattr(variable, "is_part", False):
-            variable.assign_rows(value) if rows.is_sparse(value) else variable.assign(value)
+            variable.assign_rows(value) if backend.is_sparse(value) else variable.assign(value)
         else:
             super().assign(variable, value)
 
-    def _last_step(self, variable: Any) -> tuple[int, float, list[np.ndarray], bool]:
+    def _last_step(self, variable: Variable) -> tuple[int, float, list[np.ndarray], bool]:
         """Number and learning rate of the last step, the moments after it, whether by a kernel."""
-        if not self.built or self._var_key(variable) not in self._trainable_variables_indices:
+        if not self.knows(variable):
             raise ValueError(
                 f"variable must be one that the optimizer was built with, got {name_of(variable)!r}"
+            )
+        if self.cautious:
+            raise ValueError(
+                "diagnostics tell the last step from the moments, and with cautious=True it "
+                "depends on the gradient too"
             )
         t = int(self.iterations)
         if t == 0:
             raise ValueError("diagnostics are of the last step, and there was none yet")
-        rate = self._learning_rate
+        rate: Any = self.given_learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             rate = rate(t * (self.gradient_accumulation_steps or 1) - 1)
         elif not isinstance(rate, keras.Variable) and callable(rate):
             rate = rate()
-        slot = self._slots[self._get_variable_index(variable)]
-        moments = [moment.numpy().astype("float64") for moment in slot.moments]
-        return t, float(rate), moments, slot.on_kernel
+        slot = self._slots[self.index_of(variable)]
+        moments = [
+            # NumPy has no bfloat16 of its own.
+            ops.convert_to_numpy(ops.cast(m.value, slot.way.dtype)) if self.moments else m.numpy()
+            for m in slot.moments
+        ]
+        moments = [moment.astype("float64") for moment in moments]
+        return t, float(rate), moments, slot.way.kernel
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""
-        return super().get_config() | {"fused": self.fused, "sparse": self.sparse}
+        return super().get_config() | {
+            "fused": self.fused,
+            "sparse": self.sparse,
+            "moments": self.moments,
+            "cautious": self.cautious,
+            "divide_state": self.divide_state,
+        }

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from adam_tf.base import scalar_dtype
+from adam_tf.typing import Scalar
 from adam_tf.validation import check_integer, check_number
 
 
@@ -48,7 +49,7 @@ class InverseSqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
             steps_per_epoch = check_integer("steps_per_epoch", steps_per_epoch, 1)
         self.steps_per_epoch = steps_per_epoch
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Scalar) -> Scalar:
         """The step size after `step` completed steps, as a scalar tensor."""
         # The integer is divided before it becomes a float: float32 ends at 2^24.
         completed = ops.convert_to_tensor(step)

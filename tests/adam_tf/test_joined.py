@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from adam_tf import Adam, AdaMax
-from adam_tf import joined as joining
+from adam_tf.tensorflow import joined as joining
 
 # Keras reads its variables through an __array__ without `copy` when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

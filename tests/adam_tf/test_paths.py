@@ -14,7 +14,8 @@ from trajectories import (
     iterates,
 )
 
-from adam_tf import Adam, AdaMax, fused
+from adam_tf import Adam, AdaMax
+from adam_tf.tensorflow import kernels
 
 ZERO = np.zeros(10)
 ULP = float(np.finfo("float32").eps)
@@ -50,7 +51,7 @@ def test_kernel_is_the_algorithm_with_rounded_betas_in_the_long_run(make):
     kernel = iterates(make(0.1), gradients, start, "float32")
     plain = iterates(make(0.1, fused=False), gradients, start, "float32")
     reference = oracle.adam if make is Adam else oracle.adamax
-    betas = {f"beta_{i}": fused.rounded(b, "float32") for i, b in ((1, 0.9), (2, 0.999))}
+    betas = {f"beta_{i}": kernels.rounded(b, "float32") for i, b in ((1, 0.9), (2, 0.999))}
     exact = reference(start, gradients, 0.1)
     assert_steps_close(
         kernel, reference(start, gradients, 0.1, **betas), 16 * ULP, "float32", start

@@ -12,10 +12,11 @@ Algorithm 1 with a beta rounded to float32; where rounding would matter, `obstac
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from adam_tf.typing import Scalar, Tensor, Variable
 
 # Largest change of 1 - beta by rounding beta: 1.3e-5 for 0.999, 1.7e-4 for 0.9999.
 ROUNDING = 2.0**-12
@@ -29,7 +30,7 @@ def rounded(beta: float, dtype: str) -> float:
     return float(np.dtype(dtype).type(beta))
 
 
-def obstacle(variable: Any, betas: tuple[float, ...]) -> str | None:
+def obstacle(variable: Variable, betas: tuple[float, ...]) -> str | None:
     """Why `variable` cannot be updated by a kernel, or None."""
     dtype = tf.as_dtype(variable.dtype).name
     if dtype not in ("float32", "float64"):
@@ -48,12 +49,12 @@ def obstacle(variable: Any, betas: tuple[float, ...]) -> str | None:
 
 
 def apply_adam(
-    variable: Any,
-    moments: Sequence[Any],
-    gradient: Any,
-    alpha: Any,
+    variable: tf.Variable,
+    moments: Sequence[Variable],
+    gradient: Tensor,
+    alpha: Scalar,
     betas: tuple[float, float],
-    epsilon: Any,
+    epsilon: Scalar,
 ) -> None:
     """Update `variable` and its `moments` (m, v and, for AMSGrad, the maximum of v).
 
@@ -83,10 +84,10 @@ def apply_adam(
 
 
 def apply_adamax(
-    variable: Any,
-    moments: Sequence[Any],
-    gradient: Any,
-    alpha: Any,
+    variable: tf.Variable,
+    moments: Sequence[Variable],
+    gradient: Tensor,
+    alpha: Scalar,
     betas: tuple[float, float],
     guard: float,
 ) -> None:

@@ -9,11 +9,12 @@ elementwise.
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from adam_tf.typing import Tensor, Variable
 
 # Measured: from about 30000 numbers on, a kernel of its own is the faster way, and with fewer
 # than 8 variables there is little to gain.
@@ -21,29 +22,50 @@ LARGEST = 16384
 FEWEST = 8
 
 
-def native(variable: Any) -> Any:
+def native(variable: Variable) -> tf.Variable:
     """The TensorFlow variable inside a Keras variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-def size(variables: Iterable[Any]) -> int:
+def size(variables: Iterable[Variable]) -> int:
     """How many numbers `variables` hold."""
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def small_ones(variables: Sequence[Any], on_kernel: Sequence[bool]) -> list[list[int]]:
-    """Indices of the variables that are better updated together, by dtype and device."""
+def small_ones(variables: Sequence[Variable], indices: Iterable[int]) -> list[list[int]]:
+    """Those of the variables at `indices` that are better updated together, by dtype and device."""
     if tf.distribute.has_strategy():
         return []
-    groups: dict[Any, list[int]] = {}
-    for i, variable in enumerate(variables):
-        v = native(variable)
-        apart = getattr(variable, "overwrite_with_gradient", False) or isinstance(
+    groups: dict[object, list[int]] = {}
+    for i in indices:
+        v = native(variables[i])
+        apart = getattr(variables[i], "overwrite_with_gradient", False) or isinstance(
             v, tf.distribute.DistributedValues
         )
-        if on_kernel[i] and not apart and 0 < size([v]) <= LARGEST:
+        if not apart and 0 < size([v]) <= LARGEST:
             groups.setdefault((v.dtype, v.device), []).append(i)
-    return [indices for indices in groups.values() if len(indices) >= FEWEST]
+    return [group for group in groups.values() if len(group) >= FEWEST]
+
+
+def join(
+    variables: Sequence[Variable],
+    indices: Iterable[int],
+    make: Callable[[Mapping[int, Variable], int], "Joined"],
+) -> "list[Joined | None]":
+    """What each variable is joined with, or None.
+
+    Args:
+        variables: what is trained.
+        indices: those of them that a kernel may update.
+        make: joins some of them, given by index, which hold so many numbers together.
+    """
+    groups: list[Joined | None] = [None] * len(variables)
+    for chosen in small_ones(variables, indices):
+        members = {i: variables[i] for i in chosen}
+        group = make(members, size(members.values()))
+        for i in chosen:
+            groups[i] = group
+    return groups
 
 
 class Part(keras.Variable):
@@ -54,26 +76,26 @@ class Part(keras.Variable):
 
     is_part = True
 
-    def __init__(self, flat: keras.Variable, start: int, variable: Any, name: str) -> None:
+    def __init__(self, flat: keras.Variable, start: int, variable: Variable, name: str) -> None:
         """The numbers of `flat` from `start` on, in the shape of `variable`."""
         self.flat = flat
         self.range = slice(start, start + size([variable]))
         shape = tuple(variable.shape)
         super().__init__("zeros", shape=shape, dtype=flat.dtype, trainable=False, name=name)
 
-    def _initialize_with_initializer(self, initializer: Any) -> None:
+    def _initialize_with_initializer(self, initializer: object) -> None:
         """`flat` has its numbers already."""
 
     @property
-    def _value(self) -> Any:
+    def _value(self) -> Tensor:
         return tf.reshape(self.flat.value[self.range], self._shape)
 
     @_value.setter
-    def _value(self, value: Any) -> None:
+    def _value(self, value: Tensor | None) -> None:
         if value is not None:  # Keras marks what has no value yet by None
             self._direct_assign(value)
 
-    def _direct_assign(self, value: Any) -> None:
+    def _direct_assign(self, value: Tensor) -> None:
         self.flat.value[self.range].assign(tf.reshape(tf.cast(value, self.flat.dtype), [-1]))
 
     def numpy(self) -> np.ndarray:
@@ -90,7 +112,7 @@ class Joined:
 
     def __init__(
         self,
-        variables: Mapping[int, Any],
+        variables: Mapping[int, Variable],
         moments: Sequence[keras.Variable],
         names: Mapping[int, Sequence[str]],
     ) -> None:
@@ -99,23 +121,23 @@ class Joined:
         `moments` are flat.
         """
         self.variables, self.moments = variables, moments
+        self.dtype = str(moments[0].dtype)
         self.sizes = [size([variable]) for variable in variables.values()]
         starts = itertools.accumulate(self.sizes, initial=0)
         self.parts = {
             i: [Part(m, start, variable, name) for m, name in zip(moments, names[i], strict=True)]
             for (i, variable), start in zip(variables.items(), starts, strict=False)
         }
-        self.path = f"{moments[0].dtype} kernel"
         # A kernel subtracts from a variable: from this one, which is 0 before each step.
         self.change = keras.Variable(
             shape=moments[0].shape, initializer="zeros", dtype=moments[0].dtype, trainable=False
         )
 
     def update(
-        self, gradients: Mapping[int, Any], kernel: Callable[..., None], scalars: Any
+        self, gradients: Mapping[int, Tensor], kernel: Callable[..., None], scalars: tuple
     ) -> None:
         """Update the variables that have a gradient, and the moments of those alone."""
-        dtype = self.change.dtype
+        dtype = self.dtype
         everything = [
             tf.reshape(tf.cast(gradients[i], dtype), [-1]) if i in gradients else tf.zeros(n, dtype)
             for i, n in zip(self.variables, self.sizes, strict=True)

@@ -1,0 +1,90 @@
+"""Every private member of Keras that the optimizers rely on, each by a name of ours.
+
+Keras offers no public way to these. The tests run with the oldest Keras that `pyproject.toml`
+admits and with the newest.
+"""
+
+import contextlib
+from collections.abc import Sequence
+
+import keras
+
+from adam_tf.typing import Tensor, Variable
+
+
+def layout_of(variable: Variable) -> object:
+    """How `keras.distribution` spreads a variable over devices, or None."""
+    return getattr(variable, "_layout", None)
+
+
+class Optimizer(keras.optimizers.Optimizer):
+    """Keras' optimizer with its hooks under public names."""
+
+    @property
+    def trained(self) -> list[Variable]:
+        """The variables that the optimizer was built with."""
+        return self._trainable_variables
+
+    def index_of(self, variable: Variable) -> int:
+        """The place of a variable among `trained`; of one named twice, the last."""
+        return self._get_variable_index(variable)
+
+    def knows(self, variable: Variable) -> bool:
+        """Whether the optimizer was built with a variable."""
+        return self.built and self._var_key(variable) in self._trainable_variables_indices
+
+    def is_overwritten(self, variable: Variable) -> bool:
+        """Whether a "gradient" replaces the variable: a scale of float8, say."""
+        return self._overwrite_variable_with_gradient(variable)
+
+    @property
+    def own_variables(self) -> list[keras.Variable]:
+        """What the optimizer itself holds, in the order in which it was made."""
+        return self._variables[:]
+
+    @property
+    def given_learning_rate(self) -> object:
+        """The variable, schedule or callable behind `learning_rate`."""
+        return self._learning_rate
+
+    def hold_learning_rate(self, value: float, dtype: str) -> None:
+        """Keep a number as the learning rate, in a variable of `dtype`."""
+        with keras.name_scope(self.name, caller=self):
+            variable = keras.Variable(
+                value,
+                dtype=dtype,
+                trainable=False,
+                aggregation="only_first_replica",
+                name="learning_rate",
+            )
+        self._track_variable(variable)
+        self._learning_rate: object = variable
+
+    def beside(self, variable: Variable) -> contextlib.AbstractContextManager:
+        """A scope in which variables are made where `variable` lies (`tf.distribute`)."""
+        strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow backend only
+        if strategy is None:
+            return contextlib.nullcontext()
+        native = variable.value if isinstance(variable, keras.Variable) else variable
+        return strategy.extended.colocate_vars_with(native)
+
+    def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The clipped gradients. A subclass may prepare them."""
+        return super()._clip_gradients(gradients)
+
+    def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        return self.clip(grads)
+
+    def update(
+        self, gradients: Sequence[Tensor], variables: Sequence[Variable], learning_rate: Tensor
+    ) -> None:
+        """Call `update_step` for each variable, on every replica. A subclass may do it at once."""
+        super()._backend_update_step(gradients, variables, learning_rate)
+
+    def _backend_update_step(
+        self,
+        grads: Sequence[Tensor],
+        trainable_variables: Sequence[Variable],
+        learning_rate: Tensor,
+    ) -> None:
+        self.update(grads, trainable_variables, learning_rate)
