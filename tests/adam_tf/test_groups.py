@@ -35,8 +35,8 @@ def group_of(path):
 
 def grouped():
     groups = rates()
-    # In alphabetical order: Keras saves a map sorted, and loads the state by place.
-    by_path = {r".*/backbone_\d+/kernel": groups["backbone"], r".*/bias": groups["biases"]}
+    # No slash in front: a model that is loaded leaves its own name out of the paths.
+    by_path = {r".*bias": groups["biases"], r".*backbone_\d+/kernel": groups["backbone"]}
     mapping = keras.optimizers.OptimizerMap(groups["head"], by_path)
     return keras.optimizers.MultiOptimizer(mapping)
 
