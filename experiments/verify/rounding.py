@@ -35,8 +35,7 @@ beyond it.
 
 Where even the twins part by more than `CHAOS`, no cost can be compared number by number. What
 survives is its order of magnitude, within a factor of ten, and the run's fate if the twins share
-it: whether it diverges. Of a claim's metric the verdict survives; `experiments.verify.judged` puts
-the runs trained here in the place of the published ones and judges again.
+it: whether it diverges.
 
 What is measured instead of trained is float64 throughout, $u = 2^{-53}$, and nothing in it is
 chaotic: most of it repeats to 1e-15. The regret is taken against a minimum that is itself computed.
