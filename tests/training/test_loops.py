@@ -317,7 +317,7 @@ def recorded(tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
     (folder / "tensorflow.py").write_text("raise ImportError('JAX must do without')")
     found = {}
     for backend in ("tensorflow", "jax"):
-        places, settings = [str(ROOT), str(ROOT / "tests")], {"KERAS_BACKEND": backend}
+        places, settings = [str(ROOT), str(Path(__file__).parent)], {"KERAS_BACKEND": backend}
         if backend == "jax":
             places.insert(0, str(folder))
             # What is trained again need not be compiled again.
