@@ -111,7 +111,7 @@ def _recorded(reduce: Callable[[np.ndarray], np.ndarray]) -> Compute:
 
     def compute(claim: Claim, protocol: str, results: Results) -> np.ndarray:
         values = _windows(claim, protocol, results, *claim.recorded)[0]
-        return reduce(values) if len(values) else np.array([])
+        return reduce(values) if values.size else np.array([])
 
     return compute
 
