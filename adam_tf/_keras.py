@@ -1,7 +1,6 @@
 """Every private member of Keras that the optimizers rely on, each by a name of ours.
 
-Keras offers no public way to these. The tests run with the oldest Keras that `pyproject.toml`
-admits and with the newest.
+Keras offers no public way to these. When a new Keras breaks something, look here first.
 """
 
 import contextlib

@@ -320,3 +320,12 @@ def test_no_data_set_is_committed():
         pytest.skip("not a git checkout")
     bad = re.compile(r"ubyte|data_batch|labeledBow|\.pkl$|\.pickle$")
     assert not [name for name in listed.stdout.splitlines() if bad.search(name)]
+
+
+@pytest.mark.parametrize("name", ["verdicts.svg", "verdicts-dark.svg"])
+def test_every_line_of_the_picture_has_a_mark(name):
+    text = (ROOT / "results" / name).read_text(encoding="utf-8")
+    lines = re.findall(r'<text x="\d+" y="(\d+)"[^>]*>(?:matched|tuned)</text>', text)
+    marks = set(re.findall(r"translate\(\d+ (\d+)\)", text))
+    assert len(lines) > 10
+    assert {str(int(y) - 16) for y in lines} <= marks

@@ -20,7 +20,7 @@ KINDS = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, claims.N
 # The parts of the paper by section, in its order, in the words of this project.
 TITLES = {
     "2": "What Adam equals",
-    "2.1": "The length of Adam's steps",
+    "2.1": "The length of steps",
     "3": "Bias correction in theory",
     "4": "Regret and convergence",
     "6.1": "Logistic regression",
@@ -219,12 +219,13 @@ def picture(shown: Sequence[Part], theme: Mapping[str, str] | None = None) -> st
         body.append(_text(x + MARK + 7, 16, kind, colour("text"), 14))
     for part in shown:
         lines = [
-            (protocol, rows[k : k + columns])
+            (protocol, rows)
             for k in range(0, len(part.judged), columns)
-            for rows in [part.judged]
+            for rows in [part.judged[k : k + columns]]
             for protocol in PROTOCOLS
             if any(row.verdicts[protocol].verdict for row in rows)
         ]
+        counted_already: set[str] = set()
         body.append(f'<path d="M0 {y}H{WIDTH}" stroke="{colour("line")}"/>')
         body.append(_text(0, y + 24, part.title, colour("text"), 15, weight=650))
         body.append(_text(0, y + 43, part.where, colour("soft"), 13))
@@ -237,7 +238,8 @@ def picture(shown: Sequence[Part], theme: Mapping[str, str] | None = None) -> st
                     body.append(_placed(row, protocol, LEFT + COLUMN * k, top, colour, not theme))
             counts = count(part.judged, protocol)
             tested = sum(counts.values()) - counts[claims.NOT_TESTED]
-            if rows[0] is part.judged[0]:
+            if protocol not in counted_already:
+                counted_already.add(protocol)
                 text = f"{counts[claims.REPRODUCED]} of {tested}" if tested else "–"
                 body.append(_text(WIDTH, top + 16, text, colour("text"), 14, anchor="end"))
             top += MARK + 3
