@@ -290,7 +290,8 @@ def _verdicts(found: Sequence[Results]) -> str:
     judged = [verdict for results in found for verdict in claims.judge(results)]
     parts = []
     for protocol in PROTOCOLS:
-        counts = Counter(v.verdict for v in judged if v.protocol == protocol and v.verdict)
+        mine = [v for v in judged if v.protocol == protocol and v.claim.source != "control"]
+        counts = Counter(v.verdict for v in mine if v.verdict)
         if counts:
             text = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
             parts.append(f"{protocol}: {text}")
