@@ -29,8 +29,8 @@ SUMMARY = (
     "Does *Adam: A Method for Stochastic Optimization* (Kingma & Ba, arXiv 1412.6980) hold up? "
     "Each claim is judged by a rule, written before the runs unless it says otherwise, under two "
     "protocols: `matched` (settings fitted to the paper's own curves: did the authors' runs look "
-    "like this?) and `tuned` (equal trials for every method: does the claim hold when everyone is tuned?). The "
-    "numbers are means over seeds with their 95% interval."
+    "like this?) and `tuned` (equal trials for every method: does the claim hold when everyone is "
+    "tuned?). The numbers are means over seeds with their 95% interval."
 )
 
 
