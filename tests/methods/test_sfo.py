@@ -814,7 +814,7 @@ def test_a_basis_that_does_not_fit_is_refused(monkeypatch):
 def test_the_memory_that_is_free(monkeypatch):
     assert sfo.available_memory() is None or sfo.available_memory() > 1e6
 
-    def missing(name: str) -> None:
+    def missing(name: str, **kwargs: object) -> None:
         raise FileNotFoundError(name)
 
     monkeypatch.setattr("builtins.open", missing)
