@@ -39,7 +39,6 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), daemon=False)
-        resource_tracker.ensure_running()  # its own start would let signals through again
         with without_interrupts():
             self.process.start()
         theirs.close()
@@ -187,6 +186,7 @@ def without_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # its own start lets signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
