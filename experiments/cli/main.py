@@ -101,7 +101,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for text in rest:
         if text.startswith("-"):
             known(f"option of {options.command}", text.partition("=")[0], (*flags, "--help"))
-    for names in ("studies", "names"):
+    for names in ("studies", "names", "folders"):
         if names in accepted:
             getattr(options, names).extend(rest)
             return options
@@ -549,6 +549,7 @@ def publish_command(options: argparse.Namespace) -> None:
     published = False
     for study in _studies(options):
         try:
+            replaced = report.replaced(study)
             path, progress = report.publish(study)
         except report.NothingToPublish as error:
             if options.studies:
@@ -556,9 +557,43 @@ def publish_command(options: argparse.Namespace) -> None:
             print(error)
             continue
         print(f"{path}: {progress}")
+        for line in replaced:
+            print(f"adam-study: {line}", file=sys.stderr)
         published = True
     if not published:
         raise ValueError("there is nothing to publish; `adam-study run --profile paper` trains it")
+
+
+def merge_command(options: argparse.Namespace) -> int:
+    """Bring records trained elsewhere into the store, or under results/."""
+    from pathlib import Path
+
+    from experiments import pages
+    from experiments.records import merge
+    from experiments.records.published import Published
+    from experiments.records.store import local_store
+
+    folders = [Path(name) for name in options.folders]
+    if not folders:
+        raise ValueError("merge needs a folder: give one that holds records")
+    store, left = local_store(), []
+    collected = merge.Collected(Published(pages.RESULTS))
+    found = (
+        merge.into_memory(folders, collected, pages.RESULTS)
+        if options.results
+        else merge.into_store(folders, store)
+    )
+    for merged in found:
+        print(merged.line, flush=True)
+        left += merged.problems
+    if options.results:
+        from experiments.report import build as report
+
+        for line in report.publish_collected(collected):
+            print(line)
+    for line in (*left, *store.damaged):
+        print(f"adam-study: {line}", file=sys.stderr)
+    return 1 if left else 0
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -631,6 +666,11 @@ COMMANDS: dict[str, Command] = {
         publish_command,
         "publish paper records under results/, finished or not",
         ("studies",),
+    ),
+    "merge": (
+        merge_command,
+        "bring records trained elsewhere into the store here, or under results/",
+        ("folders", "results"),
     ),
     "notebooks": (notebooks_command, "rewrite notebooks and README from results/", ()),
     "data": (data_command, "show, fetch or verify the data sets", ("action", "names")),
@@ -719,6 +759,18 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "metavar": "ACTION",
             "help": "status (default), fetch or verify",
         },
+    ),
+    "folders": (
+        ("folders",),
+        {
+            "nargs": "*",
+            "metavar": "FOLDER",
+            "help": "with records: ID.json files or published tables, a build folder, a checkout",
+        },
+    ),
+    "results": (
+        ("--results",),
+        {"action": "store_true", "help": "under results/, beside what is published"},
     ),
     "names": (
         ("names",),

@@ -32,6 +32,7 @@ FORMAT = 1
 STALE = 3600.0  # seconds after which a half-written file is nobody's any more
 ROOM = 1 << 20  # bytes that must be free before training starts
 _ID = re.compile("[0-9a-f]{16}")
+AGAIN = "; its run will be trained again"  # how the line about a damaged record ends
 PARTS = ("config", "status", "diverged_at", "metrics", "manifest")
 
 
@@ -66,30 +67,51 @@ class Store:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.damaged: list[str] = []
+        self._named: set[str] = set()
         self._cache: dict[str, dict[str, Any]] = {}
 
     def get(self, run_id: str) -> dict[str, Any] | None:
         """The record of a run, or None if there is none to trust."""
         if run_id not in self._cache:
-            path = self._file(run_id)
-            try:
-                self._cache[run_id] = decode(_content(path), run_id)
-            except FileNotFoundError:
+            record = self.read(run_id)
+            if record is None:
                 return None
-            except (DamagedRecord, OSError) as error:
-                why = error.strerror if isinstance(error, OSError) else error
-                self._name(f"{path} is ignored: {why}; its run will be trained again")
-                return None
+            self._cache[run_id] = record
         return self._cache[run_id]
 
+    def read(self, run_id: str) -> dict[str, Any] | None:
+        """The same as `get` from the disk, and without keeping it."""
+        path = self._file(run_id)
+        try:
+            return decode(_content(path), run_id)
+        except FileNotFoundError:
+            return None
+        except (DamagedRecord, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self._name(f"{path} is ignored: {why}{AGAIN}")
+            return None
+
+    def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every whole record with its file, one after the other; none is kept."""
+        for run_id in self.ids():
+            record = self.read(run_id)
+            if record is not None:
+                yield self._file(run_id), record
+
     def put(self, record: Mapping[str, Any]) -> None:
-        """Write a record. What is damaged and of the same name is set aside as `NAME.damaged`."""
+        """Write a record and keep it in memory."""
+        run_id = self.write(record)
+        self._cache[run_id] = decode(self._file(run_id).read_bytes(), run_id)
+
+    def write(self, record: Mapping[str, Any]) -> str:
+        """Write a record; its id. What is damaged and of the same name is set aside as
+        `NAME.damaged`."""
         run_id = config_id(record["config"])
         path = self._file(run_id)
-        if os.path.lexists(path) and self.get(run_id) is None:
+        if os.path.lexists(path) and self.read(run_id) is None:
             _set_aside(path)
         write_atomically(path, encode(record))
-        self._cache[run_id] = decode(path.read_bytes(), run_id)
+        return run_id
 
     def check_writable(self) -> None:
         """Raise an OSError now, before any training, if records can't be written.
@@ -200,7 +222,8 @@ class Store:
         return [f"{path} is ignored: it bears no run's name" for path in sorted(files)]
 
     def _name(self, line: str) -> None:
-        if line not in self.damaged:
+        if line not in self._named:
+            self._named.add(line)
             self.damaged.append(line)
 
     def _file(self, run_id: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -13,13 +13,13 @@ from experiments import figures, pages
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
 from experiments.paths import ROOT, build_folder
-from experiments.records import published
+from experiments.records import merge, published
 from experiments.records.store import local_store, write_atomically
 from experiments.report import charts, explorer, notebooks, readme, summary, webpage
 from experiments.report.readme import README
 from experiments.report.summary import Part
 from experiments.studies import STUDIES
-from experiments.study import Study, config_id, describe
+from experiments.study import Records, Study, config_id, describe
 from experiments.verify import checks, command
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -159,10 +159,14 @@ def _verdict_rows(part: Part) -> list[dict[str, object]]:
     return rows
 
 
-def publish(study: Study) -> tuple[Path, str]:
+def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
     """Write the `paper` records of a study to `results/`: those trained here and those there.
 
     A study that is not finished may be published; its pages say so.
+
+    Args:
+        study: the study.
+        records: its records; by default those of the local store, then those in `results/`.
 
     Returns:
         The file, and how many of the runs it holds.
@@ -171,7 +175,7 @@ def publish(study: Study) -> tuple[Path, str]:
         NothingToPublish: there are no records of real data.
         ValueError: some runs were trained by code that no commit holds.
     """
-    records = pages.with_published(local_store())
+    records = records or pages.with_published(local_store())
     found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
     kept = [record for run in found.plan.runs() if (record := records.get(run.id))]
     if not kept:
@@ -193,6 +197,35 @@ def publish(study: Study) -> tuple[Path, str]:
     path = pages.published_file(study)
     published.write(path, kept, found.plan.uses())
     return path, found.progress + (", not finished" if found.missing else "")
+
+
+def publish_collected(collected: merge.Collected) -> Iterator[str]:
+    """Publish what was merged: each study with a run among the new records, in a line of text."""
+    waiting = set(collected.new)
+    for study in STUDIES.values():
+        found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, collected)
+        new = collected.new.keys() & {run.id for run in found.plan.runs()}
+        if new:
+            path, progress = publish(study, collected)
+            yield f"{path}: {progress}"
+            waiting -= new
+    if waiting:
+        yield (
+            f"{len(waiting)} records are of no run at profile {pages.PUBLISHED_PROFILE}, or of "
+            "one that is planned only once others are there; they stay out"
+        )
+
+
+def replaced(study: Study) -> list[str]:
+    """A line for each published run of a study that was trained here to other numbers."""
+    path, here = pages.published_file(study), local_store()
+    there = published.read(path) if path.exists() else {}
+    pairs = ((run_id, record, here.get(run_id)) for run_id, record in there.items())
+    return [
+        f"{study.name}: run {run_id} was published with other numbers: {difference}"
+        for run_id, old, new in pairs
+        if new and (difference := merge.differing(old, new))
+    ]
 
 
 def publish_pages() -> list[Path]:

@@ -53,6 +53,7 @@ from typing import Any
 import numpy as np
 
 from experiments.problems import registry as problems
+from experiments.records.merge import NOT_COMPARED
 from experiments.study import Run
 
 U = 2.0**-24
@@ -63,12 +64,6 @@ SMALL = 1e-3  # below which numbers of a measurement are compared absolutely
 TINY = 2.0**-20  # nats below which a cost is rounding: that of a logit of about 16
 SHARES = 1e-3  # of examples or coordinates that may change sides
 ANOTHER_BACKEND = 10.0  # how much more the libraries of another backend may round
-NOT_COMPARED = (
-    "seconds",
-    "gradient_seconds",
-    "optimizer_mb",
-    "optimum_error",  # how well a minimum was found: itself rounding
-)
 GROWN = {"mnist_multilayer": 0.01, "cifar10_convolutional": 0.01}
 END, MOST = 5.0, 3
 OVER_A_PASS = ("training_cost", "objective")
