@@ -30,10 +30,13 @@ LOG = Path(os.environ["LOG"])
 PAUSE = float(os.environ.get("PAUSE", "0"))
 
 
-def train(run, records, keep=False):
+def train(run, records, on_epoch=None, keep=False):
     with LOG.open("a") as file:
         print(run.id, os.getpid(), file=file)
-    time.sleep(PAUSE)
+    for passes in (1, 2):
+        time.sleep(PAUSE / 2)
+        if on_epoch:
+            on_epoch(passes)
     cost = 0.1 + abs(math.log10(run.settings["learning_rate"]) + 1.5) + run.seed / 1e6
     metrics = {{name: [2 * cost, cost] for name in training.METRICS}}
     rest = {{"status": "finished", "diverged_at": None, "manifest": {{"wall_seconds": 0.5}}}}

@@ -86,7 +86,7 @@ def complete(
         bar = Progress(study.name, plan, records, show=progress)
         with contextlib.closing(bar):
             while missing := [run for run in plan.missing(records) if run.id not in failed]:
-                for result in train_all(missing, plan.shortened):
+                for result in train_all(missing, plan.shortened, bar.passed):
                     bar.finished(result)
                     store.damaged += result.notes
                     if result.failed:

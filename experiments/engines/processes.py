@@ -14,14 +14,14 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from experiments.engines.runs import Options, Result, Train, name, train_and_store
+from experiments.engines.runs import Options, Result, Train, name, train_and_store, unheard
 from experiments.records.store import sweep_after
 from experiments.study import Run
 
@@ -56,7 +56,7 @@ class Worker:
     def answer(self) -> Any:
         """What became of its run: a Result, None (another process is at it) or an exception.
 
-        Or BEGUN, when it has only begun.
+        Or BEGUN, when it has only begun; or a number, that of its passes so far.
 
         Raises:
             EOFError: the process has ended.
@@ -68,6 +68,8 @@ class Worker:
         if answer == BEGUN:
             self.deadline = time.monotonic() + self.seconds
             return BEGUN
+        if isinstance(answer, int):
+            return answer
         self.run = None
         self.first_mb = self.first_mb or megabytes
         if megabytes > self.first_mb + GROWTH_MB:
@@ -106,7 +108,9 @@ def processes(folder: Path, options: Options) -> Iterator[Train]:
     """Train in `options.workers` processes, which live as long as the context."""
     workers: list[Worker] = []
     try:
-        yield lambda runs, keep=(): _train_all(workers, runs, keep, folder, options)
+        yield lambda runs, keep=(), on_pass=unheard: _train_all(
+            workers, runs, keep, on_pass, folder, options
+        )
     except BaseException:
         for worker in workers:
             worker.kill(folder)
@@ -121,6 +125,7 @@ def _train_all(
     workers: list[Worker],
     runs: Sequence[Run],
     keep: Collection[str],
+    on_pass: Callable[[Run, int], None],
     folder: Path,
     options: Options,
 ) -> Iterator[Result]:
@@ -170,6 +175,9 @@ def _train_all(
                     queue.append(run)
                 continue
             if answer == BEGUN:
+                continue
+            if isinstance(answer, int):
+                on_pass(run, answer)
                 continue
             if isinstance(answer, BaseException):
                 raise answer
@@ -226,7 +234,9 @@ def _work(connection: Connection) -> None:
             connection.send((BEGUN, 0.0))
             answer: Result | BaseException | None
             try:
-                answer = train_and_store(run, folder, keep)
+                answer = train_and_store(
+                    run, folder, keep, lambda passes: connection.send((passes, 0.0))
+                )
             except Exception as error:
                 answer = error
             connection.send((answer, memory_mb()))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 from experiments.engines.runs import Result, name
-from experiments.study import Plan, Records
+from experiments.study import Plan, Records, Run
+
+REFRESH_SECONDS = 1.0
 
 
 class Progress:
-    """A live bar with the remaining time on a terminal; elsewhere one line per finished run."""
+    """A live bar with the remaining time on a terminal; elsewhere one line per finished run.
+
+    The bar counts passes, so that it moves within a run.
+    """
 
     def __init__(self, name: str, plan: Plan, records: Records, show: bool = True) -> None:
         from tqdm import tqdm
@@ -17,37 +23,78 @@ class Progress:
         self.show = show
         self.live = show and sys.stderr.isatty()
         self.name = name
-        self.done = len(plan.runs()) - len(plan.missing(records))
+        missing = plan.missing(records)
+        self.total = len(plan.runs()) + plan.later
+        self.done = len(plan.runs()) - len(missing)
+        self.passes = sum(run.epochs for run in plan.runs()) - sum(run.epochs for run in missing)
+        self.at: dict[str, int] = {}  # passes of the runs that are being trained
         self.bar = tqdm(
-            total=len(plan.runs()) + plan.later,
-            initial=self.done,
+            total=_passes(plan),
+            initial=self.passes,
             desc=name,
-            unit="run",
             disable=not self.live,
             smoothing=0.1,
-            bar_format="{desc} {bar:20} {n_fmt}/{total_fmt} runs, {elapsed} elapsed, "
-            "{remaining} left{postfix}",
+            postfix=f"{self.done}/{self.total} runs",
+            bar_format="{desc} {bar:20} {percentage:3.0f}%, {elapsed} elapsed, {remaining} left"
+            "{postfix}",
         )
-        self.total = len(plan.runs()) + plan.later
+        self.last = ""
+        self.ended = threading.Event()
+        if self.live:
+            threading.Thread(target=self._tick, daemon=True).start()
+
+    def passed(self, run: Run, passes: int) -> None:
+        """Take note of a run that has so many passes."""
+        self.at[run.id] = passes
+        self._move()
 
     def finished(self, result: Result) -> None:
         """Count a run that has ended."""
         self.done += 1
+        self.at.pop(result.run.id, None)
+        self.passes += result.run.epochs
         text = f"{name(result.run)}: {'FAILED, ' if result.failed else ''}{result.end}"
         if self.live:
-            self.bar.set_postfix_str(f"last: {text}", refresh=False)
-            self.bar.update()
+            self.last = f"; last: {text}"
+            self._say()
+            self._move()
         elif self.show:
             if not result.failed:
                 text += f", {result.seconds:.1f} s" if result.seconds else ", by another process"
             print(f"{self.name} {self.done}/{self.total} {text}", file=sys.stderr, flush=True)
 
     def extend(self, plan: Plan) -> None:
-        """Take over a plan that has grown."""
-        self.total = len(plan.runs()) + plan.later
-        self.bar.total = self.total
-        self.bar.refresh()
+        """Take over a plan that has grown, and say so."""
+        total = len(plan.runs()) + plan.later
+        if self.show and (more := total - self.total) > 0:
+            text = f"{self.name}: {more} more runs, since a grid has grown"
+            if self.live:
+                self.bar.write(text, file=sys.stderr)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        self.total = total
+        self.bar.total = _passes(plan)
+        self._say()
+        self._move()
 
     def close(self) -> None:
         """Leave the bar as it stands."""
+        self.ended.set()
         self.bar.close()
+
+    def _say(self) -> None:
+        self.bar.set_postfix_str(f"{self.done}/{self.total} runs{self.last}", refresh=False)
+
+    def _move(self) -> None:
+        self.bar.update(self.passes + sum(self.at.values()) - self.bar.n)
+
+    def _tick(self) -> None:
+        """Keep the clock going while nothing is heard of the runs."""
+        while not self.ended.wait(REFRESH_SECONDS):
+            self.bar.refresh()
+
+
+def _passes(plan: Plan) -> int:
+    """The passes of all runs; those that are not planned yet have as many as the longest."""
+    runs = plan.runs()
+    return sum(run.epochs for run in runs) + plan.later * max([run.epochs for run in runs] or [0])

@@ -56,10 +56,22 @@ class RunsFailed(RuntimeError):
         self.lines = tuple(lines)
 
 
-class Train(Protocol):
-    """Trains runs; of those whose ids are in `keep`, the last state stays for longer runs."""
+def unheard(run: Run, passes: int) -> None:
+    """What is called after each pass, for who does not want to know."""
 
-    def __call__(self, runs: Sequence[Run], keep: Collection[str] = ()) -> Iterator[Result]:
+
+class Train(Protocol):
+    """Trains runs; of those whose ids are in `keep`, the last state stays for longer runs.
+
+    After each pass of a run `on_pass` is told the run and how many passes it has.
+    """
+
+    def __call__(
+        self,
+        runs: Sequence[Run],
+        keep: Collection[str] = (),
+        on_pass: Callable[[Run, int], None] = unheard,
+    ) -> Iterator[Result]:
         """The results, in the order in which the runs finish."""
 
 
@@ -71,13 +83,16 @@ def name(run: Run) -> str:
     return f"{run.optimizer} {describe(run.settings)} seed {run.seed}"
 
 
-def train_and_store(run: Run, folder: Path, keep: bool = False) -> Result | None:
+def train_and_store(
+    run: Run, folder: Path, keep: bool = False, on_epoch: Callable[[int], None] | None = None
+) -> Result | None:
     """Train a run unless it has a record; None if another process is at its lineage.
 
     Args:
         run: the run.
         folder: where its record is or will be.
         keep: whether its last state stays for a longer run to go on from.
+        on_epoch: called with the number of passes done, after each.
 
     Raises:
         OSError: its record can't be written, or a file can't be read: so it will be with others.
@@ -90,7 +105,7 @@ def train_and_store(run: Run, folder: Path, keep: bool = False) -> Result | None
         record = store.get(run.id)
         seconds = 0.0
         if record is None:
-            trained = train(run, store, keep)
+            trained = train(run, store, keep, on_epoch)
             if isinstance(trained, str):
                 return Result(run, trained, notes=tuple(store.damaged), failed=True)
             record = trained
@@ -101,7 +116,9 @@ def train_and_store(run: Run, folder: Path, keep: bool = False) -> Result | None
     return Result(run, end(record), seconds, tuple(store.damaged))
 
 
-def train(run: Run, store: Store, keep: bool) -> dict[str, Any] | str:
+def train(
+    run: Run, store: Store, keep: bool, on_epoch: Callable[[int], None] | None = None
+) -> dict[str, Any] | str:
     """The record of a run, or in one line why it has none.
 
     What went wrong stands whole in `ID.failed` in the store's folder.
@@ -109,7 +126,7 @@ def train(run: Run, store: Store, keep: bool) -> dict[str, Any] | str:
     from experiments.training import train as training
 
     try:
-        record: dict[str, Any] = training.train(run, store, keep=keep)
+        record: dict[str, Any] = training.train(run, store, on_epoch, keep=keep)
     except (OSError, DataError):
         raise
     except Exception as error:

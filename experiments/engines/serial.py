@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from experiments.engines.runs import Options, Result, Train, train_and_store
+from experiments.engines.runs import Options, Result, Train, train_and_store, unheard
 from experiments.study import Run
 
 POLL_SECONDS = 0.5  # between looks at a run that another process is at
@@ -17,11 +18,15 @@ POLL_SECONDS = 0.5  # between looks at a run that another process is at
 def serial(folder: Path, options: Options) -> Iterator[Train]:
     """Train in this process; a run can't be stopped here when it takes longer than its timeout."""
 
-    def train_all(runs: Sequence[Run], keep: Collection[str] = ()) -> Iterator[Result]:
+    def train_all(
+        runs: Sequence[Run],
+        keep: Collection[str] = (),
+        on_pass: Callable[[Run, int], None] = unheard,
+    ) -> Iterator[Result]:
         while runs:
             busy = []
             for run in runs:
-                result = train_and_store(run, folder, run.id in keep)
+                result = train_and_store(run, folder, run.id in keep, partial(on_pass, run))
                 if result is None:
                     busy.append(run)
                 else:

@@ -354,7 +354,7 @@ def test_published_runs_are_trained_again_unless_told_otherwise(published, monke
     tables.write(published, [finished(runs[0]), finished(runs[1])], {})
     trained = []
 
-    def train(run, store, keep=False):
+    def train(run, store, on_epoch=None, keep=False):
         trained.append(run.id)
         return finished(run)
 
@@ -403,7 +403,7 @@ def test_settings_are_read_as_numbers_words_and_truth():
 
 
 def test_what_was_tried_is_shown_even_when_it_diverged(monkeypatch, capfd, build):
-    def train(run, store, keep=False):
+    def train(run, store, on_epoch=None, keep=False):
         metrics = {name: [0.5] for name in training.METRICS}
         return {
             "config": run.config(),

@@ -235,8 +235,12 @@ def test_on_a_terminal_progress_is_a_live_bar(command):
     assert process.returncode == 0
     frames = [frame for frame in shown.decode().split("\r") if frame.startswith("fig1-mnist ")]
     assert len(frames) > 5
-    assert " 0/30 runs, " in frames[0]
-    assert " 36/36 runs, " in frames[-1]
+    assert " 0%, " in frames[0]
+    assert frames[0].split("left")[1].strip(", ") == "0/30 runs"
+    assert any(", 0/30 runs" in frame and " 0%, " not in frame for frame in frames)  # within a run
+    assert "6 more runs, since a grid has grown" in shown.decode()
+    assert " 100%, " in frames[-1]
+    assert ", 36/36 runs" in frames[-1]
     assert "█" in frames[-1]
     assert "last: " in frames[-1]
     assert all(len(frame) <= 100 for frame in frames)

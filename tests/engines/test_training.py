@@ -134,8 +134,8 @@ def test_a_study_with_diverged_runs_completes(command):
     """The largest learning rates diverge, and one matched run of two; selection avoids them."""
     command.change(
         """
-        def diverge(run, records, keep=False, whole=train):
-            record = whole(run, records)
+        def diverge(run, records, on_epoch=None, keep=False, whole=train):
+            record = whole(run, records, on_epoch)
             matched = run.optimizer == "adagrad" and run.seed == 1
             if run.settings["learning_rate"] >= 0.1 or matched:
                 cut = {name: values[:1] for name, values in record["metrics"].items()}

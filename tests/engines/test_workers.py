@@ -21,8 +21,8 @@ ONE = "run.optimizer == 'adagrad' and run.seed == 1"
 def misbehave(command, how: str, which: str = ONE) -> None:
     command.change(
         f"""
-        def train(run, records, keep=False, whole=train):
-            record = whole(run, records)
+        def train(run, records, on_epoch=None, keep=False, whole=train):
+            record = whole(run, records, on_epoch)
             if {which}:
                 {how}
             return record
@@ -50,8 +50,8 @@ def test_runs_that_fail_stop_no_other(command):
     """Five of the six fail, each in its way; one line says how, a file has the rest."""
     command.change(
         """
-        def train(run, records, keep=False, whole=train):
-            record = whole(run, records)
+        def train(run, records, on_epoch=None, keep=False, whole=train):
+            record = whole(run, records, on_epoch)
             match run.optimizer, run.seed:
                 case "adagrad", 0:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -147,11 +147,11 @@ def test_processes_that_grow_are_replaced(command):
         from experiments.training.runtime import memory_mb
         processes.GROWTH_MB = 60.0
         left = []
-        def leak(run, records, keep=False, whole=train):
+        def leak(run, records, on_epoch=None, keep=False, whole=train):
             left.append(os.urandom(40 << 20))
             with LOG.with_name("memory").open("a") as file:
                 print(memory_mb(), file=file)
-            return whole(run, records)
+            return whole(run, records, on_epoch)
         training.train = leak
         """
     )

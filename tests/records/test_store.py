@@ -318,9 +318,9 @@ def test_damaged_and_foreign_files_are_named_set_aside_and_trained_again(command
 def test_a_damaged_checkpoint_is_named_and_ignored(command):
     command.change(
         """
-        def resume(run, records, keep=False, fresh=train):
+        def resume(run, records, on_epoch=None, keep=False, fresh=train):
             assert records.load_checkpoint(run, lambda arrays: True) is None
-            return fresh(run, records)
+            return fresh(run, records, on_epoch)
         training.train = resume
         """
     )
