@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from experiments import search
 from experiments.study import (
@@ -37,7 +37,8 @@ def plan(
     grid, every arm's grid grows by one learning rate on the side nearer to its own best; so all
     arms always have the same number of trials. A trial's score is the training cost of its last
     pass, averaged over the tuning seeds; a diverged trial counts as infinite. Profiles with `rungs`
-    search by successive halving instead: see `experiments.search`.
+    search by successive halving instead: see `experiments.search`. While a search is under way,
+    the grid still selects.
     """
 
     profile = study.profile(profile_name)
@@ -49,18 +50,19 @@ def plan(
     selected: Mapping[str, Settings] = {}
     on_edge: tuple[str, ...] = ()
     nearest: Mapping[str, Settings] = {}
-    trials: Sequence[Entry]
     later = 0
     if "tuned" in protocols:
+        tuned = sum(bool(arm.tune) for arm in study.arms)
         if profile.rungs:
             found = search.halving(study, profile, data, records)
-            trials, grid, selected = found.entries, found.grid, found.selected
-            on_edge, nearest, later = found.on_edge, found.nearest, found.later
-        else:
+            entries = [*found.entries, *entries]
+            grid, selected, on_edge = found.grid, found.selected, found.on_edge
+            nearest, later = found.nearest, found.later
+            tuned = sum(bool(arm.search) for arm in study.arms)
+        if not profile.rungs or profile.searching:
             trials, grid, selected, on_edge = _tuning(study, profile, data, records)
-        entries += trials
+            entries += trials
         entries += _reported(study, selected, profile, data, "tuned")
-        tuned = sum(bool(arm.search if profile.rungs else arm.tune) for arm in study.arms)
         later += 0 if selected else tuned * profile.seeds * (1 + len(profile.stages))
     lengths = {*profile.stages, *profile.rungs[:-1]}
     roles = ("matched", "tuned", "grid", "search")

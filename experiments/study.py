@@ -186,6 +186,8 @@ class Profile:
             the figure's first passes are then complete long before its last.
         rungs: passes after which a search by successive halving drops candidates; the last rung is
             the whole length. Empty: arms are tuned on plain grids.
+        searching: whether that search is under way: its runs are planned and published, but the
+            plain grid still selects the tuned settings.
         tuning_epochs: passes of a tuning trial, whose last pass decides; None: all of them.
         fit_epochs: passes of a fitting run and of a measured alternative; None: all of them.
     """
@@ -201,6 +203,7 @@ class Profile:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     stages: tuple[int, ...] = ()
     rungs: tuple[int, ...] = ()
+    searching: bool = False
     tuning_epochs: int | None = None
     fit_epochs: int | None = None
 

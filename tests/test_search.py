@@ -16,7 +16,9 @@ from experiments.study import Run
 
 BASE = STUDIES["fig2-dropout"]
 RUNGS = (8, 40, 200)
-PAPER = dataclasses.replace(BASE.profile("paper"), rungs=RUNGS, rounds=4, seeds=2, stages=())
+PAPER = dataclasses.replace(
+    BASE.profile("paper"), rungs=RUNGS, searching=False, rounds=4, seeds=2, stages=()
+)
 STUDY = dataclasses.replace(BASE, profiles={"paper": PAPER})
 
 
@@ -56,7 +58,9 @@ def found(monkeypatch):
 
 def middle(run: Run) -> float:
     """A valley in the logarithm of the rate: the second rate of each decay is nearest."""
-    best = {"constant": -3.5, "sqrt_epoch": -3.0, "sqrt_step": -2.0}[run.settings["decay"]]
+    best = {"constant": -3.5, "sqrt_epoch": -3.0, "sqrt_step": -2.0}[
+        run.settings.get("decay", "constant")
+    ]
     scale = {"adagrad": 1.5, "rmsprop": 0.0, "sgd_nesterov": 2.0, "adadelta": 3.0, "adam": 0.0}
     off = math.log10(run.settings["learning_rate"]) - best - scale[run.optimizer]
     if run.settings.get("momentum") in (0.9, 0.99) and run.optimizer == "rmsprop":
@@ -205,3 +209,23 @@ def test_the_cost_of_a_rung_is_that_of_its_last_passes():
     assert search.final_cost([5.0] * 7 + [2.0]) == pytest.approx(2.0)
     costs = [1.0] * 190 + [0.5, 0.125] * 5
     assert search.final_cost(costs) == pytest.approx(0.25)
+
+
+def test_while_a_search_is_under_way_the_grid_selects(found):
+    profile = dataclasses.replace(PAPER, searching=True)
+    study = dataclasses.replace(BASE, profiles={"paper": profile})
+    both = found(falling, study)
+    search_alone = found(falling)
+    grid_alone = found(
+        falling,
+        dataclasses.replace(BASE, profiles={"paper": dataclasses.replace(profile, rungs=())}),
+    )
+    assert both.selected == grid_alone.selected != search_alone.selected
+    assert both.grid == grid_alone.grid
+    assert both.on_edge == grid_alone.on_edge
+    assert both.runs("search") == search_alone.runs("search")
+    assert both.runs("tuning") == grid_alone.runs("tuning")
+    assert both.runs("tuned") == grid_alone.runs("tuned")
+    begun = found(falling, study, only=5)
+    assert begun.selected == {}
+    assert begun.later > grid_alone.later

@@ -110,6 +110,8 @@ STUDY = Study(
         "paper": Profile(
             epochs=200,
             stages=(25,),
+            rungs=(8, 40, 200),
+            searching=True,
             seeds=10,
             tuning_seeds=1,
             points_per_decade=2,
