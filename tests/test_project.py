@@ -325,7 +325,7 @@ def test_no_data_set_is_committed():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    bad = re.compile(r"ubyte|data_batch|labeledBow|\.pkl$|\.pickle$")
+    bad = re.compile(r"ubyte|data_batch|labeledBow|input\.txt|\.pkl$|\.pickle$")
     assert not [name for name in listed.stdout.splitlines() if bad.search(name)]
 
 

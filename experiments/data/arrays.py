@@ -33,6 +33,14 @@ class Reviews(NamedTuple):
     y_test: NDArray[np.uint8]
 
 
+class Text(NamedTuple):
+    """A text in memory: the place of each of its letters in `alphabet`; read-only."""
+
+    train: NDArray[np.uint8]
+    held_out: NDArray[np.uint8]
+    alphabet: str
+
+
 class Decoded(NamedTuple):
     """What a file says, and the SHA-256 of that."""
 

@@ -175,6 +175,22 @@ DATASETS: dict[str, DataSet] = {
             ),
         ),
     ),
+    "tinyshakespeare": DataSet(
+        name="tinyshakespeare",
+        citation="A. Karpathy: The Unreasonable Effectiveness of Recurrent Neural Networks (2015)",
+        licence="none is stated; the plays are in the public domain",
+        files=(
+            File(
+                "tinyshakespeare/input.txt",
+                1115394,
+                "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+                (
+                    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+                    "https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
+                ),
+            ),
+        ),
+    ),
 }
 
 
@@ -183,6 +199,7 @@ STAND_INS: dict[str, str] = {
     "mnist-stand-in": "digits-1",
     "imdb-stand-in": "reviews-1",
     "cifar10-stand-in": "shapes-1",
+    "tinyshakespeare-stand-in": "speeches-1",
 }
 
 

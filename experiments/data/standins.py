@@ -249,3 +249,57 @@ def _inside(
             return square & ((u + size) * 5 // (2 * size + 1) % 2 == 0)
         case _:  # two fields of a chessboard
             return square & ((u < 0) ^ (v < 0))
+
+
+_SPEECHES = 1_115_394  # characters, as many as Tiny Shakespeare has
+_ONSETS = (*"bcdfghjklmnpqrstvwxyz", "ch", "gh", "sh", "st", "th", "wh", "br", "gr", "pl", "")
+_CORES = (*"aeiou", "ea", "ee", "io", "ou", "oo")
+_CODAS = ("", "", "", "", *"dnrstlm", "nd", "ng", "st", "rt")
+_ENDS = (*[""] * 44, *[","] * 8, *["."] * 4, *"!?;:", "'s", "-", "$", "&3")
+_NAMES = 60  # speakers
+_WORDS = 2_500
+
+
+def speeches() -> bytes:
+    """A stand-in for Tiny Shakespeare: speeches of made-up words, drawn by Zipf's law.
+
+    Each word prefers some words after it, so that more than the last letter is worth knowing.
+    """
+    bits = np.random.PCG64(8)
+
+    def draw(below: int, *shape: int) -> NDArray[np.int64]:
+        raw = bits.random_raw(int(np.prod(shape))) >> np.uint64(32)
+        return (raw.astype(np.int64) % below).reshape(shape)
+
+    parts = (_ONSETS, _CORES, _CODAS)
+    syllables = np.stack([draw(len(part), _WORDS + _NAMES, 3) for part in parts], axis=-1)
+    lengths = draw(3, _WORDS + _NAMES) + 1
+    lengths[:50] = 1  # what is frequent is short
+    made = [
+        "".join(part[i] for syllable in word[:n] for part, i in zip(parts, syllable, strict=True))
+        for word, n in zip(syllables.tolist(), lengths.tolist(), strict=True)
+    ]
+    words, names = made[:_WORDS], [name.upper() for name in made[_WORDS:]]
+    zipf = np.cumsum([2**40 // (rank + 3) for rank in range(_WORDS)])
+
+    count = _SPEECHES // 3  # more words than there is room for
+    shares = bits.random_raw(count) >> np.uint64(8)
+    free = np.searchsorted(zipf, shares.astype(np.int64) % zipf[-1], side="right").tolist()
+    liked = draw(12, count).tolist()  # one word of six in twelve is among those the last one likes
+    ends = draw(len(_ENDS), count).tolist()
+    speakers, stops = draw(_NAMES, count).tolist(), draw(40, count).tolist()
+    text: list[str] = []
+    size, word, fresh, column = 0, 0, True, 0
+    for i in range(count):
+        word = (word * 7 + liked[i] * 31) % 211 if liked[i] < 6 else free[i]
+        if fresh and stops[i] < 12:
+            text.append(f"\n\n{names[speakers[i]]}:\n")
+            size, column = size + len(text[-1]), 0
+        said = (words[word].capitalize() if fresh or not column else words[word]) + _ENDS[ends[i]]
+        text.append(("\n" if column > 36 else " " if column else "") + said)
+        size += len(text[-1])
+        column = len(said) if column > 36 else column + len(text[-1])
+        fresh = said[-1:] in (".", "!", "?")
+        if size > _SPEECHES:
+            break
+    return "".join(text).encode("ascii")[:_SPEECHES]

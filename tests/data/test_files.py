@@ -39,6 +39,8 @@ def described(path: str, content: bytes, *urls: str) -> File:
 
 A = gzip.compress(b"first " * 1000, mtime=0)
 B = b"second " * 30000
+# What a mirror calls a file, where that is not its name.
+MIRRORED_AS = {"tinyshakespeare/input.txt": "shakespeare.txt"}
 TOY = (described("toy/a.gz", A), described("toy/b", B))
 
 
@@ -156,7 +158,8 @@ def test_every_data_set_is_described_completely(name):
         assert not Path(file.path).is_absolute()
     for file in [data.archive] if data.archive else data.files:
         assert len(set(file.urls)) >= 2, "a mirror is down sooner or later"
-        assert all(url.endswith("/" + Path(file.path).name) for url in file.urls)
+        names = {Path(file.path).name, MIRRORED_AS.get(file.path)}
+        assert all(url.rpartition("/")[2] in names for url in file.urls)
     assert catalogue.stand_in(name) in catalogue.STAND_INS
 
 
@@ -173,6 +176,8 @@ def test_fingerprints_are_stable():
     assert catalogue.fingerprint("imdb-stand-in") == "stand-in-reviews-1"
     assert catalogue.fingerprint("cifar10") == "2e2ad08bbdbba01d"
     assert catalogue.fingerprint("cifar10-stand-in") == "stand-in-shapes-1"
+    assert catalogue.fingerprint("tinyshakespeare") == "681e82c1ad2f513b"
+    assert catalogue.fingerprint("tinyshakespeare-stand-in") == "stand-in-speeches-1"
 
 
 def test_fingerprint_follows_the_content():
