@@ -10,4 +10,5 @@ from adam_tf.adamax import AdaMax
 from adam_tf.averaging import WeightAveraging
 from adam_tf.schedules import InverseSqrtDecay
 
+__version__ = "0.1.0"  # pyproject.toml reads it here
 __all__ = ["AdaMax", "Adam", "InverseSqrtDecay", "WeightAveraging"]

@@ -12,7 +12,7 @@ from keras import ops
 
 from adam_tf._keras import Optimizer, layout_of
 from adam_tf.typing import Scalar, Tensor, Variable
-from adam_tf.validation import check_choice, check_integer, check_number
+from adam_tf.validation import check_choice, check_integer, check_names, check_number
 
 # Keras' backend is chosen when Keras is imported, once and for all.
 backend = importlib.import_module(
@@ -280,6 +280,7 @@ class MomentOptimizer(Optimizer):
         **kwargs: Any,
     ) -> None:
         """Validate what Keras does not, and keep the learning rate unrounded."""
+        check_names(type(self), kwargs)
         if isinstance(learning_rate, str) or not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate, 0)
         for name in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):

@@ -1,8 +1,21 @@
 """Checks of arguments: one line, with the offending value and what is allowed."""
 
+import inspect
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
+
+# What other libraries and the paper call some arguments.
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("lr", "alpha", "step_size", "stepsize", "rate"), ("learning_rate",)),
+    **dict.fromkeys(("eps", "epsilon", "epsilon_hat"), ("epsilon",)),
+    **dict.fromkeys(("beta1", "b1", "beta_one"), ("beta_1",)),
+    **dict.fromkeys(("beta2", "b2", "beta_two"), ("beta_2",)),
+    "betas": ("beta_1", "beta_2"),
+    "lambda": ("beta_1_decay",),
+    "lambda_": ("beta_1_decay",),
+}
 
 
 def check_number(
@@ -87,3 +100,31 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
     if not any(value is c or (isinstance(c, str) and value == c) for c in choices):
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def check_names(cls: type, names: Iterable[str]) -> None:
+    """Refuse arguments that are known under another name; say under which.
+
+    Args:
+        cls: the class that was given them.
+        names: the names that are not in its signature.
+
+    Raises:
+        ValueError: when one of them is such a name.
+
+    Example:
+        >>> from adam_tf import Adam
+        >>> Adam(lr=0.1)
+        Traceback (most recent call last):
+        ...
+        ValueError: Adam has no argument 'lr': use learning_rate
+    """
+    allowed = inspect.signature(cls).parameters
+    for name in names:
+        meant = OTHER_NAMES.get(name.lower(), ())
+        if name in allowed or not meant:
+            continue
+        if set(meant) <= set(allowed):
+            raise ValueError(f"{cls.__name__} has no argument {name!r}: use {' and '.join(meant)}")
+        if meant == ("epsilon",):
+            raise ValueError(f"{cls.__name__} has no argument {name!r}: its rule has no epsilon")

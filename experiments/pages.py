@@ -64,6 +64,8 @@ def existing(study: Study, profile: str, data: str = "auto") -> Results:
     """The results of a study from the records there are; nothing is trained or downloaded."""
     known("profile", profile, (*study.profiles, "published"))
     if profile == "published":
+        if not published_file(study).exists():  # another study of its page may have some
+            raise ValueError(f"nothing is published for {study.name}; use --profile quick")
         return published(study)
     kind = download.choose(study.data_set, data, download=False).kind
     found = analysis.results(study, profile, kind, local_store())

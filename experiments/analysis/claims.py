@@ -180,12 +180,15 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     paper = of_paper(claim, results.study.panel)
     profile = results.study.profile(results.profile)
     last = claim.passes[1]
+    stand_in = "stand-in data; " if results.stand_in else ""
     if measure.trained and not results.study.measured and profile.epochs <= last:
-        reason = f"needs {last + 1} passes, profile {results.profile} has {profile.epochs}"
+        needs = f"needs {last + 1} passes, profile {results.profile} has {profile.epochs}"
+        reason = stand_in + needs
         return Verdict(claim, protocol, NOT_TESTED, reason=reason, paper=paper)
     values = measure.compute(claim, protocol, results)
     if not len(values):
-        return Verdict(claim, protocol, NOT_TESTED, reason="its runs are not finished", paper=paper)
+        reason = f"{stand_in}its runs are not finished"
+        return Verdict(claim, protocol, NOT_TESTED, reason=reason, paper=paper)
     mean, low, high = (float(x) for x in statistics.interval(values, log=measure.log))
     verdict, notes = decide(claim, low, high), []
     same = protocol == "tuned" and "matched" in claim.protocols and _same_runs(claim, results)

@@ -40,6 +40,7 @@ class Metric:
         log: whether it is a positive quantity, averaged over seeds as logarithms.
         counted: whether it counts settings, so that seeds may agree by chance.
         trained: whether it needs the passes of the claim; others read what tuning has tried.
+        unit: of its values; a distance on a logarithmic axis is one of natural logarithms instead.
     """
 
     words: str
@@ -48,6 +49,7 @@ class Metric:
     log: bool = False
     counted: bool = False
     trained: bool = True
+    unit: str = "ratio"
 
 
 def _windows(claim: Claim, protocol: str, results: Results, *names: str) -> list[np.ndarray]:
@@ -370,10 +372,12 @@ METRICS: dict[str, Metric] = {
         "largest distance of {} to the paper's curve over passes {first}-{last}",
         _distance,
         log=True,
+        unit="nats",
     ),
     "below_epsilon": Metric(
         "share of coordinates of {} with sqrt(v_hat) < epsilon, passes {first}-{last}",
         _below_epsilon,
+        unit="share",
     ),
     "sparser": Metric(
         "share of coordinates that carry 90% of a gradient, pass {last} over pass {first}",
@@ -402,9 +406,13 @@ METRICS: dict[str, Metric] = {
         log=True,
     ),
     "recorded_rate": Metric(
-        "slope of log({recorded}) against log(t) over the last tenfold of t, {}", _recorded_rate
+        "slope of log({recorded}) against log(t) over the last tenfold of t, {}",
+        _recorded_rate,
+        unit="slope",
     ),
-    "recorded_slope": Metric("slope of log({recorded}) against log(minibatches)", _recorded_slope),
+    "recorded_slope": Metric(
+        "slope of log({recorded}) against log(minibatches)", _recorded_slope, unit="slope"
+    ),
     "time_ratio": Metric(
         "time that {0} takes to the cost at which {1} ends, over the time of {1}",
         _time_ratio,
@@ -421,25 +429,32 @@ METRICS: dict[str, Metric] = {
         _valley,
         counted=True,
         trained=False,
+        unit="share",
     ),
     "grid_unstable": Metric(
         "share of step sizes and passes {first}-{last} at which it is worse without correction",
         _grid_unstable,
         counted=True,
+        unit="share",
     ),
     "grid_worse": Metric(
         "share of step sizes at least 5 nats worse without correction, {after} passes",
         *_of_grid(_grid_worse),
         counted=True,
+        unit="share",
     ),
     "grid_best": Metric(
         "lowest loss of these settings minus lowest of the others, {after} passes, nats",
         *_of_grid(_grid_best),
+        unit="nats",
     ),
-    "grid_regret": Metric(_COUNTERPART.replace("{}", "settings, nats"), *_of_grid(_grid_regret)),
+    "grid_regret": Metric(
+        _COUNTERPART.replace("{}", "settings, nats"), *_of_grid(_grid_regret), unit="nats"
+    ),
     "grid_best_regret": Metric(
         _COUNTERPART.replace("{}", "betas at their best step sizes, nats"),
         *_of_grid(_grid_best_regret),
+        unit="nats",
     ),
 }
 

@@ -56,6 +56,8 @@ class Results:
         """What these results are, in a few words."""
         size = self.study.profile(self.profile)
         kind = "published records, " if self.published else ""
+        if self.published and self.missing == len(self.plan.runs()) + self.plan.later:
+            kind = "nothing published, "
         if self.study.measured:
             kind = f"{kind}profile {self.profile}: "
             data = "" if self.data == "none" else f"{self.data.upper()}, "

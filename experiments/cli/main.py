@@ -7,15 +7,17 @@ TensorFlow.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from experiments import studies
 from experiments.cli import ending
+from experiments.cli.parser import ARGUMENTS, Parser, Version
 from experiments.options import known
 from experiments.plan import plan as make_plan
 from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
@@ -27,14 +29,6 @@ if TYPE_CHECKING:
 PROFILES = ("smoke", "quick", "paper")
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and exit with 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (interrupted)."""
     if arguments is None:
@@ -44,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     try:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        _place_data(options)
         code = options.function(options) or 0
         sys.stdout.flush()
         return code
@@ -92,7 +87,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         ValueError: an unknown command or option, with the nearest ones.
     """
     if arguments and arguments[0].startswith("-"):
-        known("option", arguments[0], ("-h", "--help"))
+        known("option", arguments[0], ("-h", "--help", "--version"))
     elif arguments:
         known("command", arguments[0], COMMANDS)
     options, rest = _parser().parse_known_args(arguments)
@@ -101,7 +96,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for text in rest:
         if text.startswith("-"):
             known(f"option of {options.command}", text.partition("=")[0], (*flags, "--help"))
-    for names in ("studies", "names", "folders"):
+    for names in ("studies", "names", "folders", "runs"):
         if names in accepted:
             getattr(options, names).extend(rest)
             return options
@@ -116,6 +111,7 @@ def _parser() -> Parser:
         description="Reproduce the experiments of the Adam paper (arXiv 1412.6980).",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=Version, help="the version and the commit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (function, help_text, arguments) in COMMANDS.items():
         command = commands.add_parser(
@@ -128,37 +124,6 @@ def _parser() -> Parser:
     return parser
 
 
-def _count(text: str) -> int:
-    """A number of processes."""
-    most = 16 * (os.cpu_count() or 1)
-    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
-        shown = text if len(text) <= 20 else f"{text[:20]}..."
-        raise argparse.ArgumentTypeError(f"{shown!r} is not valid: use a whole number, 1 to {most}")
-    return int(text)
-
-
-def _minutes(text: str) -> float:
-    """How long to train."""
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a number above 0, as in 0.5")
-    return minutes
-
-
-def _seconds(text: str) -> float:
-    """A time in seconds."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use seconds, more than 0")
-    return seconds
-
-
 def _studies(options: argparse.Namespace) -> list[Study]:
     names = options.studies
     if not names and getattr(options, "profile", None) == "published":
@@ -169,6 +134,25 @@ def _studies(options: argparse.Namespace) -> list[Study]:
             raise ValueError("nothing is published; use --profile quick")
         return found
     return [studies.get(name) for name in dict.fromkeys(names or studies.STUDIES)]
+
+
+def _place_data(options: argparse.Namespace) -> None:
+    """Take a folder that is given as --data for the place of real data, here and in processes."""
+    from pathlib import Path
+
+    from experiments.data.download import POLICIES
+
+    given = getattr(options, "data", None)
+    if given is None or given in POLICIES:
+        return
+    folder = Path(os.path.expanduser(given))
+    if not folder.is_dir():
+        try:
+            known("data policy", given, POLICIES)
+        except ValueError as error:
+            raise ValueError(f"{error}, or an existing folder") from None
+    os.environ["ADAM_TF_DATA"] = str(folder.absolute())
+    options.data = "real"
 
 
 def _console() -> Any:
@@ -198,6 +182,9 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 def list_command(options: argparse.Namespace) -> None:
     """Print the studies."""
+    if options.json:
+        print(json.dumps([_declared(study) for study in studies.STUDIES.values()], indent=1))
+        return
     rows = []
     for study in studies.STUDIES.values():
         shown = study.arms if len(study.arms) <= 6 else study.arms[:3]
@@ -206,6 +193,26 @@ def list_command(options: argparse.Namespace) -> None:
         rows.append((study.name, study.section, study.title, arms))
     _table("Studies", ("study", "of the paper", "what", "arms"), rows)
     print(f"profiles: {', '.join(PROFILES)}; protocols: {', '.join(PROTOCOLS)}")
+
+
+def _declared(study: Study) -> dict[str, Any]:
+    """A study as plain data."""
+    return {
+        "study": study.name,
+        "section": study.section,
+        "title": study.title,
+        "problem": study.problem,
+        "data": study.data_set,
+        "page": study.notebook,
+        "arms": [
+            {"arm": arm.name, "optimizer": arm.optimizer, "matched": dict(arm.matched)}
+            for arm in study.arms
+        ],
+        "profiles": {
+            name: {"passes": profile.epochs, "seeds": profile.seeds}
+            for name, profile in study.profiles.items()
+        },
+    }
 
 
 def plan_command(options: argparse.Namespace) -> None:
@@ -242,6 +249,11 @@ def plan_command(options: argparse.Namespace) -> None:
         print(f"about {_duration(entry['seconds'])} on {workers} processes ({entry['basis']})")
         if entry["error"]:
             print(f"a run took {entry['error']:.2f} times what its steps foretold")
+    if len(report) > 1:
+        missing = sum(entry["missing"] + entry["later"] for entry in report)
+        seconds = sum(entry["seconds"] for entry in report)
+        about = f", about {_duration(seconds)} on {workers} processes" if missing else ""
+        print(f"\nin all {len(report)} studies: {missing} runs are missing{about}")
     _report_damage(store)
 
 
@@ -360,7 +372,15 @@ def run_command(options: argparse.Namespace) -> int:
     _report_damage(store)
     if failed:
         raise execution.RunsFailed(failed)
+    print(f"next: `{_next(options, 'claims')}` or `{_next(options, 'report')}`")
     return 0
+
+
+def _next(options: argparse.Namespace, command: str) -> str:
+    """The command that shows what was trained."""
+    data = [] if options.data == "auto" else ["--data", options.data]
+    words = [command, *options.studies, "--profile", options.profile, *data]
+    return " ".join(("adam-study", *words))
 
 
 def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any:
@@ -452,12 +472,21 @@ def _report_damage(*stores: Store) -> None:
 def claims_command(options: argparse.Namespace) -> None:
     """Print the verdicts from the records that exist."""
     from experiments import pages
-    from experiments.analysis import claims
     from experiments.records.store import Store
 
+    if options.json and options.csv:
+        raise ValueError("--json and --csv exclude each other; leave one out")
     results = [pages.existing(study, options.profile, options.data) for study in _studies(options)]
-    if options.json:
-        print(json.dumps(claims.rows(results), indent=1, ensure_ascii=False))
+    if options.json or options.csv:
+        from experiments.report import numbers
+
+        rows = numbers.verdicts(results)
+        if options.json:
+            print(json.dumps(rows, indent=1, ensure_ascii=False))
+        else:
+            writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     else:
         print_verdicts(results)
     _report_damage(*(found.records for found in results if isinstance(found.records, Store)))
@@ -497,9 +526,48 @@ def report_command(options: argparse.Namespace) -> None:
     from experiments import pages
     from experiments.report import build as report
 
-    index = report.build(chosen, options.profile, options.data)
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    index = report.build(chosen, options.profile, options.data, say)
     print_verdicts([pages.existing(study, options.profile, options.data) for study in chosen])
     print(f"report: {index}")
+
+
+def compare_command(options: argparse.Namespace) -> None:
+    """Show two runs side by side."""
+    from experiments.cli import compare
+
+    if len(options.runs) != 2:
+        raise ValueError(f"compare takes two runs, not {len(options.runs)}: {compare.HOW}")
+    records = [compare.find(text, options.profile, options.data, _setting) for text in options.runs]
+    if options.json:
+        print(compare.as_json(records))
+        return
+    rows, numbers = compare.compared(records)
+    heads = ("", *options.runs)
+    cells = [(f"{name} ≠" * (a != b) or name, *map(compare.shown, (a, b))) for name, a, b in rows]
+    _table("What they are (≠: where they differ)", heads, cells)
+    _table(
+        "What they recorded, by pass",
+        ("metric", "pass", *options.runs, "second / first"),
+        [tuple(map(compare.shown, row.values())) for row in numbers],
+    )
+
+
+def export_command(options: argparse.Namespace) -> None:
+    """Write records as CSV and for TensorBoard."""
+    from pathlib import Path
+
+    from experiments import pages
+    from experiments.cli import export
+    from experiments.paths import build_folder
+
+    export.check(options.format)
+    found = [pages.existing(study, options.profile, options.data) for study in _studies(options)]
+    folder = Path(options.to) if options.to else build_folder() / options.profile / "export"
+    for line in export.export(found, folder, options.format):
+        print(line, flush=True)
 
 
 def verify_command(options: argparse.Namespace) -> int:
@@ -625,13 +693,13 @@ def doctor_command(options: argparse.Namespace) -> int:
     """Print what a bug report needs, and whether anything is wrong."""
     from experiments.cli import doctor
 
-    return doctor.report()
+    return doctor.report(options.json)
 
 
 Command = tuple[Callable[[argparse.Namespace], Any], str, tuple[str, ...]]
 COMMON = ("studies", "profile", "data")
 COMMANDS: dict[str, Command] = {
-    "list": (list_command, "the studies", ()),
+    "list": (list_command, "the studies", ("json",)),
     "plan": (
         plan_command,
         "what a run would train, what is done, and how long the rest may take",
@@ -651,7 +719,17 @@ COMMANDS: dict[str, Command] = {
             "set",
         ),
     ),
-    "claims": (claims_command, "the verdicts", ("studies", "shown_profile", "data", "json")),
+    "claims": (claims_command, "the verdicts", ("studies", "shown_profile", "data", "json", "csv")),
+    "compare": (
+        compare_command,
+        "two runs side by side",
+        ("runs", "shown_profile", "data", "json"),
+    ),
+    "export": (
+        export_command,
+        "write records as tidy CSV and for TensorBoard",
+        ("studies", "shown_profile", "data", "format", "to"),
+    ),
     "report": (
         report_command,
         "run the notebooks and build the HTML report; trains what is missing",
@@ -674,106 +752,5 @@ COMMANDS: dict[str, Command] = {
     ),
     "notebooks": (notebooks_command, "rewrite notebooks and README from results/", ()),
     "data": (data_command, "show, fetch or verify the data sets", ("action", "names")),
-    "doctor": (doctor_command, "versions, devices, data, kernel", ()),
-}
-ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "studies": (
-        ("studies",),
-        {"nargs": "*", "metavar": "STUDY", "help": "studies by name (default: all)"},
-    ),
-    "profile": (
-        ("--profile",),
-        {"default": "quick", "help": "smoke, quick (default) or paper"},
-    ),
-    "shown_profile": (
-        ("--profile",),
-        {"default": "published", "help": "published (default), smoke, quick or paper"},
-    ),
-    "report_profile": (
-        ("--profile",),
-        {"default": "quick", "help": "smoke, quick (default), paper or published"},
-    ),
-    "data": (
-        ("--data",),
-        {
-            "default": "auto",
-            "help": "auto (default: real data, stand-ins without a network), real or stand-in",
-        },
-    ),
-    "protocol": (
-        ("--protocol",),
-        {"default": "both", "help": "matched, tuned or both (default)"},
-    ),
-    "engine": (
-        ("--engine",),
-        {"default": "processes", "help": "processes (default) or serial"},
-    ),
-    "workers": (
-        ("--workers",),
-        {"type": _count, "metavar": "N", "help": "processes to use (default: one per core)"},
-    ),
-    "timeout": (
-        ("--timeout",),
-        {
-            "type": _seconds,
-            "metavar": "SECONDS",
-            "help": "give up a run that takes longer (default: 86400, a day)",
-        },
-    ),
-    "skip_published": (
-        ("--skip-published",),
-        {"action": "store_true", "help": "take the runs under results/ as done"},
-    ),
-    "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
-    "set": (
-        ("--set",),
-        {
-            "action": "append",
-            "default": [],
-            "metavar": "K=V",
-            "help": "a setting to try, for example learning_rate=0.01; repeatable",
-        },
-    ),
-    "json": (("--json",), {"action": "store_true", "help": "print JSON"}),
-    "minutes": (
-        ("--minutes",),
-        {"type": _minutes, "default": 8.0, "metavar": "N", "help": "how long to train (default 8)"},
-    ),
-    "report": (
-        ("--report",),
-        {"action": "store_true", "help": "build the report of the published records too"},
-    ),
-    "export": (
-        ("--export",),
-        {"metavar": "FILE", "help": "train nothing; write what was checked here to a file"},
-    ),
-    "import": (
-        ("--import",),
-        {"metavar": "FILE", "dest": "import_", "help": "show and keep the checks of others"},
-    ),
-    "action": (
-        ("action",),
-        {
-            "nargs": "?",
-            "default": "status",
-            "metavar": "ACTION",
-            "help": "status (default), fetch or verify",
-        },
-    ),
-    "folders": (
-        ("folders",),
-        {
-            "nargs": "*",
-            "metavar": "FOLDER",
-            "help": "with records: ID.json files or published tables, a build folder, a checkout",
-        },
-    ),
-    "results": (
-        ("--results",),
-        {"action": "store_true", "help": "under results/, beside what is published"},
-    ),
-    "names": (
-        ("names",),
-        {"nargs": "*", "metavar": "DATA_SET", "help": "data sets by name (default: all)"},
-    ),
+    "doctor": (doctor_command, "versions, devices, data, kernel", ("json",)),
 }

@@ -22,6 +22,16 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "bias_correction": (True, False),
     "amsgrad": (True, False),
 }
+# What others call some settings; as in `adam_tf.validation`, which takes seconds to import.
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("lr", "alpha", "step_size", "stepsize", "rate"), ("learning_rate",)),
+    **dict.fromkeys(("eps", "epsilon", "epsilon_hat"), ("epsilon",)),
+    **dict.fromkeys(("beta1", "b1", "beta_one"), ("beta_1",)),
+    **dict.fromkeys(("beta2", "b2", "beta_two"), ("beta_2",)),
+    "betas": ("beta_1", "beta_2"),
+    "lambda": ("beta_1_decay",),
+    "lambda_": ("beta_1_decay",),
+}
 
 
 def adam(
@@ -162,6 +172,9 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     known("optimizer", name, OPTIMIZERS)
     parameters = dict(list(inspect.signature(OPTIMIZERS[name]).parameters.items())[1:])
     for key, value in settings.items():
+        meant = OTHER_NAMES.get(key.lower(), ())
+        if key not in parameters and meant and set(meant) <= set(parameters):
+            raise ValueError(f"unknown parameter of {name} {key!r}: use {' and '.join(meant)}")
         known(f"parameter of {name}", key, parameters)
         _check_value(name, key, value)
     if "learning_rate" in parameters and "learning_rate" not in settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -38,10 +38,17 @@ class NothingToPublish(ValueError):
     """There are no records of the study at the `paper` profile."""
 
 
-def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
+def build(
+    studies: Sequence[Study],
+    profile: str,
+    data: str = "auto",
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Run the pages at a profile, which trains what is missing, and write the report.
 
     The published report shows the committed pages; one whose records have changed is run anew.
+
+    `say` is told what is being done, a line at a time.
 
     Returns:
         The overview page, `<build>/<profile>/report/index.html`.
@@ -50,12 +57,21 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
         notebooks.NotebookError: a notebook can't be run, or failed.
     """
     folder = build_folder() / profile
-    found = [pages.results(study.name, profile, data) for study in studies]
+    found = [
+        pages.existing(study, profile)
+        if profile == "published"
+        else pages.results(study.name, profile, data)
+        for study in studies
+    ]
     shown = []
-    for page in notebooks_of(studies):
+    names = notebooks_of(studies)
+    for number, page in enumerate(names, 1):
+        which = f"page {number} of {len(names)}, {page.stem}"
         if profile == "published" and is_current(page):
+            say(f"{which}: as committed")
             shown.append(page)
             continue
+        say(f"{which}: running it")
         shown.append(folder / "notebooks" / page.name)
         _execute(page, shown[-1], {"profile": profile, "data": data})
     banner = None
@@ -68,6 +84,7 @@ def build(studies: Sequence[Study], profile: str, data: str = "auto") -> Path:
         checked |= {f"by others: {line}": "" for line in checks.told_by(command.from_others())}
         if here.faults:
             banner = f"Published records DISAGREE with runs on this machine: {here.faults[0]}"
+    say("the report: verdicts, figures, charts")
     parts = summary.parts(found)
     return webpage.build(
         folder / "report",

@@ -3,6 +3,8 @@
 Declarations only.
 """
 
+from collections.abc import Iterable
+
 from experiments.options import known
 from experiments.studies import (
     fig1_imdb,
@@ -16,9 +18,29 @@ from experiments.studies import (
 )
 from experiments.study import Study
 
-STUDIES: dict[str, Study] = {
-    study.name: study
-    for study in (
+
+def by_name(studies: Iterable[Study]) -> dict[str, Study]:
+    """The studies by name.
+
+    Raises:
+        ValueError: two have the same name, or say that they are the same figure of the paper.
+    """
+    found: dict[str, Study] = {}
+    for study in studies:
+        for other in found.values():
+            if study.name == other.name:
+                raise ValueError(f"two studies are called {study.name!r}: give one another name")
+            if study.section == other.section and "Figure" in study.section:
+                raise ValueError(
+                    f"{study.name} says that it is {study.section!r} of the paper, as {other.name} "
+                    "does: give it a section of its own, such as 'Not in the paper'"
+                )
+        found[study.name] = study
+    return found
+
+
+STUDIES = by_name(
+    (
         fig1_mnist.STUDY,
         fig1_imdb.STUDY,
         fig2_dropout.STUDY,
@@ -29,7 +51,7 @@ STUDIES: dict[str, Study] = {
         *theory.STUDIES,
         *sec7.STUDIES,
     )
-}
+)
 
 
 def get(name: str) -> Study:

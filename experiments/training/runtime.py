@@ -73,7 +73,7 @@ def _configure_jax(threads: int) -> None:
 
 def _configure_tensorflow(threads: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silence():
+    with silence():
         import tensorflow as tf
 
     try:
@@ -90,7 +90,7 @@ def _configure_tensorflow(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Drop what TensorFlow's C++ start-up writes to stderr, which no setting turns off.
 
     If the import fails, what it wrote is shown.

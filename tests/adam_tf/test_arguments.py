@@ -50,8 +50,27 @@ def test_refused(make, name, value, error, allowed):
 
 @pytest.mark.parametrize("make", [Adam, AdaMax])
 def test_unknown_argument(make):
-    with pytest.raises(ValueError, match="beta1"):
-        make(beta1=0.9)
+    with pytest.raises(ValueError, match="momentum"):
+        make(momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "said"),
+    [
+        *((Adam, name, "use learning_rate") for name in ("lr", "alpha", "step_size")),
+        (Adam, "betas", "use beta_1 and beta_2"),
+        (Adam, "eps", "use epsilon"),
+        (Adam, "beta1", "use beta_1"),
+        (AdaMax, "lr", "use learning_rate"),
+        (AdaMax, "betas", "use beta_1 and beta_2"),
+        (AdaMax, "eps", "its rule has no epsilon"),
+        (AdaMax, "epsilon", "its rule has no epsilon"),
+    ],
+)
+def test_arguments_under_other_names(make, name, said):
+    with pytest.raises(ValueError, match="has no argument") as caught:
+        make(**{name: 0.5})
+    assert str(caught.value) == f"{make.__name__} has no argument {name!r}: {said}"
 
 
 @pytest.mark.parametrize("make", [Adam, AdaMax])

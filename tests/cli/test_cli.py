@@ -78,7 +78,8 @@ def start(line: str, **options) -> subprocess.Popen:
         ("data status mnist mnsit", ["unknown data set 'mnsit': did you mean mnist?"]),
         ("plan --worker 2", ["unknown option of plan '--worker': did you mean --workers?"]),
         ("run --profle=smoke", ["unknown option of run '--profle': did you mean --profile"]),
-        ("list --json", ["unknown option of list '--json': allowed: --help"]),
+        ("list --jsn", ["unknown option of list '--jsn': did you mean --json?"]),
+        ("claims --json --csv", ["--json and --csv exclude each other"]),
         ("list fig1-mnist", ["list takes no 'fig1-mnist'"]),
         ("doctor x", ["doctor takes no 'x'"]),
         ("run --arm", ["--arm: expected one argument"]),
@@ -236,10 +237,13 @@ def test_only_the_asked_protocol_is_planned(capfd):
 
 def test_claims_as_json(capfd):
     assert run("claims --profile smoke --data stand-in --json") == 0
-    rows = [row for row in json.loads(capfd.readouterr().out) if row["matched"]]
-    assert {row["matched"] for row in rows} == {"not tested"}
-    reasons = {row["matched_numbers"] for row in rows}
-    assert "needs 46 passes, profile smoke has 2" in reasons
+    rows = json.loads(capfd.readouterr().out)
+    assert {row["verdict"] for row in rows} == {"not tested"}
+    reasons = {row["reason"] for row in rows}
+    assert "stand-in data; needs 46 passes, profile smoke has 2" in reasons
+    for row in rows:
+        if row["data"] != "none" and "passes, profile" in row["reason"]:
+            assert row["reason"].startswith("stand-in data; needs ")
     assert all(reasons)  # each says why
 
 
@@ -368,8 +372,14 @@ def test_published_runs_are_trained_again_unless_told_otherwise(published, monke
         assert entry["basis"] == "from a machine with 2 cores"  # others' times are not ours
     line = f"run {asked} --engine serial"
     assert run(f"{line} --skip-published") == 0
-    assert "6 runs done at profile smoke" in (said := capfd.readouterr().out)
-    assert said.endswith(" and results/\n")
+    said = capfd.readouterr().out
+    assert "6 runs done at profile smoke" in said
+    done, following = said.splitlines()[-2:]
+    assert done.endswith(" and results/")
+    assert following == (
+        f"next: `adam-study claims {STUDY} --profile smoke --data real` or "
+        f"`adam-study report {STUDY} --profile smoke --data real`"
+    )
     assert len(trained) == 4
     assert not {runs[0].id, runs[1].id} & set(trained)
     assert run(line) == 0

@@ -208,7 +208,9 @@ def test_a_run_is_taken_over_when_the_other_command_is_killed(command):
 def test_off_a_terminal_progress_is_a_line_per_run(command):
     code, out, err = command(*RUN, "--protocol", "matched")
     assert code == 0
-    assert out == f"fig1-mnist: 6 runs done at profile smoke, in {command.records}\n"
+    first, following = out.splitlines()
+    assert first == f"fig1-mnist: 6 runs done at profile smoke, in {command.records}"
+    assert following.startswith("next: `adam-study claims fig1-mnist --profile smoke ")
     lines = err.splitlines()
     assert lines[0].startswith("STAND-IN DATA")
     assert [line.split()[1] for line in lines[2:]] == [f"{n}/6" for n in range(1, 7)]

@@ -1,0 +1,178 @@
+"""The arguments of the command line, and a parser whose errors are one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class Version(argparse.Action):
+    """Prints the version, and the commit where there is one."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        """Print and end."""
+        import importlib.metadata
+
+        from experiments.training.runtime import commit
+
+        version = importlib.metadata.version("adam-reproduced")
+        print(f"{parser.prog} {version} (commit {commit()})")
+        parser.exit()
+
+
+def _count(text: str) -> int:
+    """A number of processes."""
+    most = 16 * (os.cpu_count() or 1)
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        raise argparse.ArgumentTypeError(f"{shown!r} is not valid: use a whole number, 1 to {most}")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    """How long to train."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a number above 0, as in 0.5")
+    return minutes
+
+
+def _seconds(text: str) -> float:
+    """A time in seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use seconds, more than 0")
+    return seconds
+
+
+ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "studies": (
+        ("studies",),
+        {"nargs": "*", "metavar": "STUDY", "help": "studies by name (default: all)"},
+    ),
+    "profile": (
+        ("--profile",),
+        {"default": "quick", "help": "smoke, quick (default) or paper"},
+    ),
+    "shown_profile": (
+        ("--profile",),
+        {"default": "published", "help": "published (default), smoke, quick or paper"},
+    ),
+    "report_profile": (
+        ("--profile",),
+        {"default": "quick", "help": "smoke, quick (default), paper or published"},
+    ),
+    "data": (
+        ("--data",),
+        {
+            "default": "auto",
+            "help": "auto (default: real data, stand-ins without a network), real, stand-in, or "
+            "the folder that holds the data sets",
+        },
+    ),
+    "protocol": (
+        ("--protocol",),
+        {"default": "both", "help": "matched, tuned or both (default)"},
+    ),
+    "engine": (
+        ("--engine",),
+        {"default": "processes", "help": "processes (default) or serial"},
+    ),
+    "workers": (
+        ("--workers",),
+        {"type": _count, "metavar": "N", "help": "processes to use (default: one per core)"},
+    ),
+    "timeout": (
+        ("--timeout",),
+        {
+            "type": _seconds,
+            "metavar": "SECONDS",
+            "help": "give up a run that takes longer (default: 86400, a day)",
+        },
+    ),
+    "skip_published": (
+        ("--skip-published",),
+        {"action": "store_true", "help": "take the runs under results/ as done"},
+    ),
+    "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
+    "set": (
+        ("--set",),
+        {
+            "action": "append",
+            "default": [],
+            "metavar": "K=V",
+            "help": "a setting to try, for example learning_rate=0.01; repeatable",
+        },
+    ),
+    "json": (("--json",), {"action": "store_true", "help": "print JSON"}),
+    "csv": (("--csv",), {"action": "store_true", "help": "print CSV"}),
+    "runs": (
+        ("runs",),
+        {"nargs": "*", "metavar": "RUN", "help": "an id, STUDY:ARM or STUDY:ARM:NAME=VALUE,..."},
+    ),
+    "format": (
+        ("--format",),
+        {"default": "both", "metavar": "KIND", "help": "csv, tensorboard or both (default)"},
+    ),
+    "to": (("--to",), {"metavar": "FOLDER", "help": "where to (default: export/ in build/)"}),
+    "minutes": (
+        ("--minutes",),
+        {"type": _minutes, "default": 8.0, "metavar": "N", "help": "how long to train (default 8)"},
+    ),
+    "report": (
+        ("--report",),
+        {"action": "store_true", "help": "build the report of the published records too"},
+    ),
+    "export": (
+        ("--export",),
+        {"metavar": "FILE", "help": "train nothing; write what was checked here to a file"},
+    ),
+    "import": (
+        ("--import",),
+        {"metavar": "FILE", "dest": "import_", "help": "show and keep the checks of others"},
+    ),
+    "action": (
+        ("action",),
+        {
+            "nargs": "?",
+            "default": "status",
+            "metavar": "ACTION",
+            "help": "status (default), fetch or verify",
+        },
+    ),
+    "folders": (
+        ("folders",),
+        {
+            "nargs": "*",
+            "metavar": "FOLDER",
+            "help": "with records: ID.json files or published tables, a build folder, a checkout",
+        },
+    ),
+    "results": (
+        ("--results",),
+        {"action": "store_true", "help": "under results/, beside what is published"},
+    ),
+    "names": (
+        ("names",),
+        {"nargs": "*", "metavar": "DATA_SET", "help": "data sets by name (default: all)"},
+    ),
+}

@@ -1,0 +1,133 @@
+"""Verdicts and records as plain tables, for whoever analyses them with tools of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from experiments.analysis.claims import Verdict
+from experiments.analysis.metrics import METRICS
+from experiments.analysis.results import Results
+from experiments.report import summary
+from experiments.study import PROTOCOLS, Panel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def verdicts(found: Iterable[Results]) -> list[dict[str, Any]]:
+    """A row for each claim and protocol that it concerns, numbers as numbers.
+
+    What does not exist or is not finite is None. `low` and `high` are the ends of the 95% interval
+    of `value`. The rule holds between `limit_low` and `limit_high`, of which there may be one. At
+    the margins `flip_low` and `flip_high` the verdict would change: they are one number unless it
+    is inconclusive. `paper` is the metric on the paper's own curves.
+    """
+    found = list(found)
+    profiles = {results.study.name: results for results in found}
+    rows = []
+    for part in summary.parts(found):
+        for judged in part.judged:
+            results = profiles[judged.study.name]
+            for protocol in PROTOCOLS:
+                verdict = judged.verdicts[protocol]
+                if verdict.verdict:
+                    rows.append(
+                        {
+                            "id": judged.claim.id,
+                            "study": judged.study.name,
+                            "part": part.title,
+                            "section": judged.claim.section,
+                            "source": judged.claim.source,
+                            "profile": "published" if results.published else results.profile,
+                            "data": results.data,
+                            **_numbers(verdict, judged.study.panel),
+                        }
+                    )
+    return rows
+
+
+def _numbers(verdict: Verdict, panel: Panel) -> dict[str, Any]:
+    claim = verdict.claim
+    low, high = {
+        "below": (math.nan, claim.limit),
+        "above": (claim.limit, math.nan),
+    }.get(claim.rule) or claim.limits
+    flips = sorted(verdict.flip) or [math.nan]
+    row = {
+        "protocol": verdict.protocol,
+        "verdict": verdict.verdict,
+        "metric": claim.metric,
+        "value": verdict.value,
+        "low": verdict.low,
+        "high": verdict.high,
+        "n": verdict.n,
+        "unit": "log ratio"
+        if claim.metric == "distance" and panel.log
+        else METRICS[claim.metric].unit,
+        "rule": claim.rule,
+        "limit_low": low,
+        "limit_high": high,
+        "flip_low": flips[0],
+        "flip_high": flips[-1],
+        "p": verdict.p,
+        "p_holm": verdict.adjusted,
+        "deterministic": verdict.deterministic,
+        "from_trials": verdict.from_trials or None,
+        "paper": verdict.paper,
+        "paper_holds": verdict.paper_holds,
+        "figure": verdict.figure or None,
+        "reason": verdict.reason or None,
+        "statement": claim.reading,
+        "criterion": claim.criterion,
+    }
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+
+
+def passes(results: Results) -> pd.DataFrame:
+    """A row for each use of a run and each of its passes: what it is, and what was recorded.
+
+    A run may serve several purposes (`role`), as tuned settings that are the matched ones too.
+    """
+    import pandas as pd
+
+    frames = []
+    for entry in results.plan.entries:
+        record = results.records.get(entry.run.id)
+        if record is None:
+            continue
+        run, frame = entry.run, pd.DataFrame(record["metrics"])
+        about = {
+            "study": results.study.name,
+            "run": run.id,
+            "role": entry.role,
+            "arm": entry.arm,
+            "trial": entry.trial,
+            "problem": run.problem,
+            "data": run.data,
+            "optimizer": run.optimizer,
+            **{f"settings.{name}": value for name, value in run.settings.items()},
+            **{f"options.{name}": value for name, value in run.options.items()},
+            "batch_size": run.batch_size,
+            "epochs": run.epochs,
+            "seed": run.seed,
+            "status": record["status"],
+            "pass": range(len(frame)),
+        }
+        frames.append(pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1))
+    if not frames:
+        return pd.DataFrame()
+    table = pd.concat(frames, ignore_index=True)
+    names = list(map(str, table))
+    first = [name for name in names if name in FIRST or name.startswith(("settings.", "options."))]
+    return table[[*first, *(name for name in names if name not in first)]]
+
+
+FIRST = (
+    *("study", "run", "role", "arm", "trial", "problem", "data", "optimizer"),
+    *("batch_size", "epochs", "seed", "status", "pass"),
+)
