@@ -243,8 +243,59 @@ def bound_broken(results: Results, arm: str) -> Figure:
         return figure
 
 
+def optimizer_state(results: Results) -> Figure:
+    """What each method keeps for a parameter of a large variable."""
+    names = {
+        "sgd": "SGD",
+        "sgd_nesterov": "SGD with momentum",
+        "adagrad": "AdaGrad",
+        "rmsprop": "RMSProp",
+        "adadelta": "AdaDelta",
+        "adam": "Adam",
+        "adamax": "AdaMax",
+    }
+    with styled():
+        figure, axes = new_figure(1, 3.2)
+        axis = axes[0][0]
+        for place, (name, label) in enumerate(names.items()):
+            values = _values(results, "methods", name)
+            if values.size:
+                colour = COLOURS.get(label, GREY)
+                axis.barh(place, values[0, -1], color=colour, height=0.6)
+                axis.text(values[0, -1] + 0.1, place, f"{values[0, -1]:.2f}", va="center", size=9)
+        axis.set_yticks(range(len(names)), list(names.values()))
+        axis.invert_yaxis()
+        axis.set(xlim=(0, 9.5))
+        _finish(axis, "state of the optimizer", "bytes for each parameter", "")
+        footer(figure, results, "A float32 variable; the parameter itself has 4 bytes.")
+        return figure
+
+
+def drift(results: Results) -> Figure:
+    """The mean excess cost of each method where the optimum rests, walks and jumps."""
+    titles = {"rest": "at rest", "walk": "walking", "jumps": "jumping"}
+    shown = (
+        ("sgd", "SGD", GREY, "-"),
+        ("adagrad", "AdaGrad", COLOURS["AdaGrad"], "-"),
+        ("rmsprop", "RMSProp", COLOURS["RMSProp"], "-"),
+        ("adam", "Adam", COLOURS["Adam"], "-"),
+        ("adam_sqrt", "Adam, α/√t", COLOURS["Adam"], ":"),
+    )
+    with styled():
+        figure, axes = new_figure(3, 3.9)
+        for axis, (arm, title) in zip(axes[0], titles.items(), strict=True):
+            for name, label, colour, style in shown:
+                _line(axis, results, arm, name, colour, label, style)
+            axis.set(xscale="log", yscale="log")
+            _finish(axis, f"optimum {title}", "steps T", "mean excess cost")
+        footer(figure, results, "Each method at its own best step size; constant but for α/√t.")
+        return figure
+
+
 # The figure of each measurement.
 FIGURES: dict[str, Callable[[Results], Figure]] = {
+    "optimizer_state": optimizer_state,
+    "drift": drift,
     "step_sizes": step_sizes,
     "constructed_steps": constructed_steps,
     "identities": identities,

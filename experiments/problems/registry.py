@@ -122,6 +122,13 @@ PROBLEMS: dict[str, Entry] = {
         {"steps": 1_000, "dimensions": 100, "forgetting": 1e-8},
         measured=True,
     ),
+    "drift": Entry(
+        "theory.drift",
+        "drift",
+        {"motion": "walk", "steps": 10_000, "dimensions": 50, "speed": 0.01, "noise": 1.0},
+        measured=True,
+    ),
+    "optimizer_state": Entry("theory.memory", "optimizer_state", {"largest": 6}, measured=True),
     "moment_bias": Entry(
         "theory.bias",
         "moment_bias",

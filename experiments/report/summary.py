@@ -19,6 +19,7 @@ FINDINGS = Path(__file__).parent / "findings.yaml"
 KINDS = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, claims.NOT_TESTED)
 # The parts of the paper by section, in its order, in the words of this project.
 TITLES = {
+    "1": "Memory and moving objectives",
     "2": "What Adam equals",
     "2.1": "The length of steps",
     "3": "Bias correction in theory",

@@ -59,6 +59,70 @@ def _study(
     )
 
 
+MEMORY = _study(
+    "sec1-memory",
+    "What each method keeps for a parameter",
+    "Section 1",
+    "optimizer_state",
+    (Arm("methods", "adam", grid={"learning_rate": (0.001,)}, plotted=False),),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"largest": 3}),
+        "quick": Profile(epochs=1, seeds=1),
+        "paper": Profile(epochs=1, seeds=3),
+    },
+    (
+        Departure(
+            "What the methods keep between steps, in float32.",
+            "The paper gives no numbers. What a step needs for a moment depends on the framework.",
+        ),
+        Departure("Three equal seeds.", "Nothing is random; the rules ask for three."),
+    ),
+    data_set="none",
+    batch_size=1,
+    epoch_ms=500.0,
+)
+
+DRIFT = _study(
+    "sec1-drift",
+    "Objectives that move",
+    "Section 1",
+    "drift",
+    tuple(
+        Arm(
+            motion,
+            "adam",
+            grid={"learning_rate": (0.01,)},
+            options={"motion": motion},
+            plotted=False,
+        )
+        for motion in ("rest", "walk", "jumps")
+    ),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"steps": 200, "dimensions": 5}),
+        "quick": Profile(epochs=1, seeds=1, options={"steps": 3_000}),
+        "paper": Profile(epochs=1, seeds=10),
+    },
+    (
+        Departure(
+            "A linear regression, one example a step, whose optimum rests, walks or jumps.",
+            "The paper has no experiment with an objective that changes.",
+        ),
+        Departure(
+            "Each method at its own best of 13 constant step sizes, chosen on another sequence; "
+            "AdaGrad, whose steps shrink by themselves, too.",
+            "At a step size that suits one method alone the comparison would say nothing.",
+        ),
+        Departure(
+            "beta_1 falls to a hundredth over the run, with alpha / sqrt(t), from its own best "
+            "alpha.",
+            "The paper's lambda of 1 - 1e-8 changes nothing within 10,000 steps.",
+        ),
+    ),
+    data_set="none",
+    batch_size=1,
+    epoch_ms=10_000.0,
+)
+
 STEPS = _study(
     "sec2-steps",
     "The size of Adam's steps in training, and its invariances",
@@ -308,4 +372,4 @@ COUNTEREXAMPLE = _study(
     epoch_ms=4000.0,
 )
 
-STUDIES = (STEPS, IDENTITIES, WORST, BIAS, REGRET, COUNTEREXAMPLE)
+STUDIES = (MEMORY, DRIFT, STEPS, IDENTITIES, WORST, BIAS, REGRET, COUNTEREXAMPLE)

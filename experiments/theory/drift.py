@@ -1,0 +1,151 @@
+"""Objectives that move: how closely methods follow a drifting optimum (Section 1 and abstract).
+
+`drift` is a measurement like the others of this folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from experiments.options import known
+from experiments.randomness import stream
+from experiments.theory.adam import Adam, Array, Row, Settings, quotient, recorded_steps
+
+MOTIONS = ("rest", "walk", "jumps")
+RATES = 13  # half-decades around the given one
+TUNING = 1000  # what is added to a seed for the sequence on which step sizes are chosen
+DEFAULTS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+Direction = Callable[[Array], Array]
+
+
+def optima(motion: str, seed: int, steps: int, dimensions: int, speed: float) -> Array:
+    """The optimum at each step, (steps, dimensions).
+
+    - "rest": one point with coordinates from N(0, 1), throughout;
+    - "walk": it starts there, and each step adds N(0, speed^2) to every coordinate;
+    - "jumps": it rests there, and is drawn anew after every twentieth of the steps.
+
+    Raises:
+        ValueError: an unknown motion.
+    """
+    known("motion", motion, MOTIONS)
+    normal = stream(seed, "functions").standard_normal
+    if motion == "walk":
+        first, moves = normal(dimensions), normal((steps - 1, dimensions)) * speed
+        return np.cumsum(np.vstack([first, moves]), axis=0)
+    places = normal((20, dimensions))
+    stay = np.minimum(np.arange(steps) * 20 // steps, 19) if motion == "jumps" else np.zeros(steps)
+    found: Array = places[stay.astype(int)]
+    return found
+
+
+def methods(beta_1: float, beta_2: float, epsilon: float, steps: int) -> dict[str, Direction]:
+    """Each method's step for alpha = 1, from gradients of any shape, one after the other.
+
+    `adam_sqrt` and `adam_decayed` take alpha / sqrt(t), as in Section 4; the second also lets
+    beta_1 fall to a hundredth over the run, beta_1,t = beta_1 lambda^(t-1).
+    """
+    falling = 0.01 ** (1 / steps)
+    squares: dict[str, Array] = {}
+
+    def adagrad(gradient: Array) -> Array:
+        squares["sum"] = squares.get("sum", 0.0) + gradient**2
+        return quotient(gradient, np.sqrt(squares["sum"]))
+
+    def rmsprop(gradient: Array) -> Array:
+        squares["mean"] = 0.9 * squares.get("mean", np.zeros_like(gradient)) + 0.1 * gradient**2
+        return quotient(gradient, np.sqrt(squares["mean"]))
+
+    def adam(decay: str = "constant", beta_1_decay: float = 1.0) -> Direction:
+        made = Adam(1.0, decay, beta_1, beta_2, epsilon, beta_1_decay=beta_1_decay)
+        return made.step
+
+    return {
+        "sgd": lambda gradient: gradient,
+        "adagrad": adagrad,
+        "rmsprop": rmsprop,
+        "adam": adam(),
+        "adam_sqrt": adam("sqrt_step"),
+        "adam_decayed": adam("sqrt_step", falling),
+    }
+
+
+def excesses(
+    step: Direction, alphas: Array, seed: int, optimum: Array, batch_size: int, noise: float
+) -> Array:
+    """The excess cost before each step, (steps, alphas), of one method at several step sizes.
+
+    The cost is the squared error of a linear regression on inputs from N(0, 1), halved, whose
+    targets have noise; its excess at theta is |theta - optimum|^2 / 2. All start at 0.
+    """
+    steps, dimensions = optimum.shape
+    draws = stream(seed, "draws")
+    theta, found = np.zeros((len(alphas), dimensions)), np.empty((steps, len(alphas)))
+    with np.errstate(over="ignore", invalid="ignore"):  # too long a step diverges
+        for t, best in enumerate(optimum):
+            x = draws.standard_normal((batch_size, dimensions))
+            error = (theta - best) @ x.T - noise * draws.standard_normal(batch_size)
+            found[t] = np.square(theta - best).sum(axis=1) / 2
+            theta = theta - alphas[:, None] * step(error @ x / batch_size)
+    return np.where(np.isfinite(found), found, np.inf)
+
+
+def drift(
+    data: str,
+    seed: int,
+    settings: Settings,
+    batch_size: int,
+    epochs: int,
+    *,
+    motion: str = "walk",
+    steps: int = 10_000,
+    dimensions: int = 50,
+    speed: float = 0.01,
+    noise: float = 1.0,
+) -> Iterator[Row]:
+    """How closely SGD, AdaGrad, RMSProp and Adam follow the optimum of a linear regression.
+
+    Every method has its own best of 13 step sizes, half-decades around `learning_rate`: the one of
+    least mean excess cost over all steps on another sequence, that of seed + 1000. AdaGrad and SGD
+    have no other setting; RMSProp's rho is 0.9.
+
+    A row is a number of steps T (`recorded_steps`):
+
+    - t: T;
+    - sgd, adagrad, rmsprop, adam, adam_sqrt, adam_decayed (`methods`): the mean excess cost
+      (`excesses`) over the first T steps;
+    - NAME_late: the same over the last tenth of them; NAME_alpha: the step size;
+    - adam_over_adagrad, adam_over_sgd: ratios of the means over the first T steps;
+    - decayed_over_sqrt: of `adam_decayed_late` over `adam_sqrt_late`.
+    """
+    given = {name: float(settings.get(name, default)) for name, default in DEFAULTS.items()}
+    alphas = float(settings["learning_rate"]) * 10 ** ((np.arange(RATES) - RATES // 2) / 2)
+    count = int(steps)
+
+    def follow(name: str, rates: Array, which: int) -> Array:
+        optimum = optima(motion, which, count, int(dimensions), float(speed))
+        step = methods(**given, steps=count)[name]
+        return excesses(step, rates, which, optimum, batch_size, float(noise))
+
+    names = list(methods(**given, steps=count))
+    totals: dict[str, Array] = {}
+    chosen: dict[str, float] = {}
+    for name in names:
+        best = int(np.argmin(follow(name, alphas, seed + TUNING).mean(axis=0)))
+        chosen[name] = float(alphas[best])
+        totals[name] = np.cumsum(follow(name, alphas[best : best + 1], seed)[:, 0])
+    for t in recorded_steps(count):
+        late = max(1, round(t / 10))
+        row = {"t": float(t)}
+        for name in names:
+            total = totals[name]
+            before = total[t - late - 1] if t > late else 0.0
+            row[name] = float(total[t - 1] / t)
+            row[f"{name}_late"] = float((total[t - 1] - before) / late)
+            row[f"{name}_alpha"] = chosen[name]
+        row["adam_over_adagrad"] = row["adam"] / row["adagrad"]
+        row["adam_over_sgd"] = row["adam"] / row["sgd"]
+        row["decayed_over_sqrt"] = row["adam_decayed_late"] / row["adam_sqrt_late"]
+        yield row

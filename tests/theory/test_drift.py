@@ -1,0 +1,101 @@
+"""Methods that follow a moving optimum: against PyTorch, and against the theory of SGD."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.randomness import stream
+from experiments.theory import drift
+
+SETTINGS = {"learning_rate": 0.01}
+STEPS = 400
+
+
+def follow(name: str, alphas: list[float], optimum: np.ndarray, noise: float = 1.0) -> np.ndarray:
+    step = drift.methods(0.9, 0.999, 1e-8, len(optimum))[name]
+    return drift.excesses(step, np.array(alphas), 3, optimum, 1, noise)
+
+
+TORCH = {
+    "sgd": lambda torch, p, lr: torch.optim.SGD(p, lr=lr),
+    "adagrad": lambda torch, p, lr: torch.optim.Adagrad(p, lr=lr, eps=0.0),
+    "rmsprop": lambda torch, p, lr: torch.optim.RMSprop(p, lr=lr, alpha=0.9, eps=0.0),
+    "adam": lambda torch, p, lr: torch.optim.Adam(p, lr=lr),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_the_methods_are_pytorchs(name):
+    torch = pytest.importorskip("torch")
+    optimum = drift.optima("walk", 3, 60, 4, 0.1)
+    found = follow(name, [0.01, 0.1], optimum)
+    for column, alpha in enumerate((0.01, 0.1)):
+        draws = stream(3, "draws")
+        theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+        optimizer = TORCH[name](torch, [theta], alpha)
+        for t, best in enumerate(torch.tensor(optimum)):
+            excess = float((theta.detach() - best).square().sum() / 2)
+            assert found[t, column] == pytest.approx(excess, rel=1e-9)
+            x = torch.tensor(draws.standard_normal((1, 4)))
+            target = x @ best + torch.tensor(draws.standard_normal(1))
+            optimizer.zero_grad()
+            ((x @ theta - target).square().mean() / 2).backward()
+            optimizer.step()
+
+
+def test_sgd_follows_a_walk_as_closely_as_theory_says():
+    """With d = |theta - optimum|^2 and one example from N(0, I) a step,
+
+    E d' = (1 - 2 alpha + (n + 2) alpha^2) E d + alpha^2 n noise^2 + n speed^2, at its fixed point.
+    """
+    alpha, n, speed, noise = 0.05, 4, 0.05, 0.5
+    rows = []
+    for seed in range(6):
+        optimum = drift.optima("walk", seed, 6_000, n, speed)
+        step = drift.methods(0.9, 0.999, 1e-8, 6_000)["sgd"]
+        rows.append(drift.excesses(step, np.array([alpha]), seed, optimum, 1, noise)[1_000:].mean())
+    settled = n * (alpha**2 * noise**2 + speed**2) / (2 * alpha - (n + 2) * alpha**2)
+    assert np.mean(rows) == pytest.approx(settled / 2, rel=0.05)
+
+
+def test_the_optimum_moves_as_it_is_said_to():
+    rest, walk, jumps = (drift.optima(m, 1, 2_000, 3, 0.1) for m in drift.MOTIONS)
+    assert np.ptp(rest, axis=0).max() == 0
+    assert np.diff(walk, axis=0).std() == pytest.approx(0.1, rel=0.05)
+    changes = np.flatnonzero(np.diff(jumps, axis=0).any(axis=1)) + 1
+    assert changes.tolist() == list(range(100, 2_000, 100))
+    with pytest.raises(ValueError, match="unknown motion 'runs'"):
+        drift.optima("runs", 1, 10, 1, 0.1)
+
+
+def test_a_step_that_is_too_long_counts_as_infinite():
+    optimum = drift.optima("rest", 0, STEPS, 3, 0.0)
+    found = follow("sgd", [0.1, 1e3], optimum)
+    assert np.isfinite(found[:, 0]).all()
+    assert found[-1, 1] == np.inf
+
+
+def test_beta_1_falls_to_a_hundredth_over_the_run():
+    optimum = drift.optima("rest", 0, STEPS, 3, 0.0)
+    decayed, constant = follow("adam_decayed", [0.5], optimum), follow("adam_sqrt", [0.5], optimum)
+    np.testing.assert_allclose(decayed[:2], constant[:2])
+    assert abs(decayed[-1] / constant[-1] - 1) > 1e-3
+
+
+def test_step_sizes_are_chosen_on_another_sequence_and_means_are_those_of_the_run():
+    rows = list(drift.drift("none", 2, SETTINGS, 1, 1, steps=STEPS, dimensions=3, motion="jumps"))
+    last, ladder = rows[-1], 0.01 * 10 ** ((np.arange(13) - 6) / 2)
+    other = drift.optima("jumps", 2 + drift.TUNING, STEPS, 3, 0.01)
+    own = drift.optima("jumps", 2, STEPS, 3, 0.01)
+    for name in ("sgd", "adagrad", "rmsprop", "adam", "adam_sqrt", "adam_decayed"):
+        step = drift.methods(0.9, 0.999, 1e-8, STEPS)[name]
+        tried = drift.excesses(step, ladder, 2 + drift.TUNING, other, 1, 1.0).mean(axis=0)
+        assert last[f"{name}_alpha"] == ladder[np.argmin(tried)]
+        step = drift.methods(0.9, 0.999, 1e-8, STEPS)[name]
+        run = drift.excesses(step, np.array([last[f"{name}_alpha"]]), 2, own, 1, 1.0)[:, 0]
+        assert last[name] == pytest.approx(run.mean())
+        assert last[f"{name}_late"] == pytest.approx(run[-STEPS // 10 :].mean())
+        assert rows[0][name] == rows[0][f"{name}_late"] == run[0]
+    assert last["adam_over_adagrad"] == last["adam"] / last["adagrad"]
+    assert last["decayed_over_sqrt"] == last["adam_decayed_late"] / last["adam_sqrt_late"]
