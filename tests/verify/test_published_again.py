@@ -9,6 +9,7 @@ import pytest
 from experiments import pages
 from experiments.data import catalogue, files
 from experiments.engines import execution
+from experiments.records.published import Published
 from experiments.studies import STUDIES
 from experiments.verify import again, sample
 
@@ -27,17 +28,34 @@ def few(study) -> list[again.Item]:
     return list(by_method.values())[:METHODS]
 
 
+def can_train(study) -> bool:
+    """Whether the study's data are here."""
+    return study.data_set == catalogue.NONE or files.available(study.data_set)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[again.Item]]:
+    """The sample of each study whose data are here."""
+    return {study.name: few(study) for study in pages.published_studies() if can_train(study)}
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory, drawn) -> dict[str, again.Check]:
+    """Their checks by run; the same processes train all of them."""
+    items = [item for each in drawn.values() for item in each]
+    workers = execution.default_workers()
+    folder, records = tmp_path_factory.mktemp("again"), Published(pages.RESULTS)
+    return {c.run: c for c in again.train_again(items, records, folder, workers=workers)}
+
+
 @pytest.mark.parametrize("study", pages.published_studies(), ids=lambda study: study.name)
-def test_published_runs_can_be_trained_again(tmp_path, study):
-    if study.data_set != catalogue.NONE and not files.available(study.data_set):
+def test_published_runs_can_be_trained_again(drawn, checks, study):
+    if not can_train(study):
         pytest.skip(f"ADAM_TF_DATA holds no {study.data_set}")
-    items = few(study)
-    assert items
-    records = pages.published(study).records
-    checks = list(again.train_again(items, records, tmp_path, workers=execution.default_workers()))
-    assert {check.run for check in checks} == {item.run.id for item in items}
-    assert [check.fault for check in checks if check.fault] == []
-    assert all(check.passes for check in checks)
+    assert drawn[study.name]
+    found = [checks[item.run.id] for item in drawn[study.name]]
+    assert [check.fault for check in found if check.fault] == []
+    assert all(check.passes for check in found)
 
 
 TUNED = STUDIES["fig1-imdb"]
