@@ -23,6 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "whitening": ("zca", "channel", "none"),
     "pixels": ("real", "resampled"),
     "parameters": ("fixed", "moving"),
+    "motion": ("rest", "walk", "jumps"),
     "kind": ("three", "online", "stochastic"),
     "bounds": ("clip", "wall"),
     "comparator": ("horizon", "prefix"),

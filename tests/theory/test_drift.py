@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from experiments.problems import registry
 from experiments.randomness import stream
 from experiments.theory import drift
 
@@ -67,6 +68,12 @@ def test_the_optimum_moves_as_it_is_said_to():
     assert changes.tolist() == list(range(100, 2_000, 100))
     with pytest.raises(ValueError, match="unknown motion 'runs'"):
         drift.optima("runs", 1, 10, 1, 0.1)
+
+
+def test_an_option_in_words_has_its_words_declared():
+    assert registry.CHOICES["motion"] == drift.MOTIONS
+    for name, entry in registry.PROBLEMS.items():
+        registry.check_options(name, entry.options)
 
 
 def test_a_step_that_is_too_long_counts_as_infinite():
