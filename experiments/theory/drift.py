@@ -133,7 +133,8 @@ def drift(
     totals: dict[str, Array] = {}
     chosen: dict[str, float] = {}
     for name in names:
-        best = int(np.argmin(follow(name, alphas, seed + TUNING).mean(axis=0)))
+        with np.errstate(over="ignore"):
+            best = int(np.argmin(follow(name, alphas, seed + TUNING).mean(axis=0)))
         chosen[name] = float(alphas[best])
         totals[name] = np.cumsum(follow(name, alphas[best : best + 1], seed)[:, 0])
     for t in recorded_steps(count):
