@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from experiments.methods import sfo
-from experiments.methods.sfo import SELECTIONS, SFO
+from experiments.methods.sfo import SELECTIONS, SFO, curvature, memory, state, subspace
+from experiments.methods.sfo import optimizer as iterations
 
 
 class Quadratics:
@@ -58,12 +58,12 @@ IDENTITY, SUBSPACE = (6, 12), (6, 60)  # count and size: 14 dimensions, 21 befor
 
 def lifted(optimizer: SFO, coordinates: np.ndarray) -> np.ndarray:
     """Vectors from their coordinates, a column each."""
-    return np.stack([optimizer._lift(column) for column in coordinates.T], axis=1)
+    return np.stack([optimizer.space.lift(column) for column in coordinates.T], axis=1)
 
 
 def until_collapse(optimizer: SFO) -> None:
     """Iterate until the next iteration collapses the basis."""
-    while optimizer._size + 2 <= optimizer._room:
+    while optimizer.space.size + 2 <= optimizer.space.room:
         optimizer.step()
 
 
@@ -252,7 +252,7 @@ def test_hessians_approach_the_truth_along_their_history():
 def test_a_hessian_is_fitted_as_written():
     # One pair: e = |y| / |s|, and B = e I + y y^T / (y^T s) - e s s^T / |s|^2.
     move, change = np.array([1.0, 0.0]), np.array([3.0, 4.0])
-    isotropic, values, axes = sfo.fit_hessian(move[:, None], change[:, None], 1e8)
+    isotropic, values, axes = curvature.fit_hessian(move[:, None], change[:, None], 1e8)
     assert isotropic == pytest.approx(5)
     expected = 5 * np.eye(2) + np.outer(change, change) / 3 - 5 * np.outer(move, move)
     np.testing.assert_allclose((axes * values) @ axes.T, expected, atol=1e-12)
@@ -260,10 +260,10 @@ def test_a_hessian_is_fitted_as_written():
 
 def test_negative_and_tiny_curvature_is_replaced():
     values = np.array([-4.0, 1e-9, 1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(sfo.positive(values, 1e4), [1.5, 1.5, 1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(sfo.positive(np.array([-4.0, -1.0]), 1e4), [4.0, 4.0])
+    np.testing.assert_array_equal(curvature.positive(values, 1e4), [1.5, 1.5, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(curvature.positive(np.array([-4.0, -1.0]), 1e4), [4.0, 4.0])
     move, change = np.array([[1.0], [0.0]]), np.array([[-2.0], [1.0]])
-    assert sfo.fit_hessian(move, change, 1e8)[1].min() > 0
+    assert curvature.fit_hessian(move, change, 1e8)[1].min() > 0
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_negative_and_tiny_curvature_is_replaced():
     ],
 )
 def test_which_changes_tell_a_curvature(move, change, told):
-    assert sfo.tells_curvature(np.array(move), np.array(change)) == told
+    assert curvature.tells_curvature(np.array(move), np.array(change)) == told
 
 
 def test_a_subfunction_without_history_is_as_curved_as_the_others():
@@ -457,11 +457,11 @@ def test_the_noise_of_the_gradients():
 
 
 def test_how_large_the_subspace_is():
-    assert sfo.subspace_size(60, 6) == 21
-    assert sfo.subspace_size(1_796_010, 25) == 78
-    assert sfo.subspace_size(20, 6) == 20
-    assert sfo.subspace_size(3, 6) == 3
-    assert Quadratics(*IDENTITY).build()._basis is None  # the identity is not stored
+    assert subspace.subspace_size(60, 6) == 21
+    assert subspace.subspace_size(1_796_010, 25) == 78
+    assert subspace.subspace_size(20, 6) == 20
+    assert subspace.subspace_size(3, 6) == 3
+    assert Quadratics(*IDENTITY).build().space.basis is None  # the identity is not stored
 
 
 def test_the_basis_stays_orthonormal_and_holds_the_model():
@@ -470,30 +470,30 @@ def test_the_basis_stays_orthonormal_and_holds_the_model():
     sizes = []
     for _ in range(150):
         optimizer.step()
-        sizes.append(optimizer._size)
-        basis = optimizer._basis[: optimizer._size]
-        assert np.abs(basis @ basis.T - np.eye(optimizer._size)).max() < 1e-12
+        sizes.append(optimizer.space.size)
+        basis = optimizer.space.basis[: optimizer.space.size]
+        assert np.abs(basis @ basis.T - np.eye(optimizer.space.size)).max() < 1e-12
         j = optimizer.evaluated[-1]
-        gradient = optimizer._lift(optimizer._gradients[:, j])
+        gradient = optimizer.space.lift(optimizer._gradients[:, j])
         truth = next(
             slope for _, value, slope in problem.points[j] if value == optimizer.last_values[j]
         )
         np.testing.assert_allclose(gradient, truth, atol=1e-11 * np.linalg.norm(truth))
-    assert max(sizes) <= optimizer._room == 21
+    assert max(sizes) <= optimizer.space.room == 21
     assert np.sum(np.diff(sizes) < 0) >= 10
 
 
 def test_a_gradient_almost_in_the_subspace_leaves_the_basis_orthonormal():
     optimizer = Quadratics(*SUBSPACE).build()
     until_collapse(optimizer)
-    basis = optimizer._basis[: optimizer._size]
+    basis = optimizer.space.basis[: optimizer.space.size]
     rng = np.random.default_rng(0)
     gradient = 1e6 * rng.standard_normal(len(basis)) @ basis + 1e-5 * rng.standard_normal(60)
-    coordinates = optimizer._project(gradient)
-    assert optimizer._size == len(basis) + 1
-    basis = optimizer._basis[: optimizer._size]
+    coordinates = optimizer.space.project(gradient)
+    assert optimizer.space.size == len(basis) + 1
+    basis = optimizer.space.basis[: optimizer.space.size]
     assert np.abs(basis @ basis.T - np.eye(len(basis))).max() < 1e-12
-    np.testing.assert_allclose(optimizer._lift(coordinates), gradient, rtol=1e-12)
+    np.testing.assert_allclose(optimizer.space.lift(coordinates), gradient, rtol=1e-12)
 
 
 def test_a_collapse_keeps_the_model():
@@ -504,23 +504,23 @@ def test_a_collapse_keeps_the_model():
     assert optimizer.active.all()
     # As if rounding had worn the basis.
     rng = np.random.default_rng(0)
-    optimizer._basis += 1e-9 * rng.standard_normal(optimizer._basis.shape)
+    optimizer.space.basis += 1e-9 * rng.standard_normal(optimizer.space.basis.shape)
 
     def model() -> list[np.ndarray]:
         away = optimizer._away()
         bends = [np.sum(away * (optimizer.hessian(j) @ away), axis=0) for j in range(6)]
         points = (lifted(optimizer, c) for c in (optimizer._positions, optimizer._gradients))
-        return [optimizer._lift(optimizer._position), *points, *bends]
+        return [optimizer.space.lift(optimizer._position), *points, *bends]
 
     before, moves = model(), lifted(optimizer, optimizer._moves[:, 3])
-    optimizer._collapse()
-    assert optimizer._size == 13
+    optimizer.space.collapse(optimizer._kept(), optimizer._projected())
+    assert optimizer.space.size == 13
     for old, new in zip(before[:3], model()[:3], strict=True):
         np.testing.assert_allclose(new, old, atol=1e-12 * np.abs(old).max())
     # Of lengths the collapse makes true ones, where the worn basis was a little off.
     for old, new in zip(before[3:], model()[3:], strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-6)
-    basis = optimizer._basis[:13]
+    basis = optimizer.space.basis[:13]
     assert np.abs(basis @ basis.T - np.eye(13)).max() < 1e-12
     np.testing.assert_allclose(
         lifted(optimizer, optimizer._moves[:, 3]), basis.T @ (basis @ moves), atol=1e-12
@@ -624,7 +624,9 @@ def test_what_counts_as_a_failure():
     assert foretold == pytest.approx(expected)
 
     def fails(subfunction: int, value: float, finite: bool = True) -> bool:
-        return optimizer._has_failed(subfunction, sfo.Point(position, value, gradient, finite))
+        return optimizer._has_failed(
+            subfunction, iterations.Point(position, value, gradient, finite)
+        )
 
     # It rose, and above what it was to be by more than the others were to fall.
     optimizer._improvement = 0.25 + last - foretold
@@ -780,9 +782,9 @@ def test_a_state_of_another_problem_is_refused(other, name):
 
 
 def test_the_memory_that_is_needed():
-    assert 1.12e9 < sfo.memory_needed(1_796_010, 25) < 1.3e9
-    assert 4.3e9 < sfo.memory_needed(1_796_010, 100) < 4.6e9
-    assert sfo.memory_needed(10, 25) < 1e6  # the identity needs no basis
+    assert 1.12e9 < memory.memory_needed(1_796_010, 25) < 1.3e9
+    assert 4.3e9 < memory.memory_needed(1_796_010, 100) < 4.6e9
+    assert memory.memory_needed(10, 25) < 1e6  # the identity needs no basis
     pulls = np.random.default_rng(0).standard_normal((5, 50_000))
     gradient = np.empty(50_000)
 
@@ -796,29 +798,29 @@ def test_the_memory_that_is_needed():
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    needed = sfo.memory_needed(50_000, 5)
+    needed = memory.memory_needed(50_000, 5)
     assert 0.7 * needed < peak <= needed
 
 
 def test_a_basis_that_does_not_fit_is_refused(monkeypatch):
     problem = Quadratics(*SUBSPACE)
-    needed = sfo.memory_needed(60, 6)
-    monkeypatch.setattr(sfo, "available_memory", lambda: needed - 1)
+    needed = memory.memory_needed(60, 6)
+    monkeypatch.setattr(iterations, "available_memory", lambda: needed - 1)
     with pytest.raises(MemoryError, match=r"^SFO needs .* GB for 60 parameters .* are free: use"):
         problem.build()
     for free in (needed, None):
-        monkeypatch.setattr(sfo, "available_memory", lambda free=free: free)
+        monkeypatch.setattr(iterations, "available_memory", lambda free=free: free)
         problem.build()
 
 
 def test_the_memory_that_is_free(monkeypatch):
-    assert sfo.available_memory() is None or sfo.available_memory() > 1e6
+    assert memory.available_memory() is None or memory.available_memory() > 1e6
 
     def missing(name: str, **kwargs: object) -> None:
         raise FileNotFoundError(name)
 
     monkeypatch.setattr("builtins.open", missing)
-    assert sfo.available_memory() is None
+    assert memory.available_memory() is None
 
 
 @pytest.mark.parametrize(
@@ -877,7 +879,7 @@ def variants(
     tmp_path: Path,
 ) -> dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[], None]]]:
     """What to change in the method, and the test that fails then."""
-    correction, usual = sfo.secant_correction, SFO._recover
+    correction, usual = curvature.secant_correction, SFO._recover
 
     def put(name: str, value: object, owner: object = SFO) -> Callable[[pytest.MonkeyPatch], None]:
         return lambda patch: patch.setattr(owner, name, value)
@@ -897,7 +899,7 @@ def variants(
 
     def keep_positions(self: SFO) -> np.ndarray:
         known = self.counts > 0
-        return np.hstack([self._positions[:, known], self._position[:, None]])[: self._size]
+        return np.hstack([self._positions[:, known], self._position[:, None]])[: self.space.size]
 
     def own_curvature(self: SFO) -> float:
         return float(np.mean(self._isotropic[self.active]))
@@ -917,7 +919,7 @@ def variants(
             lambda: test_subfunctions_become_active_one_by_one(2, "random"),
         ),
         "the secant correction has the wrong sign": (
-            put("secant_correction", lambda *pair: -correction(*pair), sfo),
+            put("secant_correction", lambda *pair: -correction(*pair), curvature),
             lambda: secant(IDENTITY),
         ),
         "the history keeps the oldest": (
@@ -925,7 +927,7 @@ def variants(
             test_the_history_holds_the_last_changes,
         ),
         "negative curvature stays": (
-            put("positive", lambda values, _: values, sfo),
+            put("positive", lambda values, _: values, curvature),
             test_negative_and_tiny_curvature_is_replaced,
         ),
         "new subfunctions are as curved as the mean e": (
@@ -949,14 +951,14 @@ def variants(
             put("_recover", lambda self, *failure: usual(self, *failure)[::-1]),
             taken_back,
         ),
-        "a point beyond the wall is learned from": (put("RETREATS", 0, sfo), taken_back),
+        "a point beyond the wall is learned from": (put("RETREATS", 0, iterations), taken_back),
         "nothing is a failure": (put("_has_failed", lambda self, j, point: False), taken_back),
         "the gradients of the others are not moved to theta": (
-            put("_away", lambda self: np.zeros((self._size, len(self.counts)))),
+            put("_away", lambda self: np.zeros((self.space.size, len(self.counts)))),
             test_a_step_is_that_of_newton_on_the_model,
         ),
         "the state forgets the random generator": (
-            put("_unpack", lambda generator, words: None, sfo),
+            put("unpack", lambda generator, words: None, state),
             lambda: test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, IDENTITY, 7),
         ),
     }

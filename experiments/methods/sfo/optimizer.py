@@ -1,30 +1,31 @@
-"""The Sum-of-Functions Optimizer of Sohl-Dickstein, Poole and Ganguli, the baseline of Figure 2b.
+"""The optimizer: which subfunction, whether to believe it, its model, and the step.
 
-Written from the description of the method, in NumPy and float64.
+One class of more than 500 lines: every part of an iteration reads and changes the same arrays.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg
 
+from experiments.methods.sfo import arguments
+from experiments.methods.sfo import state as states
+from experiments.methods.sfo.curvature import NEGLIGIBLE, fit_hessian, tells_curvature
+from experiments.methods.sfo.memory import available_memory, memory_needed
+from experiments.methods.sfo.subspace import Subspace, subspace_size
 from experiments.options import known
 
 SELECTIONS = ("distance both", "distance", "single distance", "random", "cyclic")
-NEGLIGIBLE = 1e-12  # lengths, correlations and distances below it carry no information
 SMALLEST_STEP_SCALE = 1e-5
 CAUTIOUS_EVALUATIONS = 5  # so early the curvature of a subfunction is a tenth of the usual guess
 OUTLIER = 3.0  # standard deviations above the others at which a first value is a failure
 EXPLODED = 10.0  # times the change foretold at which a point is too far away to learn from
 RETREATS = 10  # how often such a point is drawn back, by a factor of 100 each
 RETREAT = 0.01
-
-BLOCK = 8192  # columns of the basis that turn at a time, in the cache
 
 
 class Point(NamedTuple):
@@ -159,24 +160,30 @@ class SFO:
         if not callable(f_df):
             raise ValueError(f"f_df must be a function (theta, subfunction), got {f_df!r}")
         self.f_df = f_df
-        self.theta = _vector(theta)
+        self.theta = arguments.vector(theta)
         self.subfunctions = list(subfunctions)
         if not self.subfunctions:
             raise ValueError("subfunctions is empty: give at least one, such as a minibatch")
-        self.max_history_terms = _whole("max_history_terms", max_history_terms, 1)
-        self.hessian_init = _number("hessian_init", hessian_init, 0, open_end=True)
-        self.hessian_max_deviation = _number("hessian_max_deviation", hessian_max_deviation, 1)
+        self.max_history_terms = arguments.whole("max_history_terms", max_history_terms, 1)
+        self.hessian_init = arguments.number("hessian_init", hessian_init, 0, open_end=True)
+        self.hessian_max_deviation = arguments.number(
+            "hessian_max_deviation", hessian_max_deviation, 1
+        )
         self.subfunction_selection = known(
             "subfunction_selection", subfunction_selection, SELECTIONS
         )
-        self.max_gradient_noise = _number("max_gradient_noise", max_gradient_noise, 0)
-        self.max_step_length_ratio = _number("max_step_length_ratio", max_step_length_ratio, 1)
-        self.minimum_step_length = _number("minimum_step_length", minimum_step_length, 0)
-        initial_active = _whole("initial_active", initial_active, 1)
-        self._rng = np.random.Generator(np.random.PCG64(_whole("seed", seed, 0)))
+        self.max_gradient_noise = arguments.number("max_gradient_noise", max_gradient_noise, 0)
+        self.max_step_length_ratio = arguments.number(
+            "max_step_length_ratio", max_step_length_ratio, 1
+        )
+        self.minimum_step_length = arguments.number("minimum_step_length", minimum_step_length, 0)
+        initial_active = arguments.whole("initial_active", initial_active, 1)
+        self.rng = np.random.Generator(np.random.PCG64(arguments.whole("seed", seed, 0)))
 
         self._refuse_if_too_large()
-        self._build_subspace()
+        room = subspace_size(len(self.theta), len(self.subfunctions))
+        self.space = Subspace(self.theta, room, self.rng)
+        self._position = self.space.start
         self._build_model(min(initial_active, len(self.subfunctions)))
 
     def _refuse_if_too_large(self) -> None:
@@ -189,30 +196,9 @@ class SFO:
                 f"subfunctions, {free / 1e9:.1f} GB are free: use fewer, larger subfunctions"
             )
 
-    def _build_subspace(self) -> None:
-        """An orthonormal basis, a row per vector; the first is the direction of theta.
-
-        Rows that follow each other in memory make the basis so far one contiguous matrix, however
-        many there are. None stands for the identity, where the subspace is the whole space.
-        """
-        parameters, count = len(self.theta), len(self.subfunctions)
-        self._room = subspace_size(parameters, count)
-        self._position = np.zeros(self._room)
-        self._basis: np.ndarray | None = None
-        if self._room == parameters:
-            self._size = parameters
-            self._position[:] = self.theta
-            return
-        self._basis = np.empty((self._room, parameters))
-        self._size = 1
-        length = np.linalg.norm(self.theta)
-        direction = self.theta if length else self._rng.standard_normal(parameters)
-        self._basis[0] = direction / np.linalg.norm(direction)
-        self._position[0] = length
-
     def _build_model(self, initial_active: int) -> None:
         """The quadratics of all subfunctions, the subspace along the first axis of each array."""
-        room, count, terms = self._room, len(self.subfunctions), self.max_history_terms
+        room, count, terms = self.space.room, len(self.subfunctions), self.max_history_terms
         # A subfunction that is active but not evaluated yet holds theta back where it starts.
         self._positions = np.tile(self._position[:, None], count)
         self._gradients = np.zeros((room, count))
@@ -225,7 +211,7 @@ class SFO:
         self._isotropic = np.zeros(count)
 
         self.active = np.zeros(count, bool)
-        self.active[self._rng.choice(count, initial_active, replace=False)] = True
+        self.active[self.rng.choice(count, initial_active, replace=False)] = True
         self._isotropic[self.active] = self.hessian_init
         self.counts = np.zeros(count, np.int64)
         self.last_values = np.full(count, np.nan)
@@ -248,8 +234,8 @@ class SFO:
     @property
     def nbytes(self) -> int:
         """How many bytes the optimizer's arrays take, those reserved for later included."""
-        arrays = [getattr(self, attribute) for attribute in ARRAYS.values()]
-        arrays += [] if self._basis is None else [self._basis]
+        arrays = [getattr(self, attribute) for attribute in states.ARRAYS.values()]
+        arrays += [] if self.space.basis is None else [self.space.basis]
         return sum(array.nbytes for array in arrays)
 
     def run(self, passes: int) -> np.ndarray:
@@ -263,7 +249,7 @@ class SFO:
         Returns:
             the parameters.
         """
-        last = self.evaluations + _whole("passes", passes, 0) * len(self.subfunctions)
+        last = self.evaluations + arguments.whole("passes", passes, 0) * len(self.subfunctions)
         while self.evaluations < last:
             self.step()
         return self.theta
@@ -275,7 +261,8 @@ class SFO:
             the value of the subfunction that was evaluated at the point that the step starts from:
             where theta was before, unless the iteration fails and takes back the step before.
         """
-        self._make_room()
+        if self.space.full:
+            self.space.collapse(self._kept(), self._projected())
         j = self._choose()
         point = self._evaluate(j, self._position)
         failed = self._has_failed(j, point)
@@ -299,10 +286,10 @@ class SFO:
         """The subfunction to evaluate; one that has only one point yet comes first of all."""
         for few in (self.active & (self.counts == 1), self.active & (self.counts == 0)):
             if few.any():
-                return int(self._rng.choice(np.flatnonzero(few)))
+                return int(self.rng.choice(np.flatnonzero(few)))
         candidates = np.flatnonzero(self.active)
         if self.subfunction_selection == "random":
-            return int(self._rng.choice(candidates))
+            return int(self.rng.choice(candidates))
         if self.subfunction_selection == "cyclic":
             return int(candidates[np.argmin(self._last_turn[candidates])])
         distances = self._distances(self._metric())[candidates]
@@ -312,7 +299,7 @@ class SFO:
 
     def _metric(self) -> str:
         if self.subfunction_selection == "distance both":
-            return "distance" if self._rng.random() < 0.5 else "single distance"
+            return "distance" if self.rng.random() < 0.5 else "single distance"
         return self.subfunction_selection
 
     def _distances(self, metric: str) -> np.ndarray:
@@ -326,7 +313,7 @@ class SFO:
 
     def _activate(self) -> int:
         """Make a random subfunction active."""
-        j = int(self._rng.choice(np.flatnonzero(~self.active)))
+        j = int(self.rng.choice(np.flatnonzero(~self.active)))
         self.active[j] = True
         self._since_growth = 0
         return j
@@ -334,7 +321,7 @@ class SFO:
     # Its value, and whether to believe it
 
     def _evaluate(self, j: int, position: np.ndarray) -> Point:
-        theta = self.theta if position is self._position else self._lift(position)
+        theta = self.theta if position is self._position else self.space.lift(position)
         value, gradient = self.f_df(theta.copy(), self.subfunctions[j])
         value, gradient = float(value), np.asarray(gradient, np.float64)
         if gradient.shape != theta.shape:
@@ -385,7 +372,10 @@ class SFO:
             if before.finite:
                 return before
         if self.counts[j]:
-            position, gradient = self._positions[:, j].copy(), self._lift(self._gradients[:, j])
+            position, gradient = (
+                self._positions[:, j].copy(),
+                self.space.lift(self._gradients[:, j]),
+            )
             return Point(position, float(self.last_values[j]), gradient, True)
         raise FloatingPointError(
             f"subfunction {j} or its gradient is not finite at its first evaluation (the value is "
@@ -404,7 +394,7 @@ class SFO:
 
     def _remember(self, j: int, point: Point) -> None:
         """Make `point` the one that the quadratic of subfunction j is built around."""
-        gradient = self._project(point.gradient)
+        gradient = self.space.project(point.gradient)
         if self.counts[j]:
             self._append_pair(
                 j, point.position - self._positions[:, j], gradient - self._gradients[:, j]
@@ -433,14 +423,14 @@ class SFO:
         little of are not among them.
         """
         pairs = range(self._pairs[j])
-        moves, changes = self._moves[: self._size, j], self._changes[: self._size, j]
+        moves, changes = self._moves[: self.space.size, j], self._changes[: self.space.size, j]
         kept = [a for a in pairs if tells_curvature(moves[:, a], changes[:, a])]
         return moves[:, kept], changes[:, kept]
 
     def hessian(self, j: int) -> np.ndarray:
         """$H_j$ in the subspace."""
-        axes = self._axes[: self._size, j]
-        return (axes * self._weights[j]) @ axes.T + self._isotropic[j] * np.eye(self._size)
+        axes = self._axes[: self.space.size, j]
+        return (axes * self._weights[j]) @ axes.T + self._isotropic[j] * np.eye(self.space.size)
 
     def _fit(self, j: int) -> None:
         """Fit the Hessian of subfunction j to its history."""
@@ -453,7 +443,7 @@ class SFO:
         isotropic, values, axes = fit_hessian(moves, changes, self.hessian_max_deviation)
         self._isotropic[j] = isotropic
         self._weights[j, : len(values)] = values - isotropic
-        self._axes[: self._size, j, : len(values)] = axes
+        self._axes[: self.space.size, j, : len(values)] = axes
 
     def _typical_curvature(self) -> float:
         """What the curvature of a subfunction may be, by those of the others."""
@@ -471,23 +461,23 @@ class SFO:
 
     def _away(self) -> np.ndarray:
         """theta - theta_i of every subfunction, a column each."""
-        return (self._position[:, None] - self._positions)[: self._size]
+        return (self._position[:, None] - self._positions)[: self.space.size]
 
     def _along(self, away: np.ndarray) -> np.ndarray:
         """V_i^T (theta - theta_i) of every subfunction, a row each."""
-        return np.einsum("kna,kn->na", self._axes[: self._size], away)
+        return np.einsum("kna,kn->na", self._axes[: self.space.size], away)
 
     def _total_hessian(self) -> np.ndarray:
-        axes = self._axes[: self._size].reshape(self._size, -1)
+        axes = self._axes[: self.space.size].reshape(self.space.size, -1)
         curved = (axes * self._weights.ravel()) @ axes.T
-        return curved + self._isotropic.sum() * np.eye(self._size)
+        return curved + self._isotropic.sum() * np.eye(self.space.size)
 
     def _total_gradient(self) -> np.ndarray:
         """The gradient of the model at theta; a subfunction that is not active has none."""
         away = self._away()
         pull = (self._weights * self._along(away)).ravel()
-        curved = self._axes[: self._size].reshape(self._size, -1) @ pull
-        return curved + away @ self._isotropic + self._gradients[: self._size].sum(axis=1)
+        curved = self._axes[: self.space.size].reshape(self.space.size, -1) @ pull
+        return curved + away @ self._isotropic + self._gradients[: self.space.size].sum(axis=1)
 
     def _spectrum(self) -> Spectrum:
         values, vectors = linalg.eigh(self._total_hessian())
@@ -513,8 +503,8 @@ class SFO:
         self._steps += 1
         self._path += float(np.linalg.norm(step))
         self._position = self._position.copy()
-        self._position[: self._size] += step
-        self.theta = self._lift(self._position)
+        self._position[: self.space.size] += step
+        self.theta = self.space.lift(self._position)
 
     def _grow(self, spectrum: Spectrum, failed: bool) -> None:
         """Make one more subfunction active where the active ones are known and not enough."""
@@ -527,7 +517,7 @@ class SFO:
 
     def _gradient_noise(self, spectrum: Spectrum) -> float:
         """Variance of the mean gradient over its square, both in the norm of H^-1."""
-        gradients = self._gradients[: self._size, self.active]
+        gradients = self._gradients[: self.space.size, self.active]
         count = gradients.shape[1]
         if count < 2:
             return 0.0
@@ -537,70 +527,13 @@ class SFO:
         square = mean @ spectrum.solve(mean)
         return float(variance / square) if square > 0 else math.inf
 
-    # The subspace
-
-    def _lift(self, position: np.ndarray) -> np.ndarray:
-        """From coordinates to parameters."""
-        if self._basis is None:
-            return position.copy()
-        return position[: self._size] @ self._basis[: self._size]
-
-    def _project(self, gradient: np.ndarray) -> np.ndarray:
-        """From a gradient to coordinates; the basis grows by what it does not hold yet."""
-        if self._basis is None:
-            return gradient.copy()
-        basis = self._basis[: self._size]
-        coordinates = np.zeros(self._room)
-        rest, length = gradient, np.linalg.norm(gradient)
-        for _ in range(3):
-            before = length
-            part = basis @ rest
-            rest = rest - part @ basis
-            coordinates[: self._size] += part
-            length = np.linalg.norm(rest)
-            # What rounding leaves of the basis in the rest is tiny unless the rest is small.
-            if length > before / 10:
-                break
-        if length > NEGLIGIBLE:
-            np.divide(rest, length, out=self._basis[self._size])
-            coordinates[self._size] = length
-            self._size += 1
-        return coordinates
-
-    def _make_room(self) -> None:
-        """Collapse a basis that could not take the two gradients that an iteration may learn."""
-        if self._basis is not None and self._size + 2 > self._room:
-            self._collapse()
-
-    def _collapse(self) -> None:
-        """Keep of the basis what holds theta and the last positions and gradients.
-
-        All that is kept lies in the basis, so that the new one is a product of the old one and a
-        small matrix, and needs no memory of its own; random directions to fill it up would hold
-        nothing. With the basis B, its rows drifted from
-        orthonormal by rounding, and B B^T = L L^T, the rows of L^-1 B are orthonormal; Q holds what
-        is kept in their coordinates, and the new basis is Q^T L^-1 B.
-        """
-        assert self._basis is not None
-        size = self._size
-        basis = self._basis[:size]
-        lower = linalg.cholesky(basis @ basis.T, lower=True)
-        q, _ = linalg.qr(lower.T @ self._kept(), mode="economic")
-        turn = linalg.solve_triangular(lower, q, lower=True, trans="T").T
-        for start in range(0, basis.shape[1], BLOCK):
-            block = basis[:, start : start + BLOCK]
-            block[: len(turn)] = turn @ block
-        self._size = len(turn)
-        for coordinates in self._projected():
-            flat = coordinates.reshape(self._room, -1)
-            flat[: self._size] = q.T @ (lower.T @ flat[:size])
-            flat[self._size :] = 0
+    # What a collapse of the subspace keeps
 
     def _kept(self) -> np.ndarray:
         """What a collapse leaves as it is, as columns of coordinates."""
         known = self.counts > 0
         columns = (self._gradients[:, known], self._positions[:, known], self._position[:, None])
-        return np.hstack(columns)[: self._size]
+        return np.hstack(columns)[: self.space.size]
 
     def _projected(self) -> list[np.ndarray]:
         """All arrays of coordinates."""
@@ -621,204 +554,21 @@ class SFO:
         With `restore`, an interrupted run goes on exactly as if it had not been, given the same
         number of threads.
         """
-        state = {name: getattr(self, attribute).copy() for name, attribute in ARRAYS.items()}
-        state["evaluated"] = np.array(self.evaluated, np.int64)
-        state["values"] = np.array(self.values, np.float64)
-        state["reals"] = np.array([getattr(self, name) for name in REALS], np.float64)
-        state["integers"] = np.array([getattr(self, name) for name in INTEGERS], np.int64)
-        state["generator"] = _pack(self._rng)
-        if self._basis is not None:
-            state["basis"] = self._basis[: self._size].copy()
-        return state
+        return states.take(self)
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+    def restore(self, interrupted: Mapping[str, np.ndarray]) -> None:
         """Go on from a `state` of an optimizer that was built with the same arguments.
 
         Raises:
             ValueError: when the state is of another problem or history; nothing is changed then.
         """
-        self.check(state)
-        for name, attribute in ARRAYS.items():
-            setattr(self, attribute, np.array(state[name]))
-        self.evaluated = state["evaluated"].tolist()
-        self.values = state["values"].tolist()
-        for name, real in zip(REALS, state["reals"].tolist(), strict=True):
-            setattr(self, name, real)
-        for name, integer in zip(INTEGERS, state["integers"].tolist(), strict=True):
-            setattr(self, name, integer)
-        _unpack(self._rng, state["generator"])
-        if self._basis is not None:
-            self._basis[: self._size] = state["basis"]
+        states.check(self, interrupted)
+        states.put(self, interrupted)
 
-    def check(self, state: Mapping[str, np.ndarray]) -> None:
+    def check(self, interrupted: Mapping[str, np.ndarray]) -> None:
         """Whether `restore` takes this state.
 
         Raises:
             ValueError: it does not; the message says why.
         """
-        names = {*ARRAYS, *LISTS, "basis"} if self._basis is not None else {*ARRAYS, *LISTS}
-        if missing := sorted(names - set(state)):
-            raise ValueError(f"this is not the state of such an optimizer: it lacks {missing[0]}")
-        for name, attribute in ARRAYS.items():
-            ours, theirs = getattr(self, attribute).shape, state[name].shape
-            if ours != theirs:
-                raise ValueError(
-                    f"the state's {name} has shape {theirs}, {ours} is needed: "
-                    "build the optimizer as the one that was interrupted"
-                )
-
-
-# What a state holds of an optimizer.
-ARRAYS = {
-    name.strip("_"): name
-    for name in (
-        "theta",
-        "active",
-        "counts",
-        "last_values",
-        "_position",
-        "_positions",
-        "_gradients",
-        "_moves",
-        "_changes",
-        "_pairs",
-        "_axes",
-        "_weights",
-        "_isotropic",
-        "_last_turn",
-    )
-}
-LISTS = ("evaluated", "values", "reals", "integers", "generator")
-REALS = ("step_scale", "_improvement", "_path")
-INTEGERS = ("_size", "_steps", "_since_growth", "_latest")
-
-
-def subspace_size(parameters: int, subfunctions: int) -> int:
-    """How many dimensions the subspace may have; that of the whole space at most."""
-    return min(math.ceil(1.5 * min(2 * subfunctions + 2, parameters)), parameters)
-
-
-def memory_needed(parameters: int, subfunctions: int, max_history_terms: int = 10) -> int:
-    """How many bytes an optimizer takes at most, next to what `f_df` takes."""
-    size = subspace_size(parameters, subfunctions)
-    basis = size if size < parameters else 0
-    vectors = 6  # theta, its copy, two points, and what is left of a gradient
-    # The position, gradient and history of each subfunction, its axes and these once more, scaled.
-    model = size * subfunctions * (4 + 6 * max_history_terms)
-    return 8 * (parameters * (basis + vectors) + model + 8 * size**2)
-
-
-def available_memory() -> int | None:
-    """How many bytes can be allocated, or None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    return None
-
-
-def tells_curvature(move: np.ndarray, change: np.ndarray) -> bool:
-    """Whether a change of position and the change of the gradient there say anything."""
-    lengths = np.linalg.norm(move), np.linalg.norm(change)
-    if min(lengths) <= NEGLIGIBLE:
-        return False
-    return bool(abs(move @ change) > NEGLIGIBLE * lengths[0] * lengths[1])
-
-
-def fit_hessian(
-    moves: np.ndarray, changes: np.ndarray, max_deviation: float
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """A positive definite Hessian that explains changes of the gradient.
-
-    Args:
-        moves: changes of position, a column each, the oldest first.
-        changes: the changes of the gradient that came with them.
-        max_deviation: largest ratio of its eigenvalues.
-
-    Returns:
-        its one eigenvalue outside the span of `moves` and `changes`; its eigenvalues and
-        eigenvectors in that span.
-    """
-    lengths = np.linalg.norm(moves, axis=0)
-    moves, changes = moves / lengths, changes / lengths
-    span, _ = linalg.qr(np.hstack([moves, changes]), mode="economic")
-    moves, changes = span.T @ moves, span.T @ changes
-    isotropic = smallest_curvature(moves, changes, max_deviation)
-    hessian = isotropic * np.eye(len(moves))
-    for move, change in zip(moves.T, changes.T, strict=True):
-        hessian = hessian + secant_correction(hessian, move, change)
-    values, vectors = linalg.eigh(hessian)
-    return isotropic, positive(values, max_deviation), span @ vectors
-
-
-def smallest_curvature(moves: np.ndarray, changes: np.ndarray, max_deviation: float) -> float:
-    """The smallest curvature, in size, that the changes show.
-
-    They show as many as there are independent moves; the rest of the eigenvalues are zero.
-    """
-    inverse, independent = linalg.pinv(moves, rtol=NEGLIGIBLE, return_rank=True)
-    sizes = linalg.svdvals(changes @ inverse)
-    return float(max(sizes[independent - 1], sizes[0] / max_deviation))
-
-
-def secant_correction(hessian: np.ndarray, move: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """The BFGS update: what to add to `hessian` so that it takes `move` to `change`."""
-    taken = hessian @ move
-    curvature = move @ taken
-    # Where the curvature is negative on the way to positive, there is nothing to divide by.
-    if abs(curvature) <= NEGLIGIBLE * np.linalg.norm(taken) * np.linalg.norm(move):
-        return np.zeros_like(hessian)
-    return np.outer(change, change) / (change @ move) - np.outer(taken, taken) / curvature
-
-
-def positive(values: np.ndarray, max_deviation: float) -> np.ndarray:
-    """Eigenvalues with the negative and the tiny ones replaced by the median of the others."""
-    largest = np.abs(values).max()
-    usual = np.median(values[values > 0]) if (values > 0).any() else largest
-    return np.where(values < largest / max_deviation, usual, values)
-
-
-def _pack(generator: np.random.Generator) -> np.ndarray:
-    """The state of a random generator (PCG64: two numbers of 128 bits, and half a draw)."""
-    state: Any = generator.bit_generator.state
-    words = [number >> shift for number in state["state"].values() for shift in (64, 0)]
-    words += [state["has_uint32"], state["uinteger"]]
-    return np.array([word & (2**64 - 1) for word in words], np.uint64)
-
-
-def _unpack(generator: np.random.Generator, words: np.ndarray) -> None:
-    high, low, increment_high, increment_low, has_uint32, uinteger = words.tolist()
-    generator.bit_generator.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": high << 64 | low, "inc": increment_high << 64 | increment_low},
-        "has_uint32": has_uint32,
-        "uinteger": uinteger,
-    }
-
-
-def _vector(theta: Any) -> np.ndarray:
-    vector = np.array(theta, np.float64)
-    if vector.ndim != 1 or not vector.size:
-        raise ValueError(f"theta must be a vector, got the shape {vector.shape}: flatten it")
-    wrong = np.flatnonzero(~np.isfinite(vector))
-    if wrong.size:
-        raise ValueError(f"theta must be finite, theta[{wrong[0]}] is {vector[wrong[0]]}")
-    return vector
-
-
-def _number(name: str, value: Any, low: float, open_end: bool = False) -> float:
-    """`value` as a float when it is a finite number, `low` or more (open: more)."""
-    sign = ">" if open_end else ">="
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not low <= value < math.inf or (open_end and value == low):
-        raise ValueError(f"{name} must be a finite number {sign} {low}, got {value!r}")
-    return float(value)
-
-
-def _whole(name: str, value: Any, low: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
-    return int(value)
+        states.check(self, interrupted)

@@ -1,0 +1,36 @@
+"""What an optimizer accepts, refused in one line otherwise."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+
+def vector(theta: Any) -> np.ndarray:
+    """`theta` as a new vector in float64 when it is one, finite and not empty."""
+    vector = np.array(theta, np.float64)
+    if vector.ndim != 1 or not vector.size:
+        raise ValueError(f"theta must be a vector, got the shape {vector.shape}: flatten it")
+    wrong = np.flatnonzero(~np.isfinite(vector))
+    if wrong.size:
+        raise ValueError(f"theta must be finite, theta[{wrong[0]}] is {vector[wrong[0]]}")
+    return vector
+
+
+def number(name: str, value: Any, low: float, open_end: bool = False) -> float:
+    """`value` as a float when it is a finite number, `low` or more (open: more)."""
+    sign = ">" if open_end else ">="
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not low <= value < math.inf or (open_end and value == low):
+        raise ValueError(f"{name} must be a finite number {sign} {low}, got {value!r}")
+    return float(value)
+
+
+def whole(name: str, value: Any, low: int) -> int:
+    """`value` as an int when it is a whole number, `low` or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
+    return int(value)
