@@ -33,7 +33,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env reproduce check test lint notebooks report lab bench clean
+.PHONY: help env reproduce check test fuzz lint notebooks report lab bench clean
 
 help:  ## list the targets and variables
 	@echo "Adam, reproduced. Targets:"
@@ -41,7 +41,7 @@ help:  ## list the targets and variables
 	  2>/dev/null || sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 	@echo "Variables:"
 	@echo "  PROFILE=verify|smoke|quick|paper|published  what to show or train (now $(PROFILE))"
-	@echo "  MINUTES=N  how long to check the published records (now $(MINUTES))"
+	@echo "  MINUTES=N  how long reproduce checks the published records, or fuzz tries (now $(MINUTES))"
 	@echo "  DATA=auto|real|stand-in|FOLDER  where the data come from (now $(DATA))"
 	@echo "  PYTHON=...  a Python 3.11 or newer for the environment (now $(PYTHON))"
 
@@ -72,6 +72,9 @@ check: lint  ## lint, types and the quick tests; run it while you work
 
 test: lint  ## lint, types and the whole test suite
 	$(PYTEST)
+
+fuzz: env  ## attack every parser with mutated files for MINUTES and print the counts
+	$(BIN)/python tests/test_fuzz.py $$(($(MINUTES) * 60))
 
 lint: env  ## check style and types
 	$(BIN)/ruff check .

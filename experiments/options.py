@@ -17,4 +17,5 @@ def known(kind: str, name: str, allowed: Iterable[str]) -> str:
     longer = [option for option in lower if text and option.startswith(text)]
     near = [lower[match] for match in longer or get_close_matches(text, lower, n=2, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise ValueError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(allowed)}")
+    shown = repr(name) if len(str(name)) <= 60 else f"{str(name)[:60]!r}..."
+    raise ValueError(f"unknown {kind} {shown}: {hint}allowed: {', '.join(allowed)}")

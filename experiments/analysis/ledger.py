@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import functools
+import math
+import reprlib
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.analysis.metrics import METRICS
 from experiments.options import known
-from experiments.study import Study
+from experiments.study import PROTOCOLS, Study
 
 LEDGER = Path(__file__).parents[1] / "paper" / "claims.yaml"
 RULES = ("below", "above", "within", "between")
@@ -65,24 +68,79 @@ def ledger() -> tuple[Claim, ...]:
     """Every claim, in the paper's order.
 
     Raises:
-        ValueError: an entry of the ledger is malformed.
+        ValueError: the ledger, or an entry of it, is malformed.
+    """
+    return parse(LEDGER.read_bytes(), str(LEDGER))
+
+
+def parse(content: bytes, source: str) -> tuple[Claim, ...]:
+    """The claims in `content`, a ledger.
+
+    Raises:
+        ValueError: it is none; the message, one line, names `source` and the entry.
     """
     import yaml
 
-    claims = []
-    for entry in yaml.safe_load(LEDGER.read_text(encoding="utf-8")):
-        lists = {
-            key: tuple(entry[key])
-            for key in ("arms", "passes", "protocols", "recorded")
-            if key in entry
-        }
+    try:
+        entries = yaml.safe_load(content.decode())
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{source} is no YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{source} is no list of claims")
+    claims: list[Claim] = []
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("id") if isinstance(entry, dict) else None
+        where = f"{source}: claim {name if isinstance(name, str) else number}"
         try:
-            claim = Claim(**{**entry, **lists})
-            claim.criterion  # noqa: B018 - raises for an unknown metric or rule
+            claims.append(_claim(entry))
         except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise ValueError(f"claim {entry.get('id')!r} of {LEDGER.name}: {error}") from None
-        claims.append(claim)
+            raise ValueError(f"{where}: {' '.join(str(error).split())[:300]}") from None
+        if claims[-1].id in {claim.id for claim in claims[:-1]}:
+            raise ValueError(f"{where} stands there twice")
     return tuple(claims)
+
+
+def _claim(entry: Any) -> Claim:
+    """An entry as a claim; a TypeError or a ValueError says what is wrong with it."""
+    if not isinstance(entry, dict):
+        raise TypeError("it is not a list of fields")
+    fields = {name: kind for name, kind in typing.get_type_hints(Claim).items() if name != "limit"}
+    for name in entry:
+        if name != "limit":
+            known("field", str(name), fields)
+    values = dict(entry)
+    for name, kind in fields.items():
+        if name not in entry:
+            continue
+        value = entry[name]
+        items = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
+        if items:
+            right = isinstance(value, list) and all(type(item) is items[0] for item in value)
+            right = right and (items[-1] is Ellipsis or len(value) == len(items))
+            values[name] = tuple(value) if right else None
+        else:
+            right = type(value) is str if kind is str else _is_number(value)
+        if not right:
+            wanted = (
+                f"a list, each {items[0].__name__}" if items else "text" if kind is str else 0.5
+            )
+            raise ValueError(f"{name} is {reprlib.repr(value)}; write {wanted}")
+    claim = Claim(**values)
+    for protocol in claim.protocols:
+        known("protocol", protocol, PROTOCOLS)
+    if claim.rule in ("below", "above", "within"):
+        right = _is_number(claim.limit) and (claim.rule != "within" or claim.limit > 0)
+    else:
+        ends = claim.limit if isinstance(claim.limit, list) else ()
+        right = len(ends) == 2 and all(map(_is_number, ends))
+    if not right and claim.rule in RULES:
+        raise ValueError(f"limit is {reprlib.repr(claim.limit)}, which is none of {claim.rule!r}")
+    claim.criterion  # noqa: B018 - raises for an unknown metric or rule
+    return claim
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf  # type: ignore[arg-type]
 
 
 def of(study: Study) -> tuple[Claim, ...]:

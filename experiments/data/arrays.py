@@ -42,7 +42,8 @@ class Text(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What a file says, and the SHA-256 of that."""
+    """What a file says, the SHA-256 of that, and in words what is known of every form of it."""
 
     value: Any
     sha256: str
+    known: str = ""

@@ -42,13 +42,22 @@ def pad(bags: Bags) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
 
 
 def decode_bags(data: bytes, source: str) -> Decoded:
-    """The reviews of a .feat file and the SHA-256 of all their values, whatever the file's form."""
+    """The reviews of a .feat file and the SHA-256 of all their values, whatever the file's form.
+
+    Known of every form is how many reviews have which rating, in two blocks of those that are
+    positive and those that are not.
+    """
     bags = parse_bags(data, source)
     digest = hashlib.sha256(f"{len(bags.ratings)} {len(bags.words)}\n".encode())
     arrays: tuple[NDArray[Any], ...] = bags
     for array, form in zip(arrays, ("u1", "<u2", "<u2", "<u4"), strict=True):
         digest.update(array.astype(form).tobytes())
-    return Decoded(bags, digest.hexdigest())
+    turns = np.flatnonzero(np.diff(bags.ratings >= 7)) + 1
+    known = "; ".join(
+        " ".join(f"{n}x{rating}" for rating, n in enumerate(np.bincount(block)) if n)
+        for block in np.split(bags.ratings, turns[:2])
+    )
+    return Decoded(bags, digest.hexdigest(), known)
 
 
 def parse_bags(data: bytes, source: str) -> Bags:

@@ -21,8 +21,9 @@ class File:
 
     With `decode`, which raises a `DataError` where it cannot read the bytes, the file may have any
     form that says the same: `sha256` is that of what it says, and `size` is `None`. The publisher's
-    original may even say something else: it is known by the archive that it came from, and `fetch`
-    leaves its SHA-256 beside it (`path` + ".sha256").
+    original may even say something else: `known` is what `decode` must say of it too, the rest is
+    known by the archive that it came from. `fetch` leaves a seal beside it (`path` + ".sha256"):
+    its SHA-256 and that of the archive.
     """
 
     path: str
@@ -30,6 +31,7 @@ class File:
     sha256: str
     urls: tuple[str, ...] = ()
     decode: Callable[[bytes, str], Decoded] | None = None
+    known: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,14 @@ DATASETS: dict[str, DataSet] = {
                 None,
                 "69f24cae84cb6249f5e3feb12e6e05b2f9320c42af16268d9b87a3633d3cebb6",
                 decode=_bags,
+                known="2496x7 3009x8 2263x9 4732x10; 5100x1 2284x2 2420x3 2696x4",
             ),
             File(
                 "aclImdb/test/labeledBow.feat",
                 None,
                 "337f7855846964f8db26c9321283639c015bc7e762160f8bd4984b484f10b20e",
                 decode=_bags,
+                known="2307x7 2850x8 2344x9 4999x10; 5022x1 2302x2 2541x3 2635x4",
             ),
         ),
         archive=File(

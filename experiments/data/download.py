@@ -173,12 +173,14 @@ def _finish(part: Path, file: File, folder: Path) -> None:
     mode = path.parent.stat().st_mode & 0o666  # readable by those who can use the folder
     if file.decode:  # a member of a verified archive: the publisher's, whatever it says
         try:
-            known_value = file.decode(data, file.path).sha256 == file.sha256
+            decoded = file.decode(data, file.path)
         except DataError as error:
             raise DataError(f"{path} was not written: {error}") from error
-        if not known_value:
+        if decoded.sha256 != file.sha256 and decoded.known != file.known:
+            raise DataError(f"{path} was not written: it has {decoded.known}, not {file.known}")
+        if decoded.sha256 != file.sha256:
             seal = part.with_name("seal")
-            seal.write_bytes(seal_text(path, data))
+            seal.write_bytes(seal_text(path, data, file))
             seal.chmod(mode)
             os.replace(seal, seal_of(path))
     elif problem := damage_of(data, file):

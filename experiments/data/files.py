@@ -145,10 +145,12 @@ def content_of(folder: Path, file: File, unpack: bool = False) -> _Content:
         raise BadFileError(path, file, wrong_size(found.size or 0, file, data))
     if file.decode:
         try:
-            value, actual = file.decode(data, file.path)
+            value, actual, known = file.decode(data, file.path)
         except DataError as error:
             raise BadFileError(path, file, f"is damaged: {error}") from error
-        if actual != file.sha256 and not _sealed(path, data):
+        if actual != file.sha256 and known != file.known:
+            raise BadFileError(path, file, f"is damaged: it has {known}, not {file.known}")
+        if actual != file.sha256 and not _sealed(path, data, file):
             problem = f"is damaged: the SHA-256 of its values is {actual}, not {file.sha256}"
             raise BadFileError(path, file, problem)
         return _Content(data, value)
@@ -179,18 +181,20 @@ def seal_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _sealed(path: Path, data: bytes) -> bool:
-    """Whether `fetch` took the bytes from the publisher's archive, in the form of sha256sum."""
+def _sealed(path: Path, data: bytes, file: File) -> bool:
+    """Whether `fetch` took the bytes from the publisher's archive."""
     try:
         seal = seal_of(path).read_bytes()
     except OSError:
         return False
-    return seal == seal_text(path, data)
+    return seal == seal_text(path, data, file)
 
 
-def seal_text(path: Path, data: bytes) -> bytes:
-    """What a seal says, in the form of sha256sum."""
-    return f"{digest(data)}  {path.name}\n".encode()
+def seal_text(path: Path, data: bytes, file: File) -> bytes:
+    """What a seal says: the file's SHA-256 as `sha256sum` writes it, then that of its archive."""
+    archive = _archive(file)
+    origin = f"{archive.sha256}  {archive.path}\n" if archive else ""
+    return f"{digest(data)}  {path.name}\n{origin}".encode()
 
 
 def wrong_size(size: int, file: File, data: bytes = b"") -> str:

@@ -13,6 +13,7 @@ from experiments.data.catalogue import DATASETS, stand_in
 from experiments.data.files import read
 from experiments.options import known
 
+DIMENSIONS = 3  # of the publisher's files, at most
 KINDS = ("mnist", stand_in("mnist"))
 
 
@@ -58,10 +59,15 @@ def parse_idx(data: bytes, source: str) -> NDArray[np.uint8]:
     if data[:3] != b"\x00\x00\x08" or data[3] == 0:
         raise refuse(f"it begins with 0x{data[:4].hex()}, not 0x000008 and a number of dimensions")
     start = 4 + 4 * data[3]
+    if data[3] > DIMENSIONS:
+        raise refuse(f"it has {data[3]} dimensions, more than {DIMENSIONS}")
     if len(data) < start:
         raise refuse(f"it ends within its header, after {len(data)} of {start} bytes")
     shape = tuple(int(n) for n in np.frombuffer(data, ">u4", count=data[3], offset=4))
     size = start + math.prod(shape)
     if len(data) != size:
         raise refuse(f"it has {len(data)} bytes, but its header {shape} asks for {size}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    except ValueError:  # of no elements, and too large but for that
+        raise refuse(f"its header {shape} is no shape of an array") from None

@@ -9,6 +9,7 @@ where another has other numbers, both are named. Checkpoints of unfinished runs 
 from __future__ import annotations
 
 import itertools
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,8 +161,9 @@ def check(record: Mapping[str, Any]) -> None:
         reason = " ".join(str(error).split())
         raise DamagedRecord(f"it is of no run that this version knows ({reason[:200]})") from None
     for part in ("data_fingerprint", "numerics"):
-        if ours[part] != config[part]:
-            raise DamagedRecord(f"its {part} is {config[part]!r}, not {ours[part]!r}")
+        if ours[part] != config.get(part):
+            theirs = reprlib.repr(config.get(part))
+            raise DamagedRecord(f"its {part} is {theirs}, not {ours[part]!r}")
     if ours != config or dict(settings) != dict(run.settings):
         raise DamagedRecord("its configuration is not that of a run")
     if problems.PROBLEMS[run.problem].measured:

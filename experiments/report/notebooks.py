@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -118,26 +120,47 @@ def declared(notebook: Path) -> dict[str, Parameter]:
             f"{notebook}: exactly one code cell must be tagged 'parameters'; found: {found}"
         )
     where = f"{notebook}: cell {cells[0]} (parameters)"
-    return _declarations("".join(content["cells"][cells[0] - 1]["source"]), where)
+    return _declarations("".join(content["cells"][cells[0] - 1].get("source", "")), where)
 
 
 def _read(notebook: Path) -> dict[str, Any]:
     try:
-        content = json.loads(Path(notebook).read_text(encoding="utf-8"))
+        if notebook.exists() and not notebook.is_file():
+            raise NotebookError(f"{notebook}: not a file")
+        content = json.loads(notebook.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotebookError(f"{notebook}: no such notebook") from None
     except (OSError, UnicodeDecodeError) as error:
         raise NotebookError(f"{notebook}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # JSON's own errors are ValueErrors
+        if isinstance(error, NotebookError):
+            raise
         raise NotebookError(f"{notebook}: not valid JSON: {error}") from None
     if (
         not isinstance(content, dict)
         or content.get("nbformat") != 4
         or not isinstance(content.get("cells"), list)
+        or not all(map(_is_cell, content["cells"]))
         or not isinstance(content.get("metadata"), dict)
+        or not isinstance(content["metadata"].get("kernelspec", {}), dict)
     ):
         raise NotebookError(f"{notebook}: not a notebook of format 4")
     return content
+
+
+def _is_cell(cell: object) -> bool:
+    """Whether this has what is read of a cell."""
+    if not isinstance(cell, dict) or not isinstance(cell.get("cell_type"), str):
+        return False
+    metadata, source = cell.get("metadata", {}), cell.get("source", "")
+    return (
+        isinstance(metadata, dict)
+        and isinstance(metadata.get("tags", []), list)
+        and (
+            isinstance(source, str)
+            or (isinstance(source, list) and all(isinstance(line, str) for line in source))
+        )
+    )
 
 
 def _tagged(content: Mapping[str, Any], tag: str) -> list[int]:
@@ -151,9 +174,12 @@ def _tagged(content: Mapping[str, Any], tag: str) -> list[int]:
 
 def _declarations(source: str, where: str) -> dict[str, Parameter]:
     try:
-        body = ast.parse(source).body
+        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+            body = ast.parse(source).body
     except SyntaxError as error:
         raise NotebookError(f"{where}: line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise NotebookError(f"{where}: not Python: {error or type(error).__name__}") from None
     parameters = [_declaration(line, f"{where}: line {line.lineno}") for line in body]
     names = [parameter.name for parameter in parameters]
     for name in names:
@@ -169,10 +195,10 @@ def _declaration(statement: ast.stmt, where: str) -> Parameter:
         and statement.value is not None
     ):
         raise NotebookError(
-            f"{where}: {ast.unparse(statement)!r} is not a typed declaration, "
+            f"{where}: {_shown(statement)!r} is not a typed declaration, "
             "such as `profile: str = 'quick'`"
         )
-    annotation = ast.unparse(statement.annotation)
+    annotation = _shown(statement.annotation)
     allowed = r"(list\[)?(str|int|float|bool)(?(1)\])|list"
     if not re.fullmatch(allowed, annotation):
         raise NotebookError(
@@ -182,11 +208,19 @@ def _declaration(statement: ast.stmt, where: str) -> Parameter:
     try:
         default = ast.literal_eval(statement.value)
         return Parameter(name, annotation, Parameter(name, annotation, None).accepts(default))
-    except (TypeError, ValueError):
-        value = ast.unparse(statement.value)
+    except (TypeError, ValueError, RecursionError, MemoryError, SyntaxError):
+        value = _shown(statement.value)
         raise NotebookError(
             f"{where}: the default {value} of {name!r} is not a literal of type {annotation}"
         ) from None
+
+
+def _shown(node: ast.AST) -> str:
+    """Code in one line that is not too long."""
+    try:
+        return textwrap.shorten(ast.unparse(node), 200)
+    except RecursionError:
+        return "..."
 
 
 def check(notebook: Path, parameters: Mapping[str, object]) -> dict[str, object]:

@@ -114,7 +114,7 @@ def machine() -> dict[str, str]:
 def _kind() -> str:
     """Family, model and widest vectors; the name of a virtual machine's processor says little."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     facts = dict(reversed([[part.strip() for part in x.split(":", 1)] for x in lines if ":" in x]))

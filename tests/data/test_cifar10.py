@@ -114,7 +114,7 @@ class Evil:
         (b"cnumpy\nload\n(S'made-by-a-pickle'\ntR.", "numpy.load"),
         (b"cnumpy.core\nmultiarray._reconstruct\n.", "numpy.core.multiarray._reconstruct"),
         (b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.", "numpy.ndarray.__class__"),
-        (pickle.dumps(np.zeros(3, np.uint8)), r"numpy\._core"),
+        (b"cnumpy._core.multiarray\n_reconstruct\n.", r"numpy\._core"),
     ],
 )
 def test_a_pickle_cannot_run_anything(monkeypatch, tmp_path, data, asks_for):
@@ -134,10 +134,10 @@ def test_what_a_pickle_may_use_makes_nothing():
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "Ran out of input"),
-        (b"\x1f\x8b\x08\x00", "invalid load key"),
-        (GOOD[:-100], "pickle data was truncated"),
-        (GOOD[:20], "pickle data was truncated"),
+        (b"", "pickle exhausted before seeing STOP"),
+        (b"\x1f\x8b\x08\x00", "opcode .* unknown"),
+        (GOOD[:-100], "expected 9216 bytes in a string4"),
+        (GOOD[:20], "expected .* bytes in a string1"),
         (b"Pbad\n.", "persistent"),
         (pickle.dumps([1, 2], 2), "no images or no labels"),
         (batch(PIXELS.tobytes(), [1, 2, 3], names=(b"fine", b"data")), "no images or no labels"),

@@ -826,7 +826,8 @@ def test_the_archive_tells_the_publishers_original(server, folder, monkeypatch):
     (folder / "toy").mkdir(parents=True)
     (folder / "toy").chmod(0o755)
     download.fetch("toy", progress=False)
-    seal = f"{hashlib.sha256(ORIGINAL).hexdigest()}  n\n".encode()
+    own = f"{hashlib.sha256(ORIGINAL).hexdigest()}  n\n".encode()  # what `sha256sum n` prints
+    seal = own + f"{archive.sha256}  toy.tar.gz\n".encode()
     assert contents(folder) == {"toy/n": ORIGINAL, "toy/n.sha256": seal}
     assert {path.stat().st_mode & 0o777 for path in (folder / "toy").iterdir()} == {0o644}
     files.verify("toy")
@@ -837,9 +838,10 @@ def test_the_archive_tells_the_publishers_original(server, folder, monkeypatch):
     with pytest.raises(DataError, match="toy/n is damaged"):
         files.verify("toy")
     put(folder, "toy/n", ORIGINAL)
-    put(folder, "toy/n.sha256", seal[:-9])
-    with pytest.raises(DataError, match="toy/n is damaged"):
-        files.verify("toy")
+    for other in (own, seal[:-9], seal.replace(archive.sha256.encode(), b"0" * 64)):
+        put(folder, "toy/n.sha256", other)
+        with pytest.raises(DataError, match="toy/n is damaged"):
+            files.verify("toy")
 
 
 def test_pinned_content_from_an_archive_needs_no_seal(server, folder, monkeypatch):

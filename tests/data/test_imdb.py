@@ -181,7 +181,7 @@ def test_load_names_what_is_missing(uncached):
 def test_other_reviews_are_refused(uncached, folder):
     for file in DATASETS["imdb"].files:
         put(folder, file.path, FEAT)
-    with pytest.raises(DataError, match=r"train/labeledBow.feat is damaged: the SHA-256") as error:
+    with pytest.raises(DataError, match=r"train/labeledBow.feat is damaged: it has ") as error:
         imdb.load()
     one_line(error)
     with pytest.raises(DataError) as error:
@@ -191,13 +191,49 @@ def test_other_reviews_are_refused(uncached, folder):
     assert text.count("labeledBow.feat is damaged") == 2
 
 
-def test_an_original_with_too_few_reviews_is_refused(uncached, folder):
-    seal = f"{hashlib.sha256(FEAT).hexdigest()}  labeledBow.feat\n".encode()
-    for part in ("train", "test"):
-        put(folder, f"aclImdb/{part}/labeledBow.feat", FEAT)
-        put(folder, f"aclImdb/{part}/labeledBow.feat.sha256", seal)
-    with pytest.raises(DataError, match=r"train/labeledBow.feat holds 4 reviews, not 25000"):
-        imdb.load()
+def sealed(folder, part: str, content: bytes) -> None:
+    """A file with the seal that `fetch` would have left beside it."""
+    file = next(f for f in DATASETS["imdb"].files if f.path == f"aclImdb/{part}/labeledBow.feat")
+    put(folder, file.path, content)
+    put(folder, f"{file.path}.sha256", files.seal_text(folder / file.path, content, file))
+
+
+@pytest.fixture
+def original(folder) -> bytes:
+    """Reviews of other words than the pinned ones, with the publisher's ratings, and a seal."""
+    counts = {7: 2496, 8: 3009, 9: 2263, 10: 4732, 1: 5100, 2: 2284, 3: 2420, 4: 2696}
+    content = b"".join(b"%d 0:1 17:2\n" % rating * n for rating, n in counts.items())
+    put(folder, "aclImdb/imdb.vocab", b"")
+    sealed(folder, "train", content)
+    return content
+
+
+def test_an_original_is_known_by_its_seal_and_its_ratings(uncached, folder, original):
+    file = DATASETS["imdb"].files[1]
+    assert len(files.decoded(file).ratings) == 25_000
+    seal = folder / f"{file.path}.sha256"
+    lines = seal.read_text().splitlines()
+    assert lines[0].endswith("  labeledBow.feat")
+    assert lines[1] == f"{DATASETS['imdb'].archive.sha256}  aclImdb_v1.tar.gz"
+    seal.write_text(f"{lines[0]}\n")  # what `sha256sum` prints
+    with pytest.raises(DataError, match=r"train/labeledBow.feat is damaged: the SHA-256"):
+        files.decoded(file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.replace(b"9 ", b"8 ", 1),  # a rating
+        lambda content: content[: content.rindex(b"4 ")],  # a review less
+        lambda content: content + b"4 1:1\n",
+        lambda content: b"1 0:1 17:2\n" + content.replace(b"\n1 0:1 17:2\n", b"\n", 1),  # order
+    ],
+)
+def test_no_seal_makes_up_for_other_ratings(uncached, folder, original, change):
+    sealed(folder, "train", change(original))
+    with pytest.raises(DataError, match=r"train/labeledBow.feat is damaged: it has ") as error:
+        files.decoded(DATASETS["imdb"].files[1])
+    assert "not 2496x7 3009x8" in one_line(error)
 
 
 def check(reviews, widths):
