@@ -71,7 +71,7 @@ check: lint  ## lint, types and the quick tests; run it while you work
 	$(PYTEST) -m "not slow and not e2e"
 
 test: lint  ## lint, types and the whole test suite
-	$(PYTEST)
+	$(PYTEST) --durations=30
 
 fuzz: env  ## attack every parser with mutated files for MINUTES and print the counts
 	$(BIN)/python tests/test_fuzz.py $$(($(MINUTES) * 60))
