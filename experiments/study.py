@@ -177,7 +177,7 @@ class Profile:
         tuning_seeds: seeds that each trial of the tuning grid is averaged over.
         points_per_decade: density of the learning-rate grid.
         window: learning rates each arm's grid starts with.
-        rounds: how often the grids may grow; one that should still grow then is said to.
+        rounds: how often the grids may grow; a grid that is still too narrow then is reported.
         fit_seeds: seeds for the fit to the paper's curve and for measured departures; 0 leaves
             both out.
         options: problem options that shorten the study, for example fewer training examples.

@@ -248,7 +248,7 @@ def plan_command(options: argparse.Namespace) -> None:
             print("a grid whose best rate is at its end grows, which adds trials")
         print(f"about {_duration(entry['seconds'])} on {workers} processes ({entry['basis']})")
         if entry["error"]:
-            print(f"a run took {entry['error']:.2f} times what its steps foretold")
+            print(f"a run took {entry['error']:.2f} times what its steps predicted")
     if len(report) > 1:
         missing = sum(entry["missing"] + entry["later"] for entry in report)
         seconds = sum(entry["seconds"] for entry in report)
@@ -297,24 +297,24 @@ def estimate(
 
     Before anything has run, steps are counted and a step takes what it took on the reference
     machine. Afterwards it takes what it took here; the error tells how far off the first way was:
-    what the finished runs took, over what it foretold for them.
+    what the finished runs took, over what it predicted for them.
     """
     import statistics
 
-    def foretold(run: Run) -> float:
+    def predicted(run: Run) -> float:
         steps = run.epochs
         if not study.measured:
             steps *= run.options["train_examples"] // run.batch_size
         return START_SECONDS + steps * study.step_ms / 1000
 
     done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
-    total = sum(map(foretold, missing))
+    total = sum(map(predicted, missing))
     if missing and plan.later:
-        total += plan.later * statistics.mean(map(foretold, plan.runs("matched") or missing))
+        total += plan.later * statistics.mean(map(predicted, plan.runs("matched") or missing))
     whole = [(run, record) for run, record in done if record["status"] == "finished"]
     if not whole:
         return total, "from a machine with 2 cores", None
-    ratios = [record["manifest"]["wall_seconds"] / foretold(run) for run, record in whole]
+    ratios = [record["manifest"]["wall_seconds"] / predicted(run) for run, record in whole]
     error = statistics.median(ratios)
     return total * error, f"from {len(done)} runs measured here", round(error, 3)
 

@@ -1,7 +1,7 @@
 """Data for those who have neither the real files nor a network: same shapes, other content.
 
 Every value is computed in integers from the raw output of a bit generator, so that all platforms
-and all versions of NumPy make the same data. Who changes a value raises the number in
+and all versions of NumPy make the same data. Whoever changes a value must raise the number in
 `catalogue.STAND_INS`.
 """
 

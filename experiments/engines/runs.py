@@ -57,7 +57,7 @@ class RunsFailed(RuntimeError):
 
 
 def unheard(run: Run, passes: int) -> None:
-    """What is called after each pass, for who does not want to know."""
+    """What is called after each pass, for callers that need not know."""
 
 
 class Train(Protocol):

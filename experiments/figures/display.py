@@ -16,7 +16,7 @@ def show(what: Figure | pd.DataFrame, alt: str = "") -> Any:
 
     Args:
         what: a Matplotlib figure or a table.
-        alt: what a figure shows, for who cannot see it.
+        alt: what a figure shows, in words for readers who cannot see it.
     """
     if isinstance(what, pd.DataFrame):
         if what.empty:

@@ -113,7 +113,7 @@ class Figure:
         png: the picture.
         caption: one or two sentences of plain text below it.
         page: the name of the page it comes from, if any.
-        alt: what the picture shows, for who cannot see it; by default the caption.
+        alt: what the picture shows, in words for readers who cannot see it; by default the caption.
     """
 
     png: bytes

@@ -37,7 +37,7 @@ class Adam:
         epsilon: what is added outside the square root.
         bias_correction: False takes m_hat = m_t and v_hat = v_t.
         beta_1_decay: lambda of Theorem 4.1: beta_1,t = beta_1 lambda^(t-1).
-        amsgrad: put the largest v_s of all s <= t in the place of v_t in v_hat (Reddi et al., who
+        amsgrad: put the largest v_s of all s <= t in place of v_t in v_hat (Reddi et al., who
             correct no bias).
         steps_per_epoch: how many steps a pass has.
         t: steps taken so far.

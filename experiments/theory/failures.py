@@ -67,7 +67,7 @@ def counterexample(
     - t; x: where Adam is after step t;
     - average_regret: R(t) / t, R(t) = sum over s <= t of f_s(x_s) - f_s(-1). Of "stochastic" the
       drawn slopes make it a random number, with a spread of about 100 (1 + x) / sqrt(t);
-    - expected_regret: the same with the mean slope in the place of each s_t;
+    - expected_regret: the same with the mean slope in place of each s_t;
     - distance_term, gradient_term, momentum_term, bound, regret_over_bound (and with beta_1 > 0 the
       appendix's): Theorem 4.1 for G_inf, D and D_inf as met so far, where D is of the iterates
       and of -1. They are there if the settings are the theorem's (`check_theorem`). The theorem

@@ -133,7 +133,7 @@ def regret(
     - sparsity: sum_i |g_1:T,i| over d G_inf sqrt(T), which is at most 1 and small for sparse data;
     - distance_term, gradient_term, momentum_term, bound, regret_over_bound: `theorem_terms`, their
       sum, and the regret relative to it;
-    - appendix_bound, regret_over_appendix_bound: with beta_1 in the place of 1 - beta_1 in the
+    - appendix_bound, regret_over_appendix_bound: with beta_1 in place of 1 - beta_1 in the
       third denominator, as at the end of the appendix; left out if beta_1 = 0, where that is 0.
 
     Raises:

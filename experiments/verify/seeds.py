@@ -1,4 +1,4 @@
-r"""New seeds: would the published numbers have foretold them?
+r"""New seeds: would the published numbers have predicted them?
 
 The published seeds of a claim's metric give values $x_1 \dots x_n$, as logarithms where the metric
 is averaged as such. One more value of the same distribution lies with 95% probability in

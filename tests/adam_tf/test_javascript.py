@@ -91,11 +91,11 @@ ADAMAX_CHANGES = {
     "u without decay": {U: U.replace("beta_2 * ", "")},
     "u decays after the maximum": {U: "u[i] = beta_2 * Math.max(u[i], Math.abs(g[i]))"},
     "u weighs |g| by 1 - beta_2": {U: U.replace("Math.abs", "(1 - beta_2) * Math.abs")},
-    "sum in the place of the maximum": {U: "u[i] = beta_2 * u[i] + Math.abs(g[i])"},
-    "root mean square in the place of the maximum": {
+    "sum in place of the maximum": {U: "u[i] = beta_2 * u[i] + Math.abs(g[i])"},
+    "root mean square in place of the maximum": {
         U: "u[i] = Math.sqrt(beta_2 * u[i] * u[i] + (1 - beta_2) * g[i] * g[i])"
     },
-    "g in the place of |g|": {U: U.replace("Math.abs(g[i])", "g[i]")},
+    "g in place of |g|": {U: U.replace("Math.abs(g[i])", "g[i]")},
     "u of the previous step": {
         U: f"const before = u[i]; {U}",
         MOVE: MOVE.replace("u[i] > 0", "before > 0").replace("/ u[i]", "/ before"),

@@ -115,9 +115,9 @@ ADAMAX_MUTATIONS = {
     "u without decay": "defaults",
     "u decays after the maximum": "defaults",
     "u weighs |g| by 1 - beta_2": "defaults",
-    "sum in the place of the maximum": "defaults",
-    "root mean square in the place of the maximum": "defaults",
-    "g in the place of |g|": "defaults",
+    "sum in place of the maximum": "defaults",
+    "root mean square in place of the maximum": "defaults",
+    "g in place of |g|": "defaults",
     "u of the previous step": "defaults",
     "m without 1 - beta_1": "defaults",
     "Nesterov": "defaults",
@@ -140,7 +140,7 @@ def wrong_adamax(theta, gradients, alpha, mistake, beta_1=0.9, beta_2=0.999):
     for t, g in enumerate(gradients, start=1):
         before = u
         m = beta_1 * m + (g if mistake == "m without 1 - beta_1" else (1 - beta_1) * g)
-        size = g if mistake == "g in the place of |g|" else np.abs(g)
+        size = g if mistake == "g in place of |g|" else np.abs(g)
         if mistake == "epsilon added to |g|":
             size = size + 1e-8
         if mistake == "u without decay":
@@ -149,9 +149,9 @@ def wrong_adamax(theta, gradients, alpha, mistake, beta_1=0.9, beta_2=0.999):
             u = beta_2 * np.maximum(u, size)
         elif mistake == "u weighs |g| by 1 - beta_2":
             u = np.maximum(beta_2 * u, (1 - beta_2) * size)
-        elif mistake == "sum in the place of the maximum":
+        elif mistake == "sum in place of the maximum":
             u = beta_2 * u + size
-        elif mistake == "root mean square in the place of the maximum":
+        elif mistake == "root mean square in place of the maximum":
             u = np.sqrt(beta_2 * u**2 + (1 - beta_2) * size**2)
         else:
             u = np.maximum(beta_2 * u, size)

@@ -387,7 +387,7 @@ def test_published_runs_are_trained_again_unless_told_otherwise(published, monke
     capfd.readouterr()
 
 
-def test_a_plan_foretells_by_steps_and_tells_its_error(build, capfd):
+def test_a_plan_predicts_by_steps_and_tells_its_error(build, capfd):
     line = f"plan {STUDY} --profile paper --data stand-in --protocol matched --workers 2"
     assert run(f"{line} --json") == 0
     (before,) = json.loads(capfd.readouterr().out)
@@ -402,7 +402,7 @@ def test_a_plan_foretells_by_steps_and_tells_its_error(build, capfd):
     assert after["error"] == pytest.approx(2.0, rel=1e-3)
     assert after["seconds"] == pytest.approx(2 * before["seconds"], rel=0.02)
     assert run(line) == 0
-    assert "a run took 2.00 times what its steps foretold" in capfd.readouterr().out
+    assert "a run took 2.00 times what its steps predicted" in capfd.readouterr().out
 
 
 def test_settings_are_read_as_numbers_words_and_truth():

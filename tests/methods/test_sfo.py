@@ -618,10 +618,10 @@ def test_what_counts_as_a_failure():
     optimizer.run(3)
     j = int(np.flatnonzero(optimizer.counts > 1)[0])
     position, gradient = optimizer._position, np.zeros(12)
-    last, foretold = optimizer.last_values[j], optimizer._foretell(j, position)
+    last, predicted = optimizer.last_values[j], optimizer._predict(j, position)
     away = position - optimizer._positions[:, j]
     expected = last + optimizer._gradients[:, j] @ away + away @ optimizer.hessian(j) @ away / 2
-    assert foretold == pytest.approx(expected)
+    assert predicted == pytest.approx(expected)
 
     def fails(subfunction: int, value: float, finite: bool = True) -> bool:
         return optimizer._has_failed(
@@ -629,8 +629,8 @@ def test_what_counts_as_a_failure():
         )
 
     # It rose, and above what it was to be by more than the others were to fall.
-    optimizer._improvement = 0.25 + last - foretold
-    above = max(foretold + 0.25, last)
+    optimizer._improvement = 0.25 + last - predicted
+    above = max(predicted + 0.25, last)
     assert not fails(j, above - 1e-9)
     assert fails(j, above + 1e-9)
     assert fails(j, above - 1e-9, finite=False)

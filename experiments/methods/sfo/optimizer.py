@@ -23,7 +23,7 @@ SELECTIONS = ("distance both", "distance", "single distance", "random", "cyclic"
 SMALLEST_STEP_SCALE = 1e-5
 CAUTIOUS_EVALUATIONS = 5  # so early the curvature of a subfunction is a tenth of the usual guess
 OUTLIER = 3.0  # standard deviations above the others at which a first value is a failure
-EXPLODED = 10.0  # times the change foretold at which a point is too far away to learn from
+EXPLODED = 10.0  # times the change predicted at which a point is too far away to learn from
 RETREATS = 10  # how often such a point is drawn back, by a factor of 100 each
 RETREAT = 0.01
 
@@ -108,7 +108,7 @@ class SFO:
         hessian_max_deviation: largest ratio of the eigenvalues of one $H_i$.
         subfunction_selection: which active subfunction is evaluated. `"distance"` is the one whose
             $(\theta - \theta_i)^T H (\theta - \theta_i)$ is largest, `"single distance"` takes
-            $H_i$ in the place of $H$, `"distance both"` throws a coin between these two,
+            $H_i$ in place of $H$, `"distance both"` throws a coin between these two,
             `"random"` draws one, `"cyclic"` takes the one that waited longest. Whatever is chosen
             here, a subfunction that was evaluated less than twice comes first.
         max_gradient_noise: a subfunction becomes active once the variance of the mean gradient is
@@ -341,10 +341,10 @@ class SFO:
         if not self.counts[j]:
             others = self.last_values[self.counts > 1]
             return len(others) > 1 and point.value > others.mean() + OUTLIER * others.std()
-        foretold = self._foretell(j, point.position)
-        of_the_others = self._improvement - (self.last_values[j] - foretold)
+        predicted = self._predict(j, point.position)
+        of_the_others = self._improvement - (self.last_values[j] - predicted)
         risen = point.value > self.last_values[j]
-        return bool(risen and point.value - foretold > of_the_others)
+        return bool(risen and point.value - predicted > of_the_others)
 
     def _adapt_step_scale(self, failed: bool) -> None:
         if failed:
@@ -385,7 +385,7 @@ class SFO:
     def _expected_change(self, j: int, before: Point, point: Point) -> float:
         """How much the subfunction was to change from one point to the other, roughly."""
         if self.counts[j]:
-            change = self._foretell(j, point.position) - self._foretell(j, before.position)
+            change = self._predict(j, point.position) - self._predict(j, before.position)
         else:
             change = self._improvement / self.active.sum()
         return max(abs(change), NEGLIGIBLE * abs(before.value), np.finfo(float).tiny)
@@ -450,7 +450,7 @@ class SFO:
         curvature = np.median(linalg.eigvalsh(self._total_hessian())) / self.active.sum()
         return float(curvature / 10 if self.evaluations <= CAUTIOUS_EVALUATIONS else curvature)
 
-    def _foretell(self, j: int, position: np.ndarray) -> float:
+    def _predict(self, j: int, position: np.ndarray) -> float:
         """The value of the quadratic of subfunction j."""
         away = position - self._positions[:, j]
         along = self._axes[:, j].T @ away
