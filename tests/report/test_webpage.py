@@ -362,12 +362,51 @@ def test_notebooks_that_failed_or_never_ran_are_refused():
         "<style>@import 'x.css'</style>",
         '<p style="background: url(x.png)">a</p>',
         '<svg><use xlink:href="https://example.org#x"/></svg>',
+        '<meta http-equiv="refresh" content="0; url=https://example.org">',
+        '<META HTTP-EQUIV=refresh content="0;//example.org">',
+        '<form action="https://example.org"><button>a</button></form>',
+        '<a href="java&#10;script:x()">a</a>',
+        '<a href="&#1;javascript:x()">a</a>',
+        '<a href="data:text/html,<script>1</script>">a</a>',
+        "<p style='background: u\\72l(x.png)'>a</p>",
+        "<p style='background: image-set(\"x.png\" 1x)'>a</p>",
+        "<style>@im\\70ort 'x.css'</style>",
+        "<style>p { background: url(//example.org/x.png) }</style>",
+        '<svg><a xlink:href="javascript:x()"><text>a</text></a></svg>',
+        '<svg><set attributeName="href" to="javascript:x()"/></svg>',
+        '<svg><image href="https://example.org/x.png"/></svg>',
+        "<math><mtext><table><mglyph><style><img src=x.png onerror=x()>",
+        "<noscript><p title='</noscript><img src=x.png>'></noscript>",
+        '<video poster="x.png"></video>',
+        '<img src="data:image/png,x" srcset="https://example.org/x.png 2x">',
+        "<template><img src=x.png></template>",
+        "<p>a<!-- not closed",
+        "<style>p { color: red }",
+        "<textarea>",
+        "<portal src=x.html></portal>",
     ],
 )
 def test_outputs_and_text_that_load_or_run_are_refused(html):
     for content in (cell("x", shown({"text/html": html})), new_markdown_cell(html)):
         with pytest.raises(ValueError, match="01_adam: cell 1: the report is self-contained"):
             render(**arguments(pages=[page("01_adam", content)]))
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="https://example.org" target="_blank" rel="noopener">a</a>',
+        '<a href="#part">a</a><a href="02_other.html#x">b</a>',
+        "<table class='dataframe'><thead><tr><th scope='col'>a</th></tr></thead></table>",
+        "<style>.x td { background: url(data:image/png;base64,AA==); color: red }</style>",
+        "<svg viewBox='0 0 1 1'><g clip-path='url(#a)'><use href='#b' fill='red'/></g></svg>",
+        "<math display='block'><mfrac linethickness='0'><mi>a</mi><mn>2</mn></mfrac></math>",
+        "<p>a < b & c <!-- closed --></p>",
+        f"<img src='data:image/png;base64,{PNG}' alt='x' width='3'>",
+    ],
+)
+def test_what_neither_loads_nor_runs_is_allowed(html):
+    assert webpage.foreign(html) == []
 
 
 def test_pictures_in_the_text_are_embedded(tmp_path):
