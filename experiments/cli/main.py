@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import studies
 from experiments.cli import ending
-from experiments.cli.parser import ARGUMENTS, Parser, Version
+from experiments.cli.parser import ARGUMENTS, MOST_WORKERS, Parser, Version
 from experiments.options import known
 from experiments.plan import plan as make_plan
 from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
@@ -389,11 +389,19 @@ def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any
 
     if options.timeout is not None and options.engine == "serial":
         raise ValueError("--timeout can't be kept by --engine serial; use --engine processes")
+    for flag in ("address", "gpus_per_run"):
+        if getattr(options, flag) is not None and options.engine != "ray":
+            raise ValueError(f"--{flag.replace('_', '-')} is for --engine ray alone")
     workers = options.workers or execution.default_workers()
+    allowed = 16 * (os.cpu_count() or 1)
+    if workers > allowed and not options.address:
+        raise ValueError(f"--workers {workers} is too many for this machine: use 1 to {allowed}")
     if options.workers is None and most is not None:
         workers = min(workers, most)
+    if options.workers is None and options.address:
+        workers = MOST_WORKERS  # as many as the cluster takes
     more = {} if options.timeout is None else {"timeout": options.timeout}
-    return execution.Options(workers, **more)
+    return execution.Options(workers, address=options.address, gpus=options.gpus_per_run, **more)
 
 
 def try_command(options: argparse.Namespace) -> int:
@@ -714,6 +722,8 @@ COMMANDS: dict[str, Command] = {
             "engine",
             "workers",
             "timeout",
+            "address",
+            "gpus_per_run",
             "skip_published",
             "arm",
             "set",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
+
+MOST_WORKERS = 10_000  # of a cluster; this machine takes far fewer
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,11 +36,23 @@ class Version(argparse.Action):
 
 def _count(text: str) -> int:
     """A number of processes."""
-    most = 16 * (os.cpu_count() or 1)
-    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MOST_WORKERS:
         shown = text if len(text) <= 20 else f"{text[:20]}..."
-        raise argparse.ArgumentTypeError(f"{shown!r} is not valid: use a whole number, 1 to {most}")
+        raise argparse.ArgumentTypeError(
+            f"{shown!r} is not valid: use a whole number, 1 to {MOST_WORKERS}"
+        )
     return int(text)
+
+
+def _share(text: str) -> float:
+    """A share of a GPU: 0.25 lets four runs have one."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use 0 to 1, as in 0.25")
+    return share
 
 
 def _minutes(text: str) -> float:
@@ -95,7 +108,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "engine": (
         ("--engine",),
-        {"default": "processes", "help": "processes (default) or serial"},
+        {"default": "processes", "help": "processes (default), serial or ray"},
     ),
     "workers": (
         ("--workers",),
@@ -107,6 +120,22 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "type": _seconds,
             "metavar": "SECONDS",
             "help": "give up a run that takes longer (default: 86400, a day)",
+        },
+    ),
+    "address": (
+        ("--address",),
+        {
+            "metavar": "ADDRESS",
+            "help": "of a Ray cluster, for example auto (default: Ray on this machine)",
+        },
+    ),
+    "gpus_per_run": (
+        ("--gpus-per-run",),
+        {
+            "type": _share,
+            "metavar": "SHARE",
+            "help": "of a GPU, on Ray: 0.25 trains four runs on one, 0 none "
+            "(default: 1 where the cluster has any)",
         },
     ),
     "skip_published": (

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from experiments import plan as planning
 from experiments import study as studies
+from experiments.engines.cluster import ray
 from experiments.engines.processes import processes
 from experiments.engines.progress import Progress
 from experiments.engines.runs import Engine, Options, Result, RunsFailed, Train, name
@@ -20,7 +21,7 @@ from experiments.options import known
 from experiments.records.store import Store
 from experiments.study import Plan, Records, Study
 
-ENGINES: dict[str, Engine] = {"serial": serial, "processes": processes}
+ENGINES: dict[str, Engine] = {"serial": serial, "processes": processes, "ray": ray}
 
 
 def failure(result: Result) -> str:

@@ -1,9 +1,4 @@
-"""Several processes on this machine, each training one run at a time.
-
-A process that is killed or crashes is replaced, and its run is tried once more. One that takes too
-long over a run is ended. One that has grown large is replaced between two runs, since TensorFlow
-keeps a few megabytes of every graph that it has compiled.
-"""
+"""Several processes on this machine, each training one run at a time."""
 
 from __future__ import annotations
 
@@ -13,29 +8,25 @@ import os
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from experiments.engines.runs import Options, Result, Train, name, train_and_store, unheard
+from experiments.engines import pool
+from experiments.engines.runs import Options, Result, Train, train_and_store
 from experiments.records.store import sweep_after
 from experiments.study import Run
-
-GROWTH_MB = 512.0  # since its first run, after which a process is replaced
-START_SECONDS = 300.0  # that a process may take to start
-BEGUN = "begun"
-POLL_SECONDS = 0.5  # between looks at a run that another command is at
-HOPELESS = 6  # more processes than there are workers may end before one of them finishes a run
 
 
 class Worker:
     """A process that trains, and the run it is at."""
 
-    def __init__(self) -> None:
+    ready = True  # what it is sent waits in its pipe while it starts
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), daemon=False)
@@ -46,33 +37,29 @@ class Worker:
         self.seconds = self.deadline = 0.0
         self.first_mb: float | None = None
 
-    def start(self, run: Run, folder: Path, keep: bool, seconds: float) -> None:
+    def start(self, run: Run, keep: bool, seconds: float) -> None:
         """Give it a run that may take so many seconds from when it begins."""
         self.run, self.seconds = run, seconds
-        self.deadline = time.monotonic() + seconds + START_SECONDS
+        self.deadline = time.monotonic() + seconds + pool.START_SECONDS
         with contextlib.suppress(OSError):  # it has died, which is noticed when its answer is read
-            self.connection.send((run, folder, keep))
+            self.connection.send((run, self.folder, keep))
+
+    def answers(self) -> bool:
+        """Whether `answer` would not wait."""
+        return self.connection.poll()
 
     def answer(self) -> Any:
-        """What became of its run: a Result, None (another process is at it) or an exception.
-
-        Or BEGUN, when it has only begun; or a number, that of its passes so far.
-
-        Raises:
-            EOFError: the process has ended.
-        """
+        """See `pool.Worker`."""
         try:
             answer, megabytes = self.connection.recv()
         except OSError:
             raise EOFError from None
-        if answer == BEGUN:
-            self.deadline = time.monotonic() + self.seconds
-            return BEGUN
         if isinstance(answer, int):
+            self.deadline = self.deadline if answer else time.monotonic() + self.seconds
             return answer
         self.run = None
         self.first_mb = self.first_mb or megabytes
-        if megabytes > self.first_mb + GROWTH_MB:
+        if megabytes > self.first_mb + pool.GROWTH_MB:
             self.close()
         return answer
 
@@ -85,7 +72,7 @@ class Worker:
         """Let it end by itself."""
         self.connection.close()
 
-    def kill(self, folder: Path) -> str:
+    def kill(self) -> str:
         """End it now, wherever it is: records are written atomically. Says how it ended."""
         self.process.join(0.2)
         self.process.kill()
@@ -93,7 +80,7 @@ class Worker:
         self.connection.close()
         self.run = None
         if self.process.pid:
-            sweep_after(self.process.pid, folder)
+            sweep_after(self.process.pid, self.folder)
         code = self.process.exitcode or 0
         if code >= 0:
             return f"its process ended with exit code {code}"
@@ -106,86 +93,22 @@ class Worker:
 @contextlib.contextmanager
 def processes(folder: Path, options: Options) -> Iterator[Train]:
     """Train in `options.workers` processes, which live as long as the context."""
-    workers: list[Worker] = []
+    workers: list[Any] = []
+    shared = pool.Pool(
+        lambda: Worker(folder), _wait, lambda: options.workers, options, workers=workers
+    )
     try:
-        yield lambda runs, keep=(), on_pass=unheard: _train_all(
-            workers, runs, keep, on_pass, folder, options
-        )
+        yield shared.train_all
     except BaseException:
-        for worker in workers:
-            worker.kill(folder)
+        shared.kill()
         raise
-    for worker in workers:
-        worker.close()
+    shared.close()
     for worker in workers:
         worker.process.join()
 
 
-def _train_all(
-    workers: list[Worker],
-    runs: Sequence[Run],
-    keep: Collection[str],
-    on_pass: Callable[[Run, int], None],
-    folder: Path,
-    options: Options,
-) -> Iterator[Result]:
-    queue, busy = deque(runs), deque[tuple[float, Run]]()  # busy elsewhere, and when to look again
-    notes: dict[str, tuple[str, ...]] = {}
-    ended = 0
-    while True:
-        now = time.monotonic()
-        while busy and busy[0][0] <= now:
-            queue.append(busy.popleft()[1])
-        workers[:] = [worker for worker in workers if worker.run or worker.usable]
-        idle = [worker for worker in workers if worker.run is None]
-        while queue and (idle or len(workers) < options.workers):
-            if not idle:
-                idle.append(Worker())
-                workers.append(idle[0])
-            task = queue.popleft()
-            idle.pop().start(task, folder, task.id in keep, options.timeout)
-        at_work = [worker for worker in workers if worker.run]
-        if not at_work and not busy:
-            return
-        wake = min([w.deadline for w in at_work] + [when for when, _ in busy])
-        wait([w.connection for w in at_work], max(0.0, min(wake - time.monotonic(), POLL_SECONDS)))
-        for worker in at_work:
-            run = worker.run
-            assert run is not None
-            if not worker.connection.poll():
-                if time.monotonic() > worker.deadline:
-                    worker.kill(folder)
-                    end = f"it took longer than {options.timeout:g} s, the --timeout of a run"
-                    yield Result(run, f"{end}; its last checkpoint is kept", failed=True)
-                continue
-            try:
-                answer = worker.answer()
-            except EOFError:
-                how = worker.kill(folder)
-                ended += 1
-                if ended >= HOPELESS + options.workers:
-                    raise ChildProcessError(
-                        f"{ended} training processes ended in a row; of the last one {how}; "
-                        "finished runs are kept, the same command goes on"
-                    ) from None
-                if run.id in notes:
-                    yield Result(run, f"{how}, twice", failed=True)
-                else:
-                    notes[run.id] = (f"{name(run)}: {how}; it was tried once more",)
-                    queue.append(run)
-                continue
-            if answer == BEGUN:
-                continue
-            if isinstance(answer, int):
-                on_pass(run, answer)
-                continue
-            if isinstance(answer, BaseException):
-                raise answer
-            if answer is None:
-                busy.append((time.monotonic() + POLL_SECONDS, run))
-                continue
-            ended = 0
-            yield replace(answer, notes=(*notes.get(run.id, ()), *answer.notes))
+def _wait(workers: Sequence[Worker], seconds: float) -> None:
+    wait([worker.connection for worker in workers], seconds)
 
 
 @contextlib.contextmanager
@@ -231,7 +154,7 @@ def _work(connection: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             run, folder, keep = connection.recv()
-            connection.send((BEGUN, 0.0))
+            connection.send((0, 0.0))
             answer: Result | BaseException | None
             try:
                 answer = train_and_store(

@@ -23,10 +23,15 @@ class Options:
     Attributes:
         workers: how many runs train at once.
         timeout: seconds that a run may take before it is given up; a day is more than any takes.
+        address: of a Ray cluster; None starts Ray on this machine.
+        gpus: the share of a GPU that a run on Ray takes, 0 for none; None takes a whole one where
+            the cluster has any.
     """
 
     workers: int
     timeout: float = 86_400.0
+    address: str | None = None
+    gpus: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,36 @@ def train(
 
     What went wrong stands whole in `ID.failed` in the store's folder.
     """
+    record = attempt(run, store, keep, on_epoch)
+    if isinstance(record, Failure):
+        store.write_failure(run, record.trace)
+        return record.reason
+    store.drop_failure(run)
+    return record
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no record.
+
+    Attributes:
+        reason: in one line.
+        trace: where it happened.
+    """
+
+    reason: str
+    trace: str
+
+
+def attempt(
+    run: Run, store: Store, keep: bool, on_epoch: Callable[[int], None] | None = None
+) -> dict[str, Any] | Failure:
+    """The record of a run, or what went wrong with it.
+
+    Raises:
+        OSError: a file can't be read or written: so it will be with others.
+        DataError: its data are damaged.
+    """
     from experiments.training import train as training
 
     try:
@@ -130,9 +165,7 @@ def train(
     except (OSError, DataError):
         raise
     except Exception as error:
-        store.write_failure(run, traceback.format_exc())
-        return reason(error)
-    store.drop_failure(run)
+        return Failure(reason(error), traceback.format_exc())
     return record
 
 

@@ -143,9 +143,9 @@ def test_processes_that_grow_are_replaced(command):
     """Every run leaves 40 MB behind, and none may be 60 MB above where it started."""
     command.change(
         """
-        from experiments.engines import processes
+        from experiments.engines import pool
         from experiments.training.runtime import memory_mb
-        processes.GROWTH_MB = 60.0
+        pool.GROWTH_MB = 60.0
         left = []
         def leak(run, records, on_epoch=None, keep=False, whole=train):
             left.append(os.urandom(40 << 20))

@@ -1,0 +1,429 @@
+"""Ray: the cores and GPUs of many machines, or of this one.
+
+The driver claims runs, hands them to actors and writes the records, which come back through Ray's
+object store, so no shared folder is needed. Every node has the same checkout at the same path and
+the same locked packages; a node where they differ is named and the command ends. Checkpoints lie in
+the driver's build folder where a node has it too, else in the node's own: where it is shared, a
+lost node's runs go on from them elsewhere, else they start again. A run has `TRIES` in all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import logging
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.data import catalogue, download, files
+from experiments.engines import pool, runs
+from experiments.engines.runs import Options, Result, Train
+from experiments.paths import ROOT, build_folder
+from experiments.records.store import Store
+from experiments.study import Run
+
+TRIES = 3
+LOOK_SECONDS = 5.0  # between looks at how large the cluster is
+TELL_SECONDS = 1.0  # between words on how far a run is
+QUIET_SECONDS = 60.0  # without a free node, after which that is said
+PACKAGES = ("keras", "numpy", "scipy", "tensorflow", "jax", "ray")
+MEGABYTE = 1 << 20
+# Ray neither sends nor says anything of its own accord; on a busy machine its processes may take
+# their time to start, and those that train have the priority that the command has.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_worker_niceness": "0",
+}
+
+
+@contextlib.contextmanager
+def ray(folder: Path, options: Options) -> Iterator[Train]:
+    """Train on the Ray cluster at `options.address`, or on Ray started on this machine.
+
+    Raises:
+        ValueError: Ray is not installed; the cluster has no GPU and one is asked for; a node has
+            another version of the code or of a package.
+        ConnectionError: there is no such cluster, or it is gone.
+    """
+    try:
+        library: Any = importlib.import_module("ray")
+    except ImportError:
+        raise ValueError(
+            "--engine ray needs Ray, which is not installed; in a checkout: "
+            ".venv/bin/pip install -e '.[cluster]'"
+        ) from None
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    where: dict[str, Any] = {"address": options.address}
+    if options.address is None:
+        where = {
+            "address": "local",
+            "num_cpus": options.workers,
+            "include_dashboard": False,
+            "object_store_memory": 100 * MEGABYTE,
+        }
+    try:
+        with _as_before():
+            try:
+                library.init(**where, log_to_driver=False, logging_level=logging.FATAL)
+            except (OSError, RuntimeError, ValueError, ImportError) as error:
+                place = options.address or "this machine"
+                raise ConnectionError(f"no Ray cluster at {place}: {runs.reason(error)}") from None
+        cluster = _Cluster(library, Store(folder), options)
+        shared = pool.Pool(cluster.start, cluster.wait, cluster.limit, options, TRIES)
+        try:
+            yield shared.train_all
+        except library.exceptions.RaySystemError as error:
+            raise ConnectionError(
+                f"the Ray cluster is gone ({runs.reason(error)}); finished runs are kept, the same "
+                "command goes on"
+            ) from None
+        finally:
+            shared.kill()
+    finally:
+        with contextlib.suppress(Exception):
+            library.shutdown()
+
+
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    """Undo what Ray does to the handlers of signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Cluster:
+    """A connected cluster: how large it is, and how its actors are started and waited for."""
+
+    def __init__(self, library: Any, store: Store, options: Options) -> None:
+        self.library, self.store, self.options = library, store, options
+        found = library.cluster_resources()
+        if options.gpus and not found.get("GPU"):
+            raise ValueError(
+                f"--gpus-per-run {options.gpus:g}: the Ray cluster has no GPU; leave it out"
+            )
+        self.gpus = options.gpus if options.gpus is not None else float(bool(found.get("GPU")))
+        self.actor = library.remote(Trainer).options(num_cpus=1, num_gpus=self.gpus, max_restarts=0)
+        self.board = library.remote(Board).options(num_cpus=0).remote()
+        self.passes: dict[str, int] = {}  # of the runs that are being trained
+        self.heard: Any = self.board.passes.remote()
+        self.here = facts()
+        self.failed_starts = 0
+        self.looked = -LOOK_SECONDS
+        self.slots = 0
+        self.had_node = time.monotonic()
+
+    def limit(self) -> int:
+        """How many runs the cluster takes at once; nodes come and go."""
+        if time.monotonic() - self.looked > LOOK_SECONDS:
+            found = self.library.cluster_resources()
+            slots = found.get("CPU", 0)
+            if self.gpus:
+                slots = min(slots, found.get("GPU", 0) / self.gpus)
+            self.slots, self.looked = int(slots), time.monotonic()
+        return min(self.slots, self.options.workers)
+
+    def start(self) -> Actor:
+        """Ask for an actor; Ray starts it where there is room."""
+        if self.failed_starts > pool.HOPELESS:
+            raise ChildProcessError(f"{self.failed_starts} Ray actors in a row could not start")
+        environment = {"KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow")}
+        return Actor(self, self.actor.remote(environment, bool(self.gpus)))
+
+    def done(self, reference: Any) -> bool:
+        """Whether an answer, or an error in its place, is there."""
+        return bool(self.library.wait([reference], timeout=0, fetch_local=False)[0])
+
+    def wait(self, workers: Sequence[Actor], seconds: float) -> None:
+        """Wait for any of these actors, and say so when none has a place for long."""
+        if not workers or all(not worker.ready for worker in workers):
+            if time.monotonic() - self.had_node > QUIET_SECONDS:
+                print("waiting for a node of the Ray cluster with room", file=sys.stderr)
+                self.had_node = time.monotonic()
+        else:
+            self.had_node = time.monotonic()
+        self._hear()
+        pending = [worker.pending for worker in workers if worker.pending is not None]
+        if len(pending) < len(workers):
+            return
+        if pending:
+            self.library.wait(pending, timeout=seconds, fetch_local=False)
+        else:
+            time.sleep(seconds)
+
+    def _hear(self) -> None:
+        """Look at the board, without waiting for it; it may be lost, and nothing hangs on it."""
+        if not self.done(self.heard):
+            return
+        with contextlib.suppress(self.library.exceptions.RayError):
+            self.passes = self.library.get(self.heard)
+            self.heard = self.board.passes.remote()
+
+
+class Actor:
+    """A process of Ray's that trains, and the run it is at; see `pool.Worker`."""
+
+    def __init__(self, cluster: _Cluster, handle: Any) -> None:
+        self.cluster, self.handle = cluster, handle
+        self.run: Run | None = None
+        self.deadline = float("inf")
+        self.starting: Any = handle.differences.remote(cluster.here)
+        self.reference: Any = None  # of what comes back from the node
+        self.passes = 0  # of its run, as far as is heard
+        self.known: tuple[Any] | None = None  # an answer that needs no node
+        self.claim = contextlib.ExitStack()
+        self.how = ""  # it was lost
+        self.usable = True
+        self.first_mb: float | None = None
+
+    @property
+    def pending(self) -> Any:
+        """What to wait for; None if there is nothing to wait for."""
+        return self.starting if self.starting is not None else self.reference
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has started.
+
+        Raises:
+            ValueError: its node has other code or packages, or none.
+        """
+        if self.starting is None or not self.usable or not self.cluster.done(self.starting):
+            return self.starting is None and self.usable
+        library = self.cluster.library
+        try:
+            differs = library.get(self.starting)
+        except library.exceptions.RayError as error:
+            self.usable = False
+            self.cluster.failed_starts += 1
+            if "No module named" in str(error):
+                raise ValueError(
+                    "a node of the Ray cluster can't import the study; it needs this checkout at "
+                    f"{ROOT} and `make env`"
+                ) from None
+            return False
+        if differs:
+            raise ValueError(differs)
+        self.cluster.failed_starts = 0
+        self.starting = None
+        return True
+
+    def start(self, run: Run, keep: bool, seconds: float) -> None:
+        """Claim a run for this command and give it to the node."""
+        store = self.cluster.store
+        self.run, self.known, self.reference = run, None, None
+        self.deadline = time.monotonic() + seconds
+        if not self.claim.enter_context(store.claim(run.lineage)):
+            self.known = (None,)
+        elif (record := store.get(run.id)) is not None:
+            self.known = (Result(run, runs.end(record)),)
+        else:
+            self.passes = 0
+            self.reference = self.handle.train.remote(
+                run.config(), str(store.path), keep, self.cluster.board
+            )
+
+    def answers(self) -> bool:
+        """Whether `answer` would not wait."""
+        return self.known is not None or self._passed() or self.cluster.done(self.reference)
+
+    def _passed(self) -> bool:
+        """Whether the board has another number of passes of its run."""
+        return self.run is not None and self.cluster.passes.get(self.run.id, 0) > self.passes
+
+    def answer(self) -> Any:
+        """See `pool.Worker`; writes the record."""
+        run, exceptions = self.run, self.cluster.library.exceptions
+        assert run is not None
+        if self.known is None and self._passed():
+            self.passes = self.cluster.passes[run.id]
+            return self.passes
+        with self.claim:
+            if self.known is not None:
+                self.run = None
+                return self.known[0]
+            try:
+                found = self.cluster.library.get(self.reference)
+            except exceptions.RayTaskError as error:
+                self.run = None
+                return Result(run, runs.reason(error.cause or error), failed=True)
+            except exceptions.RayError as error:
+                self.how = _lost(error)
+                raise EOFError from None
+            self.run = None
+            result = self._result(run, found)
+        self.first_mb = self.first_mb or found["megabytes"]
+        if found["megabytes"] > self.first_mb + pool.GROWTH_MB:
+            self.close()
+        return result
+
+    def _result(self, run: Run, found: dict[str, Any]) -> Result | Exception:
+        """What a node has made of a run."""
+        store, notes = self.cluster.store, found["notes"]
+        if "stop" in found:
+            return ConnectionError(found["stop"])
+        if "record" not in found:
+            store.write_failure(run, found["trace"])
+            return Result(run, found["failed"], notes=notes, failed=True)
+        store.put(found["record"])
+        store.drop_failure(run)
+        if not found["keep"]:
+            store.drop_checkpoint(run)
+        seconds = found["record"]["manifest"]["wall_seconds"]
+        return Result(run, runs.end(found["record"]), seconds, notes)
+
+    def close(self) -> None:
+        """End it; it is at no run."""
+        self.kill()
+
+    def kill(self) -> str:
+        """End it now, wherever it is: nothing but checkpoints is written there."""
+        self.claim.close()
+        self.run, self.usable = None, False
+        with contextlib.suppress(Exception):
+            self.cluster.library.kill(self.handle, no_restart=True)
+        return self.how
+
+
+def _lost(error: BaseException) -> str:
+    """How Ray lost a run, in few words."""
+    kind, text = type(error).__name__, str(error).lower()
+    if "node" in text and ("died" in text or "dead" in text or "terminat" in text):
+        return "its node was lost"
+    if "memory" in text:
+        return "its node ran out of memory"
+    return f"its process was killed ({kind})"
+
+
+# --- on a node ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def facts() -> dict[str, str]:
+    """What decides the numbers of a run on this machine: the code, the lock and the packages."""
+    code = hashlib.sha256()
+    for folder in ("adam_tf", "experiments"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            code.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    lock = hashlib.sha256()
+    with contextlib.suppress(FileNotFoundError):
+        lock.update((ROOT / "requirements.lock").read_bytes())
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {
+        "code": code.hexdigest()[:12],
+        "requirements.lock": lock.hexdigest()[:12],
+        "python": python,
+        **versions,
+    }
+
+
+class Board:
+    """Where nodes write how many passes their runs have."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def tell(self, run_id: str, passes: int) -> None:
+        """Take note of a run's passes."""
+        self.known[run_id] = passes
+
+    def passes(self) -> dict[str, int]:
+        """The passes of all runs so far."""
+        return self.known
+
+
+class Trainer:
+    """A process on a node, which trains what it is given."""
+
+    def __init__(self, environment: dict[str, str], gpu: bool) -> None:
+        os.environ.update(environment)
+        if not gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+    def differences(self, theirs: dict[str, str]) -> str:
+        """How this node differs from the machine that asks, in one line; "" if it does not."""
+        ours = facts()
+        found = [
+            f"{name} is {ours.get(name, 'missing')}, not {theirs.get(name, 'missing')}"
+            for name in dict.fromkeys((*theirs, *ours))
+            if ours.get(name) != theirs.get(name)
+        ]
+        if not found:
+            return ""
+        return (
+            f"node {socket.gethostname()} differs from this machine: {'; '.join(found)}; give it "
+            "the same checkout and `make env`"
+        )
+
+    def train(self, config: dict[str, Any], folder: str, keep: bool, board: Any) -> dict[str, Any]:
+        """Train a run: its record, or why there is none; a board is told of its passes."""
+        from experiments.training.runtime import memory_mb
+
+        run, store = Run.from_config(config), Store(_checkpoints(folder))
+        told = 0.0
+
+        def tell(passes: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                board.tell.remote(run.id, passes)
+
+        found: dict[str, Any]
+        try:
+            _fetch(run.data)
+            record = runs.attempt(run, store, keep, tell)
+        except (OSError, files.DataError) as error:  # this node's fault: so it will be with others
+            words = getattr(error, "strerror", None) or " ".join(str(error).split())
+            found = {"stop": f"node {socket.gethostname()}: {words}"}
+        else:
+            if isinstance(record, runs.Failure):
+                found = {"failed": record.reason, "trace": record.trace}
+            else:
+                found = {"record": record, "keep": keep}
+                if not keep:
+                    store.drop_checkpoint(run)
+        return {**found, "notes": tuple(store.damaged), "megabytes": memory_mb()}
+
+
+@functools.cache
+def _checkpoints(folder: str) -> Path:
+    """Where this node keeps checkpoints: the driver's folder if it is there, else its own."""
+    if os.path.isdir(folder) and os.access(folder, os.W_OK):
+        return Path(folder)
+    return build_folder() / "records"
+
+
+@functools.cache
+def _fetch(data: str) -> None:
+    """Get a data set that this node lacks, once for all its processes, and verify it."""
+    if data not in catalogue.DATASETS:
+        return
+    while not files.available(data):
+        with Store(files.root()).claim("fetch") as first:
+            if first:
+                download.fetch(data, progress=False)
+                return
+        time.sleep(pool.POLL_SECONDS)
+    download.fetch(data, progress=False)

@@ -1,0 +1,167 @@
+"""What engines with workers share: who trains which run, for how long, and how often it is tried.
+
+A worker that is lost is replaced, and its run is tried again. One that takes too long over a run is
+ended. One that has grown large is replaced between two runs, since TensorFlow keeps a few megabytes
+of every graph that it has compiled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from experiments.engines.runs import Options, Result, name, unheard
+from experiments.study import Run
+
+GROWTH_MB = 512.0  # since its first run, after which a worker is replaced
+START_SECONDS = 300.0  # that a worker may take to start
+POLL_SECONDS = 0.5  # between looks at a run that another command is at
+HOPELESS = 6  # more workers than there were at once may be lost before one of them finishes a run
+
+
+class Worker(Protocol):
+    """A process that trains, here or elsewhere.
+
+    Attributes:
+        run: the run that it is at.
+        deadline: when it has taken too long over it.
+    """
+
+    run: Run | None
+    deadline: float
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes a run now."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes, now or later, another run."""
+
+    def start(self, run: Run, keep: bool, seconds: float) -> None:
+        """Give it a run that may take so many seconds from when it begins."""
+
+    def answers(self) -> bool:
+        """Whether `answer` would not wait."""
+
+    def answer(self) -> Any:
+        """What became of its run: a Result, None (another process is at it) or an exception.
+
+        Or the number of its passes so far; 0 when it has only begun.
+
+        Raises:
+            EOFError: the worker is lost.
+        """
+
+    def close(self) -> None:
+        """Let it end by itself."""
+
+    def kill(self) -> str:
+        """End it now, wherever it is; says how it ended."""
+
+
+@dataclass
+class Pool:
+    """Workers, which live until they are closed, and what they train.
+
+    Attributes:
+        new: starts a worker.
+        wait: waits for an answer, or for a worker that becomes ready, at most so many seconds.
+        limit: how many workers there may be now.
+        options: how the engine works.
+        tries: how often a run is tried whose worker is lost.
+    """
+
+    new: Callable[[], Worker]
+    wait: Callable[[Sequence[Any], float], None]
+    limit: Callable[[], int]
+    options: Options
+    tries: int = 2
+    workers: list[Worker] = field(default_factory=list)
+    most: int = 0
+
+    def train_all(
+        self,
+        runs: Sequence[Run],
+        keep: Collection[str] = (),
+        on_pass: Callable[[Run, int], None] = unheard,
+    ) -> Iterator[Result]:
+        """See `runs.Train`."""
+        queue, busy = deque(runs), deque[tuple[float, Run]]()  # at another command, till when
+        notes: dict[str, tuple[str, ...]] = {}
+        lost = 0
+        while True:
+            while busy and busy[0][0] <= time.monotonic():
+                queue.append(busy.popleft()[1])
+            self._assign(queue, keep)
+            at_work = [worker for worker in self.workers if worker.run]
+            if not (at_work or busy or queue):
+                return
+            wake = min([w.deadline for w in at_work] + [when for when, _ in busy], default=0.0)
+            seconds = min(max(0.0, wake - time.monotonic()), POLL_SECONDS) if wake else POLL_SECONDS
+            self.wait([w for w in self.workers if w.run or not w.ready], seconds)
+            for worker in at_work:
+                run = worker.run
+                assert run is not None
+                if not worker.answers():
+                    if time.monotonic() > worker.deadline:
+                        worker.kill()
+                        end = f"it took longer than {self.options.timeout:g} s, the --timeout of a"
+                        yield Result(run, f"{end} run; its last checkpoint is kept", failed=True)
+                    continue
+                try:
+                    answer = worker.answer()
+                except EOFError:
+                    how = worker.kill()
+                    lost += 1
+                    if lost >= HOPELESS + self.most:
+                        raise ChildProcessError(
+                            f"{lost} training processes ended in a row; of the last one {how}; "
+                            "finished runs are kept, the same command goes on"
+                        ) from None
+                    before = notes.setdefault(run.id, ())
+                    if len(before) + 1 == self.tries:
+                        times = "twice" if self.tries == 2 else f"{self.tries} times"
+                        yield Result(run, f"{how}, {times}", failed=True)
+                    else:
+                        line = f"{name(run)}: {how}; it was tried once more"
+                        notes[run.id] = (*before, line)
+                        queue.append(run)
+                    continue
+                if isinstance(answer, int):
+                    on_pass(run, answer)
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
+                if answer is None:
+                    busy.append((time.monotonic() + POLL_SECONDS, run))
+                    continue
+                lost = 0
+                yield replace(answer, notes=(*notes.get(run.id, ()), *answer.notes))
+
+    def _assign(self, queue: deque[Run], keep: Collection[str]) -> None:
+        """Give runs to workers that are ready; start as many more as there are runs left."""
+        self.workers[:] = [worker for worker in self.workers if worker.run or worker.usable]
+        idle = [worker for worker in self.workers if worker.run is None]
+        if len(queue) > len(idle):
+            for _ in range(min(len(queue) - len(idle), self.limit() - len(self.workers))):
+                idle.append(self.new())
+                self.workers.append(idle[-1])
+            self.most = max(self.most, len(self.workers))
+        for worker in idle:
+            if queue and worker.ready:
+                run = queue.popleft()
+                worker.start(run, run.id in keep, self.options.timeout)
+
+    def close(self) -> None:
+        """Let all workers end by themselves."""
+        for worker in self.workers:
+            worker.close()
+
+    def kill(self) -> None:
+        """End all workers now."""
+        for worker in self.workers:
+            worker.kill()
