@@ -411,6 +411,32 @@ def describe(settings: Settings) -> str:
     return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
+# Settings as the paper writes them, for tables and figures.
+DECAYS = {
+    "constant": "constant α",
+    "sqrt_epoch": "α/√t, t in passes",
+    "sqrt_step": "α/√t, t in steps",
+}
+SYMBOLS = {
+    "learning_rate": "α",
+    "beta_1": "β₁",
+    "beta_2": "β₂",
+    "epsilon": "ε",
+    "beta_1_decay": "λ",
+    "rho": "ρ",
+}
+
+
+def in_words(settings: Settings) -> str:
+    """Settings as the paper writes them: "α = 0.001, α/√t, t in passes, β₁ = 0.9"."""
+    return ", ".join(
+        DECAYS.get(str(value), str(value))
+        if name == "decay"
+        else f"{SYMBOLS.get(name, name.replace('_', ' '))} = {value}"
+        for name, value in settings.items()
+    )
+
+
 def final_cost(record: Mapping[str, Any] | None) -> float | None:
     """The training cost of a record's last pass; infinite if it diverged; None without a record."""
     if record is None:

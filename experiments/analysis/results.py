@@ -18,7 +18,7 @@ import pandas as pd
 from experiments.analysis.statistics import best_of, interval
 from experiments.paper import curves as digitised
 from experiments.plan import plan
-from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, describe
+from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, in_words
 
 COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 # The averages of Section 7.2 as they are recorded, and in words.
@@ -259,6 +259,11 @@ class Results:
             all(row[key] == value for key, value in matched[row["arm"]].items())
             for row in trials.to_dict("records")
         ]
+        names = [name for arm in self.study.arms for name in arm.matched]
+        trials["trial"] = [
+            in_words({name: row[name] for name in dict.fromkeys(names) if pd.notna(row.get(name))})
+            for row in trials.to_dict("records")
+        ]
         columns = ["arm", "trial", "seeds", "rms", "largest", "final_cost", "chosen"]
         trials = trials.sort_values(["arm", "rms"])[columns]
         return trials.groupby("arm").head(best or len(trials)).reset_index(drop=True)
@@ -275,8 +280,8 @@ class Results:
             rows.append(
                 {
                     "arm": arm.name,
-                    "matched": describe(arm.matched),
-                    "tuned": describe(tuned) if tuned else "not yet tuned",
+                    "matched": in_words(arm.matched),
+                    "tuned": in_words(tuned) if tuned else "not yet tuned",
                     "trials": len(trials),
                     "best is interior": arm.name not in self.plan.on_edge if tuned else False,
                 }

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from experiments.analysis.results import Results, paper_curve
 from experiments.figures.style import DASHED, PASSES, colour_of
 from experiments.study import PROTOCOLS, Arm, Panel, Study
 
+SEVERAL: dict[str, Any] = {"lw": 2}  # the mean of several seeds
+ONE_SEED: dict[str, Any] = {"lw": 1, "marker": "o", "ms": 3.5, "mfc": "white"}
 MARKERS = {"constant": "o", "sqrt_epoch": "s", "sqrt_step": "D"}
-DECAYS = {"constant": "constant", "sqrt_epoch": "α/√pass", "sqrt_step": "α/√step"}
 TITLES = {
     "matched": "matched: settings fitted to the paper's curves",
     "tuned": "tuned: equal trials for every method",
@@ -66,16 +68,24 @@ def seeds_drawn(results: Results, *tables: pd.DataFrame) -> str:
     return text + (" with 95% interval." if found[-1] > 1 else ".")
 
 
-def pass_limits(results: Results, panel: Panel, arms: Sequence[Arm]) -> tuple[float, float]:
+def pass_limits(
+    results: Results, panel: Panel, arms: Sequence[Arm], protocols: Iterable[str] = PROTOCOLS
+) -> tuple[float, float]:
     """Limits of the axis of passes: the panel's, or fewer while no run has come near its end."""
-    reached = last_pass(results, PROTOCOLS, arms)
+    reached = last_pass(results, protocols, arms)
     first, last = panel.x
     return (first, reached if 0 < reached < 0.9 * last else last)
 
 
-def pass_axis(axis: Axes, results: Results, panel: Panel, arms: Sequence[Arm]) -> None:
+def pass_axis(
+    axis: Axes,
+    results: Results,
+    panel: Panel,
+    arms: Sequence[Arm],
+    protocols: Iterable[str] = PROTOCOLS,
+) -> None:
     """Passes from left to right, whole ones."""
-    axis.set(xlim=pass_limits(results, panel, arms), xlabel=PASSES)
+    axis.set(xlim=pass_limits(results, panel, arms, protocols), xlabel=PASSES)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -106,18 +116,102 @@ def left_out_of(results: Results) -> str:
     return f" The paper's goes on to pass {panel.x[1]:g}{where}."
 
 
-def legend_of(arms: Sequence[Arm], results: Results) -> list[Line2D]:
-    """A line for each method, and one for the paper's curves where they are drawn."""
-    handles = [Line2D([], [], color=colour_of(a.method), lw=2, label=a.method) for a in arms]
+def seeds_of(methods: Iterable[str], *tables: pd.DataFrame) -> dict[str, list[int]]:
+    """The numbers of seeds that were averaged in these tables of curves, by method."""
+    found: dict[str, set[int]] = {method: set() for method in methods}
+    for table in tables:
+        if len(table):
+            for arm, n in table.groupby("arm")["n"]:
+                found.get(str(arm).partition("+")[0], set()).update(map(int, n))
+    return {method: sorted(numbers) for method, numbers in found.items()}
+
+
+def counted(name: str, seeds: Sequence[int]) -> str:
+    """A line's name with how many seeds it is the mean of."""
+    if not seeds:
+        return f"{name} (no runs yet)"
+    return f"{name} (n = {seeds[0]}{f' to {seeds[-1]}' if len(seeds) > 1 else ''})"
+
+
+def legend_of(arms: Sequence[Arm], results: Results, *tables: pd.DataFrame) -> list[Line2D]:
+    """A line for each method with its n, one for the paper's curves where they are drawn, and one
+    for single seeds where there are some beside means."""
+    seeds = seeds_of((arm.method for arm in arms), *tables)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour_of(method),
+            label=counted(method, n),
+            **(ONE_SEED if n == [1] else SEVERAL),
+        )
+        for method, n in seeds.items()
+    ]
+    every = set().union(*seeds.values())
+    if 1 in every and len(every) > 1:
+        handles.append(Line2D([], [], color="#555555", label="one seed", **ONE_SEED))
     if any(arm.plotted for arm in arms) and not results.stand_in:
         handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
     return handles
 
 
-def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
+def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend for all panels, where it hides no line."""
-    columns = int(figure.get_figwidth() / 1.8)  # no entry is as wide as 1.8 inches
+    widest = max([len(str(handle.get_label())) for handle in handles] or [1])
+    columns = max(1, int(figure.get_figwidth() / (0.085 * widest + 0.55)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+
+
+def legend_below(axis: Axes, handles: Sequence[Any] | None = None, columns: int = 2) -> None:
+    """A panel's legend below it, where it hides no line."""
+    found = axis.get_legend_handles_labels()[0] if handles is None else handles
+    if not found:
+        return
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    below = ScaledTranslation(0, -0.48, figure.dpi_scale_trans)
+    axis.legend(
+        handles=found,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=axis.transAxes + below,
+        ncols=columns,
+        fontsize=8,
+        columnspacing=1.2,
+    )
+
+
+def show_hidden(axis: Axes) -> None:
+    """Draw a line that another one covers as a wide pale one, and say so in its name."""
+    shown = [line for line in axis.lines if np.shape(line.get_xydata())[0] > 2]
+    low, high = axis.get_ylim()
+    log = axis.get_yscale() == "log"
+    for i, under in enumerate(shown):
+        for over in shown[i + 1 :] if _named(under) else ():
+            if _covers(over, under, np.log(high / low) if log else high - low, log):
+                under.set(linewidth=6, alpha=0.35, linestyle="-", solid_capstyle="butt")
+                under.set_label(f"{under.get_label()} (wide, beneath)")
+                break
+
+
+def _named(line: Line2D) -> bool:
+    return bool(line.get_label()) and not str(line.get_label()).startswith("_")
+
+
+def _covers(over: Line2D, under: Line2D, height: float, log: bool) -> bool:
+    """Whether two lines differ nowhere by more than half a percent of the axis."""
+    first, second = (np.asarray(line.get_xydata(), float) for line in (over, under))
+    if first.shape != second.shape or not np.array_equal(first[:, 0], second[:, 0]):
+        return False
+    a, b = first[:, 1], second[:, 1]
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return False
+    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    if log:
+        if not len(a) or min(a.min(), b.min()) <= 0:
+            return False
+        a, b = np.log(a), np.log(b)
+    return bool(len(a)) and bool(np.abs(a - b).max() < 0.005 * height)
 
 
 def enlarged(curves: pd.DataFrame) -> tuple[float, float]:
@@ -147,9 +241,23 @@ def draw_curve(axis: Axes, results: Results, panel: Panel, arm: Arm, table: pd.D
     ours = table[table["arm"] == arm.name] if len(table) else table
     if not len(ours):
         return
-    ours = ours.replace([np.inf, -np.inf], np.nan)
-    axis.plot(ours["pass"], ours["mean"], color=colour, lw=2)
-    axis.fill_between(ours["pass"], ours["low"], ours["high"], color=colour, alpha=0.25, lw=0)
+    draw_mean(axis, ours.replace([np.inf, -np.inf], np.nan), colour)
+
+
+def draw_mean(axis: Axes, ours: pd.DataFrame, colour: str) -> None:
+    """A mean with its band; where it is of one seed alone, thin with dots and without a band."""
+    single = ours["n"].to_numpy() == 1
+    if not single.all():
+        several = ours[~single]
+        axis.plot(several["pass"], several["mean"], color=colour, **SEVERAL)
+        axis.fill_between(
+            several["pass"], several["low"], several["high"], color=colour, alpha=0.25, lw=0
+        )
+    if single.any():
+        first = max(int(np.argmax(single)) - 1, 0)  # joined to the mean before it
+        rest = ours.iloc[first:]
+        every = max(1, len(rest) // 12)
+        axis.plot(rest["pass"], rest["mean"], color=colour, markevery=every, **ONE_SEED)
 
 
 def cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:

@@ -15,7 +15,9 @@ from experiments.figures.axes import (
     TITLES,
     around,
     cost_limits,
+    counted,
     draw_curve,
+    draw_mean,
     enlarged,
     last_pass,
     left_out_of,
@@ -26,6 +28,7 @@ from experiments.figures.axes import (
     pass_axis,
     protocols_of,
     seeds_drawn,
+    seeds_of,
     variants_of,
 )
 from experiments.figures.style import PASSES, colour_of, footer, new_figure, note, styled
@@ -55,7 +58,6 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
             axis.set(
                 xlabel=f"wall time, in passes of {plotted[0].method}" if panel.clock else PASSES
             )
-        axes[0][0].legend(handles=legend_of(plotted, results), loc="lower left")
         for arm in others:
             draw_curve(axes[0][-1], results, study.panel, arm, table)
         if others:
@@ -67,7 +69,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
             if len(ours):
                 axis.set(ylim=around(ours["mean"]))
                 log_axis(axis)
-            axis.legend(handles=legend_of(others, results), loc="center right")
+        legend_above(figure, legend_of(plotted, results, table))
         footer(figure, results, seeds_drawn(results, table))
         return figure
 
@@ -92,10 +94,19 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
     study = results.study
     variants = variants_of(study)
     single = len(study.panels) == 1
+    done = protocols_of(results)
     in_paper = any(arm.plotted for arm in study.arms)
-    shown = protocols or (PROTOCOLS if single else ("matched",))
-    places = [(panel, protocol, False) for protocol in shown for panel in study.panels]
-    if single and not protocols and not study.panel.log:
+    asked = protocols or (PROTOCOLS if single else ("matched",))
+    shown = [protocol for protocol in asked if protocol in done] or list(asked)
+    reached = last_pass(results, shown, study.arms)
+    places = [
+        (panel, protocol, False)
+        for protocol in shown
+        for panel in study.panels
+        # Two panels differ in how far they go: while no run goes beyond the first, it is enough.
+        if single or panel == study.panels[0] or not 0 <= reached <= study.panels[0].x[1]
+    ]
+    if single and not protocols and not study.panel.log and "tuned" in shown:
         places.append((study.panel, "tuned", True))
     with styled():
         figure, axes = new_figure(len(places), rows=len(variants))
@@ -114,7 +125,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 if protocol == "matched" and not study.fitted:
                     title = DEFAULTS
                 title = f"{protocol}, {title}" if panel.title else title
-                pass_axis(axis, results, panel, arms)
+                pass_axis(axis, results, panel, arms, [protocol])
                 axis.set(title=panel_title(study, variant, title), ylim=cost_limits(panel, axis))
                 axis.set(ylabel="training cost (nats)")
                 decades = axis.get_ylim()[1] > 20 * axis.get_ylim()[0]
@@ -131,9 +142,12 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 elif left_out and len(ours):
                     axis.set(ylim=around(ours["mean"]))
                     log_axis(axis)
-                if not len(ours):
+                if not len(ours) and done != list(PROTOCOLS):
                     note(axis, "no runs yet")
-        legend_above(figure, legend_of(next(iter(variants.values())), results))
+                elif not len(ours):
+                    axis.set_visible(False)
+        handles = legend_of(next(iter(variants.values())), results, *tables.values())
+        legend_above(figure, handles)
         footer(figure, results, seeds_drawn(results, *tables.values()) + left_out_of(results))
         return figure
 
@@ -170,15 +184,17 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
                 axis.set(ylim=(low, high))
             name = DEFAULTS if protocol == "matched" and not study.fitted else protocol
             axis.set(title=f"{title}; {name}", xlabel=PASSES, ylabel="cost without noise (nats)")
+        seeds = seeds_of((arm.method for arm in study.arms), *tables)
         handles = [
-            Line2D([], [], color=colour_of(a.method), lw=2, label=a.method) for a in study.arms
+            Line2D([], [], color=colour_of(name), lw=2, label=counted(name, n))
+            for name, n in seeds.items()
         ]
         words = {"last": "last step", **{k: v.partition(",")[0] for k, v in AVERAGES.items()}}
         handles += [
             Line2D([], [], color="#555555", ls=style, lw=width, label=words[which])
             for which, (style, width) in styles.items()
         ]
-        axes[0][0].legend(handles=handles, loc="upper right", fontsize=8)
+        legend_above(figure, handles)
         footer(figure, results, seeds_drawn(results, *tables))
         return figure
 
@@ -215,10 +231,9 @@ def held_out(results: Results) -> Figure:
                     mean, low, high = (ours[name].to_numpy() for name in ("mean", "low", "high"))
                     if metric == "held_out_accuracy":
                         mean, low, high = (100 * (1 - x) for x in (mean, high, low))
-                    colour = colour_of(arm.method)
-                    axis.plot(ours["pass"], mean, color=colour, lw=2, label=arm.method)
-                    axis.fill_between(ours["pass"], low, high, color=colour, alpha=0.25, lw=0)
-                pass_axis(axis, results, study.panel, arms)
+                    line = ours.assign(mean=mean, low=low, high=high)
+                    draw_mean(axis, line, colour_of(arm.method))
+                pass_axis(axis, results, study.panel, arms, [protocol])
                 axis.set(ylabel=label)
                 what = title.partition(" ")[0]
                 named = panel_title(study, variant, f"{protocol}: {title}")
@@ -231,6 +246,7 @@ def held_out(results: Results) -> Figure:
                     if 0 < 10 * low < high:
                         axis.set(ylim=(0.8 * low, 3 * high))
                         log_axis(axis)
-        legend_above(figure, axes[0][0].get_legend_handles_labels()[0])
+        handles = legend_of(next(iter(variants.values())), results, *tables)
+        legend_above(figure, [h for h in handles if h.get_label() != "the paper's curve"])
         footer(figure, results, f"Not in the paper. {seeds_drawn(results, *tables)}")
         return figure

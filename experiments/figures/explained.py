@@ -6,6 +6,8 @@ memory and the number of the step, and returns what to subtract from the weights
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +20,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.figures.axes import legend_below
 from experiments.figures.display import show
 from experiments.figures.style import COLOURS as METHODS
 from experiments.figures.style import new_figure, png, styled
@@ -283,7 +286,7 @@ def averaging(walk: Walk, shown: int = 150) -> Figure:
         noisy.axhline(1, color="#222222", lw=1.2, ls=(0, (4, 2)), label="true slope")
         noisy.set(title="momentum averages the noise out", xlabel="step", ylabel="slope downhill")
         noisy.set(xlim=(0, shown), ylim=(-9, 12.5))
-        noisy.legend(loc="upper center", ncols=3, fontsize=8.5, columnspacing=1.2)
+        legend_below(noisy, columns=3)
         age, effective = np.arange(40), round(1 / (1 - beta_1))
         share = 100 * (1 - beta_1) * beta_1**age
         recent = share[:effective].sum()
@@ -324,7 +327,7 @@ def own_rates(walks: Mapping[str, Walk], warm: int = 4000) -> Figure:
         axes[0, 2].set_ylabel("$1/\\sqrt{v_t}$, relative to the frequent weight's")
         for axis in axes[0]:
             axis.set(xlabel="step", xlim=(0, len(rate) - 1))
-        axes[0, 0].legend(loc="upper left", fontsize=8.5)
+        legend_below(axes[0, 0])
         return figure
 
 
@@ -346,7 +349,7 @@ def together(walks: Mapping[str, Walk]) -> Figure:
         seen.set_title("a turned ravine in mixed units")
         heights.set(title="how fast they come down", yscale="log", xlabel="step")
         heights.set(ylabel="height above the lowest point", xlim=(0, len(walk.step)))
-        heights.legend(loc="lower left", fontsize=8.5)
+        legend_below(heights)
         return figure
 
 
@@ -375,7 +378,7 @@ def cold_start(steady: Mapping[str, Walk], noisy: Mapping[str, Walk]) -> Figure:
         strays.set(title="nothing but noise, started at the lowest point", xlabel="step")
         strays.set(ylabel="distance from it / α (root mean square)", ylim=(0, None))
         strays.set(xlim=(0, len(walk.step)))
-        strays.legend(loc="center right")
+        legend_below(strays)
         return figure
 
 
@@ -429,7 +432,7 @@ def signal_to_noise(walks: Mapping[str, Walk], names: Sequence[str]) -> Figure:
         ratio.set_ylabel("$-\\hat m_t / \\sqrt{\\hat v_t}$")
         for axis in axes[0]:
             axis.set(xlabel="step", xlim=(0, len(measured)))
-        axes[0, 0].legend(loc="upper left", fontsize=8.5)
+        legend_below(axes[0, 0])
         return figure
 
 
@@ -483,7 +486,7 @@ def turned(walks: Sequence[Walk], needed: pd.DataFrame) -> Figure:
         steps.set(xlabel="steepness across / along the ravine", ylabel="steps")
         steps.xaxis.set_major_formatter("{x:,.0f}")
         steps.yaxis.set_major_formatter("{x:,.0f}")
-        steps.legend(loc="upper left", fontsize=8.5)
+        legend_below(steps)
         return figure
 
 
@@ -546,14 +549,17 @@ KNOBS: dict[str, tuple[str, tuple[Any, ...]]] = {
 }
 
 
-def explore(rule: Rule, interactive: bool = False) -> Any:
+def explore(rule: Rule, interactive: bool = False, others: Mapping[str, Rule] | None = None) -> Any:
     """Sliders over a rule's settings; without a reader who can move them, a set of pictures.
 
     Args:
         rule: takes `alpha`, `beta_1`, `beta_2` and `epsilon`.
-        interactive: whether to make the sliders, which need a running notebook.
+        interactive: whether to make the sliders, which need a running notebook and ipywidgets.
+        others: see `sliders`.
     """
-    return sliders(rule) if interactive else show(knobs(rule), KNOBS_ALT)
+    if interactive and importlib.util.find_spec("ipywidgets"):
+        return sliders(rule, others)
+    return show(knobs(rule), KNOBS_ALT)
 
 
 KNOBS_ALT = (
@@ -590,32 +596,43 @@ def _plain(number: float) -> str:
     return f"{number:g}".replace("e-0", "e-")
 
 
-def explored(walk: Walk) -> Figure:
-    """One walk: its way, the height, and the length of its steps."""
+def explored(walk: Walk, second: Walk | None = None, name: str = "") -> Figure:
+    """One walk: its way, the height, and the length of its steps; beside it that of another."""
     with styled():
         figure, axes = new_figure(3, 3.8)
         way, heights, lengths = axes[0]
         _map(way, walk.surface)
-        _path(way, walk, COLOURS["Adam"])
         way.set_title(walk.surface.name)
         lowest = walk.surface.value(np.array(walk.surface.lowest))
-        heights.plot(np.maximum(walk.value - lowest, 1e-12), color=COLOURS["Adam"], lw=2)
+        others = [] if second is None else [(second, COLOURS.get(name, SOFT), name)]
+        for each, colour, label in [*others, (walk, COLOURS["Adam"], "Adam")]:
+            _path(way, each, colour)
+            heights.plot(np.maximum(each.value - lowest, 1e-12), color=colour, lw=2, label=label)
         heights.set(title="height above the lowest point", yscale="log", xlabel="step")
+        legend_below(heights)
         length = np.abs(walk.step) / walk.settings["alpha"]
         for i, colour in enumerate(PLACES[:2]):
             label = f"$\\theta_{i + 1}$"
             lengths.plot(np.arange(1, len(length) + 1), length[:, i], color=colour, label=label)
-        lengths.set(title="length of each step / α", xlabel="step")
-        lengths.legend(loc="upper right")
+        lengths.set(title="length of each of Adam's steps / α", xlabel="step")
+        legend_below(lengths)
         return figure
 
 
-def sliders(rule: Rule) -> Any:
-    """A box of sliders for every setting and the surface, above the picture that follows them."""
+def sliders(rule: Rule, others: Mapping[str, Rule] | None = None) -> Any:
+    """Sliders for every setting and the surface, beside the picture that follows them.
+
+    Args:
+        rule: Adam.
+        others: rules that can be drawn beside it, by name; of the settings each takes those that
+            it knows.
+    """
     import ipywidgets
 
+    others = dict(others or {})
     controls = {
         "surface": ipywidgets.Dropdown(options=list(SURFACES), value="ravine"),
+        "beside": ipywidgets.Dropdown(options=["nothing", *others], value="nothing"),
         "alpha": ipywidgets.FloatLogSlider(BASE["alpha"], min=-3, max=1, step=0.1),
         "beta_1": ipywidgets.FloatSlider(BASE["beta_1"], min=0, max=0.99, step=0.01),
         "beta_2": ipywidgets.SelectionSlider(
@@ -624,20 +641,41 @@ def sliders(rule: Rule) -> Any:
         "epsilon": ipywidgets.FloatLogSlider(BASE["epsilon"], min=-10, max=3, step=0.5),
         "steps": ipywidgets.IntSlider(STEPS, min=10, max=500, step=10),
     }
-    picture = ipywidgets.Image(format="png", width="100%")
+    first = {name: control.value for name, control in controls.items()}
+    again = ipywidgets.Button(description="reset")
+    picture = ipywidgets.Image(format="png", layout={"width": "100%"})
+    drawn: dict[str, Any] = {}
 
     def draw(_: object = None) -> None:
         values = {name: control.value for name, control in controls.items()}
+        if values == drawn:
+            return
+        drawn.update(values)
         surface, steps = SURFACES[values.pop("surface")], values.pop("steps")
+        name = values.pop("beside")
         with np.errstate(all="ignore"):  # a walk may fly away
-            picture.value = png(explored(run(rule, surface, steps, **values)))
+            second = None
+            if name in others:
+                takes = inspect.signature(others[name]).parameters
+                known = {key: value for key, value in values.items() if key in takes}
+                second = run(others[name], surface, steps, **known)
+            picture.value = png(explored(run(rule, surface, steps, **values), second, name))
+
+    def reset(_: object) -> None:
+        for name, control in controls.items():
+            control.unobserve(draw, names="value")
+            control.value = first[name]
+            control.observe(draw, names="value")
+        draw()
 
     for name, control in controls.items():
         control.description = KNOBS.get(name, (name,))[0].split()[-1]
         control.continuous_update = False
         control.observe(draw, names="value")
+    again.on_click(reset)
     draw()
-    return ipywidgets.VBox([*controls.values(), picture])
+    left = ipywidgets.VBox([*controls.values(), again], layout={"flex": "0 0 320px"})
+    return ipywidgets.HBox([left, ipywidgets.Box([picture], layout={"flex": "1 1 480px"})])
 
 
 # --- the check ------------------------------------------------------------------------------------

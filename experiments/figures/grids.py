@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from experiments.analysis.metrics import counterpart
 from experiments.analysis.results import Results, paper_curve
 from experiments.figures.axes import legend_above
-from experiments.figures.style import CORRECTED, DASHED, footer, new_figure, styled
+from experiments.figures.style import CORRECTED, DASHED, footer, new_figure, note, styled
 from experiments.paper import curves as digitised
 from experiments.study import Panel
 
@@ -31,26 +31,36 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
     passes = passes or complete_passes(results)
     table = results.grid(passes - 1, metric)
     held = "held-out " if metric == "held_out_cost" else ""
-    pairs = list(dict.fromkeys(arm.name.rpartition("/")[0] for arm in study.arms))
+    finite = table[np.isfinite(table["loss"])]
+    trained = set(finite["arm"].str.rpartition("/")[0]) if len(finite) else set()
+    every = dict.fromkeys(arm.name.rpartition("/")[0] for arm in study.arms)
+    pairs = [pair for pair in every if pair in trained]
     panel = study.panel
     with styled():
-        figure, axes = new_figure(3, 3.3, rows=len(pairs) // 3)
-        for axis, pair in zip(axes.flat, pairs, strict=True):
+        if not pairs:
+            return _none_yet(results, passes)
+        columns = min(3, len(pairs))
+        figure, axes = new_figure(columns, 3.3, rows=-(-len(pairs) // columns))
+        for axis in axes.flat[len(pairs) :]:
+            axis.set_visible(False)
+        for axis, pair in zip(axes.flat, pairs, strict=False):
             for kind, colour in CORRECTED.items():
                 curve = f"{passes}ep/{pair}/{kind}"
-                if digitised.shows(panel.name, curve) and not held:
+                if digitised.shows(panel.name, curve) and not held and not results.stand_in:
                     paper = paper_curve(panel.name, curve)
                     axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
                 _grid_line(axis, panel, table, f"{pair}/{kind}", colour)
             beta_1, beta_2 = (text.partition("=")[2] for text in pair.split("/"))
             axis.set(title=f"β₁ = {beta_1}, β₂ = {beta_2}", xlim=panel.x, ylim=panel.y)
-            axis.set(xlabel="log₁₀ α", ylabel=f"{held}loss after {passes} passes (nats)")
+            axis.set(
+                xlabel="log₁₀ of the step size α", ylabel=f"{held}loss after {passes} passes (nats)"
+            )
         kinds = {"biascorr": "with bias correction", "nocorr": "without"}
         handles = [
             Line2D([], [], color=CORRECTED[kind], lw=2, marker="o", ms=4, label=text)
             for kind, text in kinds.items()
         ]
-        if not held:
+        if not held and not results.stand_in:
             handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
         handles.append(Line2D([], [], color="#555555", ls="", marker="^", label="above the axis"))
         handles.append(Line2D([], [], color="#555555", ls="", marker="x", label="diverged"))
@@ -59,8 +69,19 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
         seeds = f"{n[0]} to {n[-1]}" if len(n) > 1 else f"{n[0]}"
         settings = len(table.groupby(["arm", "learning_rate"])) if len(table) else 0
         text = f"{settings} settings, mean of {seeds} seed{'s' * (seeds != '1')}, bars: range."
+        if len(pairs) < len(every):
+            text += f" Not trained yet: {len(every) - len(pairs)} pairs of betas."
         footer(figure, results, text)
         return figure
+
+
+def _none_yet(results: Results, passes: int) -> Figure:
+    """What stands where there would be nothing but crosses."""
+    figure, axes = new_figure(1, 1.1)
+    axes[0][0].set_axis_off()
+    note(axes[0][0], f"no run of {passes} passes has ended well yet")
+    footer(figure, results, "")
+    return figure
 
 
 def complete_passes(results: Results) -> int:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.analysis.results import Results
-from experiments.figures.axes import pass_axis, seeds_drawn
+from experiments.figures.axes import legend_below, pass_axis, seeds_drawn, show_hidden
 from experiments.figures.style import COLOURS, PASSES, footer, new_figure, styled
 
 
@@ -37,12 +37,12 @@ def iteration_cost(results: Results) -> Figure:
             axes[0][0].plot(
                 n, 1000 * gradient, "s--", color=COLOURS["Adam"], lw=2, label="its gradient alone"
             )
-            axes[0][0].legend(fontsize=8)
+            legend_below(axes[0][0])
             axes[0][1].plot(n, whole / gradient, "o-", color=COLOURS["SFO"], lw=2)
             axes[0][2].plot(n, memory / 1024, "o-", color=COLOURS["SFO"], lw=2, label="measured")
             line = memory[0] / 1024 * n / n[0]
             axes[0][2].plot(n, line, ":", color="#555555", label="in proportion")
-            axes[0][2].legend(fontsize=8)
+            legend_below(axes[0][2])
         axes[0][1].axhspan(5, 10, color="#e6e6e6", zorder=0)
         axes[0][1].text(
             0.98,
@@ -105,7 +105,7 @@ def second_moments(results: Results, role: str = "matched") -> Figure:
                     Line2D([], [], color="#555555", ls=style, label=text)
                     for style, text in zip(("-", ":"), kinds.values(), strict=True)
                 ]
-                axis.legend(handles=handles, loc="best", fontsize=8)
+                legend_below(axis, handles, 3)
         footer(figure, results, seeds_drawn(results, *tables))
         return figure
 
@@ -128,7 +128,7 @@ def gradient_sparsity(results: Results) -> Figure:
                 axis.plot(passes, 100 * support.mean(), style, color=colour, lw=2, label=label)
             axis.set(title=f"β₁ = {beta_1}, α = 0.001", xlabel=PASSES, ylim=(0, None))
             axis.set(ylabel="coordinates with 90% of the\nsquared gradient (%)")
-            if axis.lines:
-                axis.legend(fontsize=8)
+            show_hidden(axis)
+            legend_below(axis)
         footer(figure, results, "Fewer coordinates: a sparser gradient.")
         return figure

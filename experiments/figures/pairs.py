@@ -18,6 +18,7 @@ from experiments.analysis.results import Results, of_equal_seeds, paper_curve
 from experiments.analysis.statistics import interval
 from experiments.figures.axes import (
     TITLES,
+    draw_mean,
     left_out_of,
     panel_title,
     pass_axis,
@@ -37,10 +38,11 @@ def ratios(results: Results) -> Figure:
     shown = protocols_of(results)
     with styled():
         figure, axes = new_figure(len(shown), rows=len(variants))
+        counts: set[int] = set()
         for row, (variant, arms) in zip(axes, variants.items(), strict=True):
             here = compared[variant]
             for axis, protocol in zip(row, shown, strict=True):
-                pass_axis(axis, results, study.panel, arms)
+                pass_axis(axis, results, study.panel, arms, [protocol])
                 axis.axhspan(1 / 1.05, 1.05, color="#eeeeee", zorder=0)
                 axis.axhline(1, color="#999999", lw=0.8, zorder=1)
                 drawn = [
@@ -52,6 +54,7 @@ def ratios(results: Results) -> Figure:
                 axis.set(ylabel="ratio of training costs", ylim=_ratio_limits(drawn))
                 if all(results.matrix(protocol, arm).empty for pair in here for arm in pair):
                     note(axis, "no runs yet")
+                counts |= {n for pair in here for n in _common_seeds(results, protocol, pair)}
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, *range(2, 10))))
                 axis.yaxis.set_minor_formatter("{x:g}")
@@ -63,12 +66,14 @@ def ratios(results: Results) -> Figure:
                 )
                 for pair in here
             ]
-            if any(study.arm(arm).plotted for pair in here for arm in pair):
+            if not results.stand_in and any(study.arm(a).plotted for pair in here for a in pair):
                 handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's"))
             handles.append(Patch(color="#e6e6e6", label="similar: within 5%"))
             # Lines may be anywhere between the limits, so the legend stands beside them.
             row[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-        text = "Below 1, the first method is ahead. Ratio at equal seed, 95% band."
+        n = " to ".join(str(each) for each in sorted({min(counts), max(counts)})) if counts else "0"
+        text = f"Below 1, the first method is ahead. Ratio at equal seed, 95% band, n = {n}."
+        text += " Thin with dots: one seed." if 1 in counts else ""
         footer(figure, results, text + left_out_of(results))
         return figure
 
@@ -122,7 +127,7 @@ def _ratio(
     axis: Axes, results: Results, protocol: str, pair: tuple[str, ...], colour: str
 ) -> Iterator[np.ndarray]:
     """Draw our ratio and the paper's; yields the values that the axis of passes shows."""
-    if all(results.study.arm(arm).plotted for arm in pair):
+    if not results.stand_in and all(results.study.arm(arm).plotted for arm in pair):
         a, b = (paper_curve(results.study.panel.name, arm) for arm in pair)
         paper = (a / b).dropna()
         axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.2, alpha=0.75)
@@ -136,10 +141,18 @@ def _ratio(
         ratio = ratio.where((ratio > 0) & (ratio < np.inf)).dropna(axis="columns")
         if not ratio.empty:
             logs = interval(np.log(ratio.to_numpy()))
-            parts.append(pd.DataFrame(np.exp(logs).T, ratio.columns, ["mean", "low", "high"]))
+            part = pd.DataFrame(np.exp(logs).T, ratio.columns, ["mean", "low", "high"])
+            parts.append(part.assign(n=len(ratio)))
     if not parts:
         return
     line = pd.concat(parts).sort_index()
-    axis.plot(line.index, line["mean"], color=colour, lw=2)
-    axis.fill_between(line.index, line["low"], line["high"], color=colour, alpha=0.25, lw=0)
+    draw_mean(axis, line.rename_axis("pass").reset_index(), colour)
     yield line["mean"].to_numpy()
+
+
+def _common_seeds(results: Results, protocol: str, pair: tuple[str, ...]) -> set[int]:
+    """How many seeds both arms have, over the passes."""
+    over, under = (results.matrix(protocol, arm) for arm in pair)
+    seeds = over.index.intersection(under.index)
+    both = (over.loc[seeds].notna() & under.loc[seeds].notna()).sum()
+    return {int(n) for n in both if n}

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
+from experiments.figures.axes import legend_below, show_hidden
 from experiments.figures.style import COLOURS, footer, new_figure, styled
 
 PAIRS = {
@@ -48,12 +49,12 @@ def _line(
         axis.fill_between(places, low, high, color=colour, alpha=0.2, lw=0)
 
 
-def _finish(axis: Axes, title: str, x: str, y: str, size: float = 8) -> None:
+def _finish(axis: Axes, title: str, x: str, y: str, columns: int = 2) -> None:
     axis.set(title=title, xlabel=x, ylabel=y)
     if x == "pass":
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=size)
+    show_hidden(axis)
+    legend_below(axis, columns=columns)
 
 
 def _name(pair: str) -> str:
@@ -92,7 +93,7 @@ def step_sizes(results: Results) -> Figure:
         ):
             _line(invariance, results, pair, name, colour, label, style, x=None)
         invariance.set(yscale="log")
-        _finish(invariance, "rescaled gradients: change of θ", "pass", "relative difference", 7.5)
+        _finish(invariance, "rescaled gradients: change of θ", "pass", "relative difference")
         footer(figure, results, "Logistic regression on MNIST.")
         return figure
 
@@ -125,8 +126,6 @@ def identities(results: Results) -> Figure:
             _line(apart, results, arm, name, colour, label, style, _positive)
         apart.set(xscale="log", yscale="log")
         _finish(apart, "steps that should be equal", "step t", "largest relative difference")
-        if apart.lines:
-            apart.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.45))
         for name, label, colour, style in (
             ("uncorrected", "without / with correction", COLOURS["Adam"], "-"),
             ("adamax_step", "AdaMax, longest |step| / α", COLOURS["AdaMax"], "-"),

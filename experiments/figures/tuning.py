@@ -7,14 +7,16 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import best_of
 from experiments.figures.axes import (
-    DECAYS,
     MARKERS,
     cost_range,
+    legend_above,
+    legend_below,
     log_axis,
     panel_title,
     rate_axis,
@@ -22,7 +24,9 @@ from experiments.figures.axes import (
 )
 from experiments.figures.grids import complete_passes
 from experiments.figures.style import CORRECTED, colour_of, footer, new_figure, note, styled
-from experiments.study import Arm, describe
+from experiments.study import DECAYS, Arm, describe
+
+FEWEST_FOR_QUARTILES = 8  # trials; of fewer, quartiles would say nothing
 
 
 def sensitivity(results: Results) -> Figure:
@@ -56,10 +60,14 @@ def sensitivity(results: Results) -> Figure:
                     log_axis(axis)
                 if not len(rows):
                     note(axis, "no runs yet")
-            row[0].legend(loc="best", fontsize=8)
             row[0].set(ylabel="training cost, last pass (nats)")
+        handles = {
+            str(handle.get_label()): handle
+            for axis in axes.flat
+            for handle in axis.get_legend_handles_labels()[0]
+        }
         for axis in axes[-1]:
-            axis.set(xlabel="learning rate α")
+            axis.set(xlabel="step size α")
         size = study.profile(results.profile)
         seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
         text = f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes"
@@ -68,8 +76,18 @@ def sensitivity(results: Results) -> Figure:
             runs = len(results.plan.runs("tuning"))
             done = runs - len(results.plan.missing(results.records, "tuning"))
             text += f" Tuning is not finished: {done} of {runs} runs."
+        legend_above(figure, [_neutral(handle) for handle in handles.values()])
         footer(figure, results, text)
         return figure
+
+
+def _neutral(handle: Line2D) -> Line2D:
+    """A line of the legend, which stands for those of all colours."""
+    copy = Line2D([], [], color="#555555", label=str(handle.get_label()))
+    copy.update_from(handle)
+    if handle.get_color() not in ("black", "#777777"):
+        copy.set_color("#555555")
+    return copy
 
 
 def _sensitivity(
@@ -123,7 +141,9 @@ def best_of_trials(results: Results) -> Figure:
             axis.set(
                 xlabel="trials k, drawn from the grid", ylabel="training cost, last pass (nats)"
             )
-        footer(figure, results, "Median of the best of k trials; band: its quartiles.")
+        few = len(table) and table.groupby("arm")["k"].max().min() < FEWEST_FOR_QUARTILES
+        text = "Median of the best of k trials" + ("." if few else "; band: its quartiles.")
+        footer(figure, results, text)
         return figure
 
 
@@ -159,10 +179,10 @@ def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str
     for name, line in lines.items():
         axis.plot(line["k"], line["median"].clip(low, top), color=colours[name], lw=2, label=name)
         low_edge, high_edge = line["low"].clip(low, top), line["high"].clip(low, top)
-        axis.fill_between(line["k"], low_edge, high_edge, color=colours[name], alpha=0.18, lw=0)
+        if len(line) >= FEWEST_FOR_QUARTILES:
+            axis.fill_between(line["k"], low_edge, high_edge, color=colours[name], alpha=0.18, lw=0)
     axis.set(ylim=(low, top))
     if log:
         log_axis(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if lines:
-        axis.legend(loc="upper right", fontsize=8)
+    legend_below(axis, columns=3)

@@ -131,8 +131,9 @@ def is_current(page: Path) -> bool:
 
 
 def _execute(page: Path, output: Path, parameters: Mapping[str, object]) -> None:
-    """Run a page with those of the parameters that it declares."""
+    """Run a page with those of the parameters that it declares; nobody is there to move sliders."""
     declared = notebooks.declared(page)
+    parameters = {**parameters, "interactive": False}
     notebooks.execute(page, output, {k: v for k, v in parameters.items() if k in declared})
 
 

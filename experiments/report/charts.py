@@ -14,7 +14,7 @@ from experiments.analysis.results import Results, paper_curve
 from experiments.figures import style
 from experiments.paper import curves as digitised
 from experiments.report.summary import Part
-from experiments.study import PROTOCOLS, Arm
+from experiments.study import PROTOCOLS, Arm, in_words
 
 
 def data(found: Iterable[Results], parts: Iterable[Part]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _trials(results: Results) -> list[dict[str, Any]]:
         longest = max(map(len, seeds.values()))
         mean = pd.DataFrame([row for row in seeds.values() if len(row) == longest]).mean()
         rate = settings[arm, trial].pop("learning_rate")
-        others = ", ".join(f"{name} = {value}" for name, value in settings[arm, trial].items())
+        others = in_words(settings[arm, trial])
         rows.append(
             {
                 "arm": arm,

@@ -77,8 +77,8 @@ STUDY = Study(
         ),
     },
     panels=(
-        Panel("fig3L", x=(0, 3), y=(0.5, 3.0), title="left panel"),
-        Panel("fig3R", x=(0, 45), y=(1e-4, 10.0), log=True, title="right panel", first=0),
+        Panel("fig3L", x=(0, 3), y=(0.5, 3.0), title="first passes"),
+        Panel("fig3R", x=(0, 45), y=(1e-4, 10.0), log=True, title="all passes", first=0),
     ),
     departures=(
         Departure(

@@ -495,11 +495,15 @@ def test_without_a_reader_the_sliders_are_labelled_pictures(page):
 
 def test_sliders_redraw_the_picture(page):
     widgets = pytest.importorskip("ipywidgets")
-    box = explained.explore(page["adam"], interactive=True)
-    *controls, picture = box.children
+    others = {"momentum": page["momentum"], "gradient descent": page["descent"]}
+    box = explained.explore(page["adam"], interactive=True, others=others)
+    left, right = box.children
+    *controls, reset = left.children
+    (picture,) = right.children
     assert isinstance(picture, widgets.Image)
     assert [control.description for control in controls] == [
         "surface",
+        "beside",
         "α",
         "β₁",
         "β₂",
@@ -508,16 +512,24 @@ def test_sliders_redraw_the_picture(page):
     ]
     before = bytes(picture.value)
     assert before.startswith(b"\x89PNG")
-    settings = (*list(explained.SURFACES)[1:2], 1.0, 0.5, 0.9, 10.0, 120)
+    first = before
+    settings = (*list(explained.SURFACES)[1:2], "momentum", 1.0, 0.5, 0.9, 10.0, 120)
     for control, value in zip(controls, settings, strict=True):
         control.value = value
         assert bytes(picture.value) != before, control.description
         before = bytes(picture.value)
+    reset.click()
+    assert bytes(picture.value) == first
+    assert [control.value for control in controls[:3]] == ["ravine", "nothing", 0.1]
+    controls[1].value = "gradient descent"  # which knows alpha alone
+    assert bytes(picture.value) != first
 
 
 def test_a_walk_that_flies_about_is_drawn_too(page):
     pytest.importorskip("ipywidgets")
-    surface, alpha, _, beta_2, _, _, picture = explained.sliders(page["adam"]).children
+    left, right = explained.sliders(page["adam"]).children
+    surface, _, alpha, _, beta_2, *_ = left.children
+    (picture,) = right.children
     alpha.value, beta_2.value = alpha.max, 0.0
     before = bytes(picture.value)
     for name in list(explained.SURFACES)[1:]:

@@ -12,12 +12,13 @@ import pytest
 from experiments import figures
 from experiments.analysis.results import AVERAGES, Results
 from experiments.figures import theory as theory_figures
-from experiments.figures.axes import cost_range
+from experiments.figures.axes import cost_range, show_hidden
 from experiments.figures.costs import _clock
-from experiments.figures.style import COLOURS
+from experiments.figures.style import COLOURS, new_figure
 from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.studies import STUDIES
+from experiments.study import in_words
 
 COMPARED = [name for name, study in STUDIES.items() if not study.arms[0].grid]
 CURVES = [name for name in COMPARED if name != "fig2-sfo"]
@@ -114,6 +115,12 @@ def texts(figure) -> str:
     return "\n".join(parts)
 
 
+def laid_out(figure) -> None:
+    """Draw it as often as when a file is written: first the layout, then the picture."""
+    figure.draw_without_rendering()
+    figure.draw_without_rendering()
+
+
 def every_figure(found: Results):
     study = found.study
     drawn: list[Any]
@@ -203,6 +210,8 @@ def test_stand_in_data_are_shouted_on_every_axis(name):
         for axis in figure.axes:
             if axis.get_label() != "<colorbar>":
                 assert any("STAND-IN DATA" in text.get_text() for text in axis.texts)
+                assert not any(line.get_alpha() == 0.75 for line in axis.lines)  # the paper's
+        assert not {"the paper's curve", "the paper's"} & set(texts(figure).split("\n"))
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -293,9 +302,10 @@ def test_held_out_examples_are_not_those_of_the_one_method_whose_tuned_runs_are_
 @pytest.mark.parametrize("draw", [figures.curves, figures.held_out])
 def test_the_legend_hides_no_curve(draw):
     figure = draw(results("fig2-dropout", "paper"))
-    figure.canvas.draw()
+    laid_out(figure)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()][:2] == ["AdaGrad", "RMSProp"]
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert {"AdaGrad (n = 10)", "Adam (n = 10)"} <= set(shown)
     box = legend.get_window_extent()
     assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
     assert box.y1 <= figure.bbox.y1
@@ -322,13 +332,18 @@ def test_what_one_seed_alone_has_reached_is_drawn():
     assert "The paper's goes on to pass 45 with dropout." in texts(figures.curves(found))
     clean = figures.ratios(found).axes[0]
     ours = [line for line in clean.lines if line.get_linewidth() == 2]
-    assert len(ours) == 3
+    alone = [line for line in clean.lines if line.get_marker() == "o"]
+    assert len(ours) == len(alone) == 3
     over, under = (found.matrix("matched", arm) for arm in ("Adam", "SGDNesterov"))
-    for line in ours:
-        np.testing.assert_array_equal(line.get_xdata(), np.arange(46))
-    shown = ours[0].get_ydata()
-    np.testing.assert_allclose(shown[4:], (over / under).loc[0, 4:])
-    np.testing.assert_allclose(np.log(shown[:4]), np.log(over / under).loc[:, :3].mean())
+    for line, rest in zip(ours, alone, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(4))
+        np.testing.assert_array_equal(rest.get_xdata(), np.arange(3, 46))  # from the mean on
+        assert rest.get_linewidth() < line.get_linewidth()
+    np.testing.assert_allclose(alone[0].get_ydata()[1:], (over / under).loc[0, 4:])
+    np.testing.assert_allclose(np.log(ours[0].get_ydata()), np.log(over / under).loc[:, :3].mean())
+    assert "95% band, n = 1 to 3. Thin with dots: one seed." in texts(figures.ratios(found))
+    for name in ("Adam (n = 1 to 3)", "one seed"):
+        assert name in texts(figures.curves(found))
 
 
 def test_ratios_compare_the_same_methods_with_and_without_dropout():
@@ -423,6 +438,63 @@ def test_the_footer_counts_the_seeds():
     assert "Mean of 1 seed." in texts(figures.curves(single))
 
 
+def test_a_panel_without_runs_is_not_drawn():
+    early = results("fig4", "paper", keep=lambda run: run.epochs == 10)
+    assert len(figures.grid(early, 10).axes) == 6
+    none = figures.grid(early, 100)
+    assert len(none.axes) == 1
+    assert "no run of 100 passes" in texts(none)
+    some = results("fig4", "paper", keep=lambda run: run.settings.get("beta_2") != 0.999)
+    figure = figures.grid(some, 10)
+    assert len([axis for axis in figure.axes if axis.get_visible()]) == 4
+    assert "Not trained yet: 2 pairs of betas." in texts(figure)
+    stage = results("fig3", "paper", keep=lambda run: run.epochs == 4)
+    titles = [axis.get_title("left") for axis in figures.curves(stage).axes]
+    assert titles == ["no dropout; matched, first passes", "with dropout; matched, first passes"]
+    for axis in figures.curves(results("fig3", "paper"), ("tuned",)).axes:
+        assert axis.get_xlim()[1] in (3, 45)
+
+
+def test_a_line_that_another_covers_shows_beneath_it():
+    _, axes = new_figure(1)
+    axis = axes[0][0]
+    x = np.arange(10.0)
+    (under,) = axis.plot(x, x, label="first")
+    (over,) = axis.plot(x, x + 1e-3, ":", label="second")
+    (other,) = axis.plot(x, x + 1, label="third")
+    show_hidden(axis)
+    assert under.get_linewidth() > 2 * over.get_linewidth()
+    assert under.get_label() == "first (wide, beneath)"
+    assert (over.get_label(), other.get_label()) == ("second", "third")
+    assert other.get_linewidth() < 3
+
+
+def test_quartiles_of_few_trials_are_not_drawn():
+    few, many = results("fig3", "paper"), results("fig1-mnist", "paper")
+    assert few.best_of()["k"].max() < 8 <= many.best_of()["k"].max()
+    for found, bands in ((few, False), (many, True)):
+        figure = figures.best_of_trials(found)
+        assert any(axis.collections for axis in figure.axes) == bands
+        assert ("band: its quartiles" in texts(figure)) == bands
+
+
+@pytest.mark.parametrize("name", ["fig2-sfo", "fig2-sfo-cost", "fig3", "sec2-steps", "sec7-imdb"])
+def test_no_legend_lies_on_an_axis(name):
+    for figure in every_figure(results(name)):
+        laid_out(figure)
+        for axis in figure.axes:
+            legends = [*figure.legends, *filter(None, [axis.get_legend()])]
+            for legend in legends:
+                assert not legend.get_window_extent().overlaps(axis.get_window_extent())
+
+
+def test_settings_read_as_in_the_paper():
+    given = {"learning_rate": 0.001, "decay": "sqrt_epoch", "beta_1": 0.9, "momentum": 0.9}
+    assert in_words(given) == "α = 0.001, α/√t, t in passes, β₁ = 0.9, momentum = 0.9"
+    chosen = results("fig1-mnist").selected().set_index("arm")["matched"]
+    assert chosen["Adam"] == "α = 0.001, α/√t, t in passes"
+
+
 def test_equal_figures_have_equal_bytes():
     found = results("fig1-mnist")
     assert figures.png(figures.curves(found)) == figures.png(figures.curves(found))
@@ -456,9 +528,9 @@ def test_averages_of_a_study_that_is_not_tuned_yet(name):
     table = found.averages()
     assert set(table["settings"]) == {"the paper's defaults"}
     assert len(table) == 2 * len(found.study.arms) * len(AVERAGES)
-    assert "no runs yet" in [
-        text.get_text() for a in figures.curves(found).axes for text in a.texts
-    ]
+    shown = texts(figures.curves(found))
+    assert "no runs yet" not in shown
+    assert "tuned" not in shown
     assert results(name, keep=lambda run: False).averages().empty
 
 
