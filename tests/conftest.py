@@ -33,7 +33,7 @@ E2E = {
     "engines": ("test_interrupted.py", "test_training.py", "test_workers.py"),
     "records": ("test_store.py",),
     "report": ("test_notebooks.py",),
-    "tests": ("test_reproduce.py",),
+    "tests": ("test_reproduce.py", "test_extending.py", "test_examples.py"),
 }
 
 
