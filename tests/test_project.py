@@ -212,8 +212,8 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
     for page in studied:
         report._execute(page, tmp_path / page.name, {"profile": "smoke", "data": "real"})
     for page, values in given.items():
-        assert set(values) == {"profile", "data"} & set(notebooks.declared(page))
-    assert given[studied[0]] == {}
+        assert set(values) == {"profile", "data", "interactive"} & set(notebooks.declared(page))
+    assert given[studied[0]] == {"interactive": False}
 
 
 @pytest.mark.parametrize("stale", [None, STUDIES["fig4"].notebook, "00_adam_explained"])
