@@ -61,7 +61,8 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """The run as a JSON object, with the data's fingerprint and the numerics versions."""
-        config: dict[str, Any] = dataclasses.asdict(self)
+        config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        config |= {name: dict(config[name]) for name in ("options", "settings")}
         config["data_fingerprint"] = catalogue.fingerprint(self.data)
         parts = ("training", self.problem, self.optimizer)
         config["numerics"] = {part: NUMERICS.get(part, 1) for part in parts}

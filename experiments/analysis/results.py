@@ -122,9 +122,9 @@ class Results:
             if len(values) > len(rows.get(entry.run.seed, ())):
                 rows[entry.run.seed] = values
         epochs = max([epochs, *map(len, rows.values())])
-        padded = {seed: row + [math.nan] * (epochs - len(row)) for seed, row in rows.items()}
-        table = pd.DataFrame.from_dict(padded, orient="index", columns=range(epochs))
-        return table.astype(float)
+        padded = [row + [math.nan] * (epochs - len(row)) for row in rows.values()]
+        table = np.array(padded, float).reshape(len(rows), epochs)
+        return pd.DataFrame(table, index=list(rows), columns=range(epochs))
 
     def curves(self, role: str, metric: str = "training_cost") -> pd.DataFrame:
         """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n.
@@ -348,10 +348,10 @@ def gaps(panel: Panel, arm: str, curve: np.ndarray, first: int, last: int) -> np
 
     The passes are along the last axis of `curve`.
     """
-    paper = paper_curve(panel.name, arm)
+    paper = digitised.points(panel.name, arm)
     curve = np.asarray(curve, float)
-    passes = [int(x) for x in paper.index if first <= x <= min(last, curve.shape[-1] - 1)]
-    ours, theirs = curve[..., passes], paper.loc[passes].to_numpy()
+    passes = [int(x) for x in paper if first <= x <= min(last, curve.shape[-1] - 1)]
+    ours, theirs = curve[..., passes], np.array([paper[x] for x in passes])
     return np.abs(np.log(ours) - np.log(theirs)) if panel.log else np.abs(ours - theirs)
 
 

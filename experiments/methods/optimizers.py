@@ -167,10 +167,16 @@ def build(name: str, settings: Mapping[str, Any], steps_per_epoch: int) -> Any:
     return OPTIMIZERS[name](steps_per_epoch, **settings)
 
 
+@functools.cache
+def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a method's settings."""
+    return tuple(inspect.signature(method).parameters)[1:]
+
+
 def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings if they are valid; otherwise raise a ValueError of one line."""
     known("optimizer", name, OPTIMIZERS)
-    parameters = dict(list(inspect.signature(OPTIMIZERS[name]).parameters.items())[1:])
+    parameters = _parameters(OPTIMIZERS[name])
     for key, value in settings.items():
         meant = OTHER_NAMES.get(key.lower(), ())
         if key not in parameters and meant and set(meant) <= set(parameters):
