@@ -46,6 +46,21 @@ def load(kind: str = "cifar10") -> Arrays:
 
 
 @functools.lru_cache(maxsize=len(KINDS))
+def labels(kind: str = "cifar10") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The labels of the training and the test images, as `load` has them; the images are let go.
+
+    Args:
+        kind: as in `load`.
+
+    Raises:
+        DataError: as `load` does.
+    """
+    arrays = load(kind)
+    _load.cache_clear()
+    return arrays.y_train, arrays.y_test
+
+
+@functools.lru_cache(maxsize=len(KINDS))
 def _load(kind: str) -> Arrays:
     if kind != "cifar10":
         from experiments.data import standins
@@ -176,6 +191,7 @@ def _whitened(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     def make() -> NDArray[np.float32]:
         arrays = load(kind)
+        _load.cache_clear()  # who wants these images does not want those
         return zca(arrays.x_train, arrays.x_test, floor)
 
     if method == "zca":
@@ -258,8 +274,9 @@ def _kept(
                 os.replace(part, path)
         except OSError:
             return array  # a read-only folder or a full disk: the next process makes it again
+        del array  # before it is in memory twice
     found = _mapped(path, key, shape)
-    return array if found is None else found
+    return make() if found is None else found
 
 
 def _mapped(path: Path, key: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:

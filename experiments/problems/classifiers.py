@@ -188,7 +188,7 @@ def convolutional(
     Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs. The
     `padding` is that of the convolutions; "valid" ones leave one pixel, to be pooled with itself.
     """
-    arrays = cifar10_data.load(data)
+    y_train, y_test = cifar10_data.labels(data)
     x_train, x_test = cifar10_data.whitened(data, whitening, floor)
     n = at_most(train_examples, len(x_train))
     m = at_most(held_out_examples, len(x_test), "held_out_examples")
@@ -208,8 +208,8 @@ def convolutional(
     model.add(layers.Dense(CLASSES, kernel_initializer=initializer(weights), name="logits"))
     return Problem(
         model=model,
-        train=(x_train[:n], _labels(arrays.y_train[:n])),
-        held_out=(x_test[:m], _labels(arrays.y_test[:m])),
+        train=(x_train[:n], _labels(y_train[:n])),
+        held_out=(x_test[:m], _labels(y_test[:m])),
         evaluate=classification,
         penalty=weight_decay(model, l2),
         diagnostics=("second_moment",),

@@ -46,12 +46,14 @@ class Entry:
         measured: whether there is no model to train: the function then yields what is recorded,
             row by row, from a data set, a seed, the optimizer's settings, the batch size, the
             number of epochs and the options.
+        keras: whether what is measured needs Keras, which is then set up as for training.
     """
 
     module: str
     function: str
     options: Mapping[str, Any]
     measured: bool = False
+    keras: bool = False
 
 
 PROBLEMS: dict[str, Entry] = {
@@ -129,7 +131,9 @@ PROBLEMS: dict[str, Entry] = {
         {"motion": "walk", "steps": 10_000, "dimensions": 50, "speed": 0.01, "noise": 1.0},
         measured=True,
     ),
-    "optimizer_state": Entry("theory.memory", "optimizer_state", {"largest": 6}, measured=True),
+    "optimizer_state": Entry(
+        "theory.memory", "optimizer_state", {"largest": 6}, measured=True, keras=True
+    ),
     "moment_bias": Entry(
         "theory.bias",
         "moment_bias",

@@ -50,7 +50,8 @@ def configure(threads: int = 1) -> None:
         _configure_jax(threads)
     else:
         _configure_tensorflow(threads)
-    import keras
+    with silence():  # with JAX it imports TensorFlow, too, where that is installed
+        import keras
 
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
@@ -65,6 +66,7 @@ def _configure_jax(threads: int) -> None:
     limits = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
     flags = f"{limits} --xla_gpu_deterministic_ops=true"
     os.environ.setdefault("XLA_FLAGS", flags)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # memory grows with need
     import jax
 
@@ -223,3 +225,13 @@ def memory_mb() -> float:
     except OSError:
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def shared_mb() -> float:
+    """How much of `memory_mb` is files that processes share, such as libraries; 0 likewise."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    kilobytes = (line.split()[1] for line in lines if line.startswith(("RssFile", "RssShmem")))
+    return sum(map(int, kilobytes)) / 2**10

@@ -109,6 +109,8 @@ def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> di
 
 def measure(run: Run) -> dict[str, Any]:
     """The record of a run that measures instead of training: its rows as metrics."""
+    if problems.PROBLEMS[run.problem].keras:
+        runtime.configure()  # or the next run of this process would find it set up otherwise
     started, clock = datetime.now(UTC), time.perf_counter()
     metrics: dict[str, list[float]] = {}
     with threadpoolctl.threadpool_limits(1):
