@@ -534,10 +534,7 @@ def report_command(options: argparse.Namespace) -> None:
     from experiments import pages
     from experiments.report import build as report
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    index = report.build(chosen, options.profile, options.data, say)
+    index = report.build(chosen, options.profile, options.data, _say)
     print_verdicts([pages.existing(study, options.profile, options.data) for study in chosen])
     print(f"report: {index}")
 
@@ -578,6 +575,11 @@ def export_command(options: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def _say(line: str) -> None:
+    """What is being done, beside what a command has to say."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def verify_command(options: argparse.Namespace) -> int:
     """Check the published records here; or write, or take in, a file of checks."""
     from pathlib import Path
@@ -586,7 +588,7 @@ def verify_command(options: argparse.Namespace) -> int:
     from experiments.verify import checks, command
 
     if options.import_:
-        taken = checks.take(Path(options.import_), command.folder() / "imported")
+        taken = checks.take(Path(options.import_), command.imported())
         print("\n".join(checks.told_by([taken])))
         return 1 if taken.faults else 0
     chosen = [studies.get(name) for name in options.studies] or pages.published_studies()
@@ -597,9 +599,14 @@ def verify_command(options: argparse.Namespace) -> int:
         return 0
 
     def build() -> Path:
+        from experiments.report.stamp import Stamp
+
+        stamp = Stamp(chosen)
+        if stamp.holds():
+            return stamp.index
         from experiments.report import build as report
 
-        return report.build(chosen, "published")
+        return report.build(chosen, "published", say=_say)
 
     return command.verify(
         chosen,

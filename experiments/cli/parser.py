@@ -165,7 +165,12 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "to": (("--to",), {"metavar": "FOLDER", "help": "where to (default: export/ in build/)"}),
     "minutes": (
         ("--minutes",),
-        {"type": _minutes, "default": 8.0, "metavar": "N", "help": "how long to train (default 8)"},
+        {
+            "type": _minutes,
+            "default": 8.0,
+            "metavar": "N",
+            "help": "how long to train in all, earlier commands included (default 8)",
+        },
     ),
     "report": (
         ("--report",),

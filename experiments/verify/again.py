@@ -18,6 +18,7 @@ from experiments.verify.workers import Event, Task, Workers
 
 TWINS = (1, 2)
 GRACE_SECONDS = 45.0  # for the pass that is under way when the time is up
+SURE = 20.0  # seconds of training after which this machine's speed is known
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Item:
         passes: how many of its passes to train.
         seconds: how long that may take on the record's machine.
         level: items of a lower level come first.
+        large: whether it takes a process of its own, for its memory.
     """
 
     study: str
@@ -41,6 +43,7 @@ class Item:
     passes: int
     seconds: float
     level: int = 0
+    large: bool = False
 
     @property
     def words(self) -> str:
@@ -88,6 +91,11 @@ class Check:
     seconds: float = 0.0
     seconds_published: float = 0.0
 
+    @property
+    def named(self) -> str:
+        """What is wrong, with the run's name."""
+        return f"{self.study} {self.arm} {self.role} seed {self.seed} ({self.run}): {self.fault}"
+
 
 def digest(record: dict[str, Any]) -> str:
     """A short name of a record's numbers."""
@@ -102,7 +110,7 @@ def train_again(
     *,
     workers: int,
     seconds: float = float("inf"),
-    told: Callable[[list[tuple[Item, int]], float], None] = lambda *_: None,
+    told: Callable[[list[tuple[Item, int]], tuple[float, float]], None] = lambda *_: None,
     trained: Callable[[Item, dict[str, Any]], None] = lambda *_: None,
 ) -> Iterator[Check]:
     """Train items again, in order, and yield a check of each as it ends.
@@ -117,7 +125,7 @@ def train_again(
         workers: processes to use.
         seconds: the time there is.
         told: called every moment with the items under way, each with its passes done, and the
-            largest memory of a process in MB.
+            largest memory of a process in MB, with how much of it is shared.
         trained: called with each item that was trained and its new record.
 
     Yields:
@@ -133,7 +141,7 @@ class _Session:
         folder: Path,
         workers: int,
         seconds: float,
-        told: Callable[[list[tuple[Item, int]], float], None],
+        told: Callable[[list[tuple[Item, int]], tuple[float, float]], None],
         trained: Callable[[Item, dict[str, Any]], None],
     ) -> None:
         self.records, self.folder, self.count = records, folder, workers
@@ -144,8 +152,9 @@ class _Session:
         self.found: dict[int, dict[int, dict[str, Any]]] = {}  # what was trained, by twin
         self.twins: list[tuple[int, int, int]] = []  # still to be trained, with their passes
         self.passes: dict[tuple[int, int], int] = {}
+        self.begun: dict[tuple[int, int], float] = {}
         self.started = 0
-        self.peak = 0.0
+        self.peak = (0.0, 0.0)
 
     def go(self, items: list[Item]) -> Iterator[Check]:
         with Workers(self.count) as workers:
@@ -161,11 +170,14 @@ class _Session:
                     return
                 for event in workers.events(min(0.5, max(0.05, -late))):
                     self.passes[event.task.key] = event.passes
-                    self.peak = max(self.peak, event.megabytes)
+                    self.peak = max(self.peak, (event.megabytes, event.shared))
                     if event.last:
                         del self.passes[event.task.key]
                         number, twin = event.task.key
                         yield from self._ended(number, twin, event)
+                for key in self._hopeless():
+                    workers.give_up(key)
+                    del self.passes[key], self.found[key[0]]
                 shown = [(self.items[n], done) for (n, _), done in self.passes.items()]
                 self.told(shown, self.peak)
 
@@ -187,7 +199,25 @@ class _Session:
                 self.items[number], self.found[number] = items.pop(i), {}
             run = dataclasses.replace(self.items[number].run, epochs=passes)
             self.passes[number, twin] = 0
-            workers.start(Task((number, twin), run, twin, self.folder))
+            self.begun[number, twin] = time.monotonic()
+            large = self.items[number].large
+            workers.start(Task((number, twin), run, twin, self.folder, large))
+
+    def _hopeless(self) -> list[tuple[int, int]]:
+        """What is in a first pass that can't end in time at this machine's speed: others can."""
+        if self.expected < SURE:
+            return []
+        speed = self.taken / self.expected
+
+        def end(key: tuple[int, int]) -> float:
+            item = self.items[key[0]]
+            return self.begun[key] + item.seconds / item.passes * speed
+
+        return [
+            key
+            for key, done in self.passes.items()
+            if not done and not key[1] and end(key) > self.end + GRACE_SECONDS
+        ]
 
     def _timed(self, item: Item, record: dict[str, Any]) -> None:
         share = 1.0

@@ -50,16 +50,20 @@ class Checks:
     @property
     def faults(self) -> list[str]:
         """Whatever disagrees, by name."""
-        runs = [f"{c.study} {c.arm} {c.role} seed {c.seed} ({c.run}): {c.fault}" for c in self.runs]
-        texts = [text for text, check in zip(runs, self.runs, strict=True) if check.fault]
-        return texts + [str(seed) for seed in self.seeds if seed.far]
+        runs = [check.named for check in self.runs if check.fault and not check.failed]
+        return runs + [str(seed) for seed in self.seeds if seed.far]
 
-    def of(self, study: str) -> Checks:
-        """Those of one study."""
+    @property
+    def failures(self) -> list[str]:
+        """What could not be trained, by name."""
+        return [check.named for check in self.runs if check.failed]
+
+    def of(self, *studies: str) -> Checks:
+        """Those of some studies."""
         return dataclasses.replace(
             self,
-            runs=[check for check in self.runs if check.study == study],
-            seeds=[check for check in self.seeds if check.study == study],
+            runs=[check for check in self.runs if check.study in studies],
+            seeds=[check for check in self.seeds if check.study in studies],
         )
 
     def valid(self, digests: Mapping[str, str]) -> Checks:
@@ -67,6 +71,10 @@ class Checks:
         return dataclasses.replace(
             self, runs=[check for check in self.runs if digests.get(check.run) == check.record]
         )
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.runs or self.seeds)
 
     def __str__(self) -> str:
         """In one line: what was trained, and how far it is from the records."""
@@ -86,6 +94,8 @@ class Checks:
             seeds = counted(len({seed.seed for seed in self.seeds}), "new seed")
             where = "inside" if inside == total else f"inside for {inside} of {total} metrics"
             parts.append(f"{seeds} {where}")
+        if self.failures:
+            parts.append(f"{counted(len(self.failures), 'run')} could not be trained")
         if self.faults:
             parts.insert(0, f"{counted(len(self.faults), 'DISAGREEMENT', 'DISAGREEMENTS')}")
         return "; ".join(parts) or "nothing"
@@ -153,6 +163,27 @@ class Folder:
             except (OSError, ValueError) as error:
                 found.damaged.append(f"{path} is ignored: {error}")
         return found
+
+
+class Budget:
+    """The time that was spent on these records here, kept over interruptions.
+
+    What was spent on other records, or on older ones, does not count.
+    """
+
+    def __init__(self, folder: Path, records: Iterable[Path]) -> None:
+        """`records` are the files of the published records."""
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(records)))
+        self.path = folder / f"{digest.hexdigest()[:16]}.json"
+        self.spent = 0.0
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            spent = float(_opened(self.path.read_bytes())["seconds"])
+            self.spent = spent if spent > 0 else 0.0
+
+    def keep(self, seconds: float) -> None:
+        """Write down what has been spent in all."""
+        self.spent = seconds
+        write_atomically(self.path, _sealed({"seconds": round(seconds, 1)}))
 
 
 def export(checks: Checks, path: Path) -> None:
@@ -239,11 +270,6 @@ def _opened(content: bytes) -> dict[str, Any]:
     if hashlib.sha256(text.encode()).hexdigest() != checksum:
         raise ValueError("its checksum does not fit its content")
     return dict(body)
-
-
-def by_study(checks: Checks, studies: Iterable[str]) -> dict[str, str]:
-    """The column *checked here*: a line for each study."""
-    return {study: str(checks.of(study)) for study in studies}
 
 
 def told_by(found: Sequence[Checks]) -> list[str]:

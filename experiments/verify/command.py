@@ -1,9 +1,15 @@
-"""`adam-study verify`: the published verdicts at once, then checks of them as time allows."""
+"""`adam-study verify`: the published verdicts at once, then checks of them as time allows.
+
+The time is a budget: what earlier commands spent on the same records here counts, so that a command
+that was interrupted goes on where it ended, and one that was not is done at once. More minutes
+check more.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import statistics
 import sys
 import time
@@ -14,41 +20,83 @@ from typing import Any
 
 from experiments import pages
 from experiments.analysis import claims
+from experiments.analysis.claims import Verdict
 from experiments.analysis.results import Results
-from experiments.data import catalogue, download
+from experiments.data import catalogue, download, files
 from experiments.engines import execution
 from experiments.paths import build_folder
 from experiments.plan import plan
 from experiments.problems import registry
 from experiments.records.store import Store
 from experiments.study import NUMERICS, PROTOCOLS, Study
+from experiments.training import runtime
 from experiments.verify import again, sample, seeds
-from experiments.verify.checks import PUBLISHED, Checks, Folder, counted, others, told_by
+from experiments.verify.checks import (
+    PUBLISHED,
+    Budget,
+    Checks,
+    Folder,
+    counted,
+    others,
+    told_by,
+)
+from experiments.verify.standing import standing
 
 MINUTES = 8.0
 SMOKE_SECONDS = 60.0
 LINES = 25  # at the end, at most
+SPENT_EVERY = 5.0  # seconds after which the time spent is written down
 GET_DATA = "`adam-study data fetch` downloads them; or name their folder, ADAM_TF_DATA=FOLDER"
 
 
 def folder() -> Path:
-    """Where checks made here are."""
-    return build_folder() / "verify"
+    """Where checks made here are, those of each backend on their own."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    alone = backend in runtime.BACKENDS and backend != "tensorflow"
+    return build_folder() / (f"verify-{backend}" if alone else "verify")
+
+
+def imported() -> Path:
+    """Where the checks of others are."""
+    return build_folder() / "verify" / "imported"
 
 
 def here(found: Sequence[Results]) -> Checks:
-    """The checks made here of the published records as they are now."""
-    return Folder(folder() / "checks").all().valid(_digests(found))
+    """The checks made here of the published records of these studies as they are now."""
+    made = Folder(folder() / "checks").all().of(*(results.study.name for results in found))
+    records = _records(found)
+    checked = {check.run for check in made.runs}
+    return made.valid({run: again.digest(records[run]) for run in checked if run in records})
 
 
 def from_others() -> list[Checks]:
     """The published checks and the imported ones."""
-    return others(PUBLISHED, folder() / "imported")
+    return others(PUBLISHED, imported())
 
 
-def _digests(found: Sequence[Results]) -> dict[str, str]:
+def by_study(found: Sequence[Results], made: Checks) -> dict[str, str]:
+    """The column *checked here*, by study: what was checked, or why nothing was."""
+    lines = {}
+    for results in found:
+        name = results.study.name
+        if made.of(name):
+            lines[name] = str(made.of(name))
+        elif data_is_there(results.study):
+            lines[name] = "nothing yet"
+        else:
+            lines[name] = f"nothing: no real data. {GET_DATA}"
+    return lines
+
+
+def data_is_there(study: Study) -> bool:
+    """Whether the real data of a study are here; nothing is downloaded."""
+    return study.data_set == catalogue.NONE or files.available(study.data_set)
+
+
+def _records(found: Sequence[Results]) -> dict[str, dict[str, Any]]:
+    """The published records of these studies, by run."""
     return {
-        run.id: again.digest(record)
+        run.id: record
         for results in found
         for run in results.plan.runs()
         if (record := results.records.get(run.id)) is not None
@@ -73,40 +121,60 @@ def verify(
         report: builds the report, once everything is checked.
 
     Returns:
-        1 if something disagrees, else 0.
+        1 if something disagrees or could not be trained, else 0.
 
     Raises:
         ValueError: an impossible number of minutes, or damaged data.
     """
     if not (math.isfinite(minutes) and minutes > 0):
         raise ValueError(f"minutes={minutes:g} is not valid: use a number above 0")
+    backend = runtime.backend()
     workers = workers or execution.default_workers()
     found = [pages.published(study) for study in studies]
     print("The published verdicts, each with its numbers in the report:")
+    judged: dict[str, list[Verdict]] = {}
     for results in found:
-        print(f"  {results.study.name:20} {_verdicts([results])}{_unfinished(results)}")
+        name = results.study.name
+        judged[name] = claims.judge(results)
+        print(f"  {name:20} {_verdicts(judged[name])}{_unfinished(results)}", flush=True)
     for line in _other_numerics(found):
+        print(line)
+    if line := _not_comparable(found, backend):
         print(line)
     kept = Folder(folder() / "checks")
     before = here(found)
     for line in (*before.damaged, *(line for each in from_others() for line in each.damaged)):
         print(f"adam-study: {line}", file=sys.stderr)
-    if before.runs or before.seeds:
+    if before:
         print(f"Checked here already: {before}.")
-    sys.stdout.flush()
     usable, lacking = _with_data(found, data)
+    tables = [pages.published_file(results.study) for results in usable]
+    budget = Budget(folder() / "spent", filter(Path.exists, tables))
+    before_now, given = budget.spent, 60 * minutes
+    if before_now and usable:
+        print(f"Minutes spent before: {_minutes(min(before_now, given))} of {minutes:g}.")
+    sys.stdout.flush()
     for text in dict.fromkeys(lacking.values()):
         print(text, file=sys.stderr)
     clock = time.monotonic()
+    peak = (0.0, 0.0)
     with _alone():
-        peak = _train(usable, kept, before, minutes * 60, workers)
-        if lacking:
+        if usable and given > before_now:
+            peak = _train(usable, kept, before, given - before_now, workers, budget)
+        if lacking and not before_now:
             _exercise([r.study for r in found if r.study.name in lacking], workers)
+            budget.keep(max(budget.spent, time.monotonic() - clock, 1.0))
+    trained = time.monotonic() - clock
     done = here(found)
     index = report() if report else None
     print()
-    print("\n".join(_end(found, done, lacking, time.monotonic() - clock, peak, index)))
-    return 1 if done.faults else 0
+    verdicts = [verdict for each in judged.values() for verdict in each]
+    print("\n".join(_end(found, verdicts, done, lacking, trained, peak, index, minutes)))
+    return 1 if done.faults or done.failures else 0
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f}".removesuffix(".0")
 
 
 @contextlib.contextmanager
@@ -119,30 +187,48 @@ def _alone() -> Any:
 
 
 def _train(
-    found: Sequence[Results], kept: Folder, before: Checks, seconds: float, workers: int
-) -> float:
-    """Train what is to be checked; returns the largest memory of a process, in MB."""
+    found: Sequence[Results],
+    kept: Folder,
+    before: Checks,
+    seconds: float,
+    workers: int,
+    budget: Budget,
+) -> tuple[float, float]:
+    """Train what is to be checked.
+
+    Returns:
+        The largest memory of a process, in MB, and how much of it is shared.
+    """
+    clock, spent = time.monotonic(), budget.spent
+
+    def keep() -> None:
+        budget.keep(min(spent + time.monotonic() - clock, spent + seconds))
+
     fresh = Store(folder() / "records")
     checked = [(check.run, _asked(check)) for check in before.runs if not check.failed]
-    items = sample.items(found, checked)
+    items = sample.items(found, checked, runtime.backend())
     items += [item for results in found for item in seeds.items(results, fresh)]
-    items.sort(key=lambda item: (item.level, item.seconds, item.run.id))
+    items = sample.in_order(items, workers)
     by_id = {item.run.id: item for item in items}
-    records = {r.id: rec for f in found for r in f.plan.runs() if (rec := f.records.get(r.id))}
+    records = _records(found)
     progress = _Progress(seconds, len(items))
-    peak = 0.0
+    peak = (0.0, 0.0)
 
-    def told(under_way: list[tuple[again.Item, int]], megabytes: float) -> None:
+    def told(under_way: list[tuple[again.Item, int]], memory: tuple[float, float]) -> None:
         nonlocal peak
-        peak = max(peak, megabytes)
+        peak = max(peak, memory)
         progress.show(under_way)
+        if spent + time.monotonic() - clock - budget.spent > SPENT_EVERY:
+            keep()
 
     def trained(item: again.Item, record: dict[str, Any]) -> None:
         if item.role.endswith(", new") and len(_passes(record)) + _gone(record) >= _full(item):
             fresh.put(record)
             progress.line(f"{item.words}: trained")
 
-    with contextlib.closing(progress):
+    with contextlib.ExitStack() as stack:
+        stack.callback(keep)
+        stack.enter_context(contextlib.closing(progress))
         for check in again.train_again(
             items,
             records,
@@ -158,6 +244,7 @@ def _train(
     for results in found:
         for seed in seeds.judge(results, fresh):
             kept.put(seed)
+    budget.keep(spent + seconds)  # what is left of it is too short for anything
     return peak
 
 
@@ -285,9 +372,8 @@ class _Nothing:
         """No run has a record."""
 
 
-def _verdicts(found: Sequence[Results]) -> str:
+def _verdicts(judged: Sequence[Verdict]) -> str:
     """Verdicts in numbers, by protocol."""
-    judged = [verdict for results in found for verdict in claims.judge(results)]
     parts = []
     for protocol in PROTOCOLS:
         mine = [v for v in judged if v.protocol == protocol and v.claim.source != "control"]
@@ -324,63 +410,115 @@ def _other_numerics(found: Sequence[Results]) -> list[str]:
     return lines
 
 
+def _not_comparable(found: Sequence[Results], backend: str) -> str:
+    """How many records another backend made, with random numbers that this one does not draw."""
+    runs = [run for results in found for run in results.plan.runs()]
+    records = _records(found)
+    others = [r for r in runs if r.id in records]
+    left = [r for r in others if not sample.comparable(r, records[r.id], backend)]
+    if not left:
+        return ""
+    return (
+        f"{backend} draws other random numbers than the records' backend: {len(left):,} of "
+        f"{len(others):,} runs can't be compared; new seeds of them can."
+    )
+
+
 def _end(
     found: Sequence[Results],
+    verdicts: Sequence[Verdict],
     done: Checks,
     lacking: Mapping[str, str],
     seconds: float,
-    peak: float,
+    peak: tuple[float, float],
     index: Path | None,
+    minutes: float,
 ) -> list[str]:
     """At most 25 lines that say what was checked and what came of it."""
-    published = sum(len(_digests([results])) for results in found)
-    passes = sum(
-        len(_passes(record))
-        for results in found
-        for run in results.plan.runs()
-        if (record := results.records.get(run.id)) is not None
-    )
+    records = _records(found)
+    passes = sum(len(_passes(record)) for record in records.values())
     trained = [check for check in done.runs if not check.failed]
     mine = sum(check.passes for check in trained)
     equal = sum(check.equal for check in trained)
-    lines = [
-        f"Published: {_verdicts(found)}.",
-        f"Checked here: {counted(len(trained), 'run')} of {published:,}, "
+    head = [
+        f"Published: {_verdicts(verdicts)}.",
+        f"Checked here: {counted(len(trained), 'run')} of {len(records):,}, "
         f"{counted(mine, 'pass', 'passes')} of {passes:,} ({mine / max(passes, 1):.1%}), "
-        f"{equal:,} of them equal to the last bit; {seconds / 60:.1f} minutes now.",
+        f"{equal:,} of them equal to the last bit; {_minutes(seconds)} minutes now.",
     ]
-    names = [results.study.name for results in found]
-    without = [name for name in names if name in lacking]
-    unchecked = [n for n in names if n not in lacking and str(done.of(n)) == "nothing"]
-    lines += [f"  {n:20} {done.of(n)}" for n in names if n not in without and n not in unchecked]
-    if unchecked:
-        lines.append(f"  nothing yet: {', '.join(unchecked)}")
-    if without:
-        lines.append(f"  nothing: no real data: {', '.join(without)}")
-    faults = done.faults
-    if faults:
-        lines.append(f"{counted(len(faults), 'DISAGREEMENT', 'DISAGREEMENTS')}:")
-        room = max(1, LINES - len(lines) - 5)
-        lines += [f"  {fault}" for fault in faults[:room]]
-        if len(faults) > room:
-            lines.append(f"  and {len(faults) - room} more, in {folder() / 'checks'}")
-    elif trained:
-        lines.append("Nothing disagrees by more than rounding.")
-    else:
-        lines.append(f"Nothing was checked. {GET_DATA}" if lacking else "Nothing was checked.")
-    if speeds := [c.seconds / c.seconds_published for c in trained if c.seconds_published]:
-        lines.append(
-            f"A pass takes {statistics.median(speeds):.2g} times as long as in the records"
-            + (f"; the largest process held {peak / 1024:.1f} GB." if peak else ".")
+    agree = {check.run for check in trained if not check.fault}
+    if agree:
+        total, some, whole = standing(found, agree)
+        head.append(
+            f"Of {total} verdicts on numbers, {some} read runs that were checked here and agree; "
+            f"{whole or 'none'} of these {'read' if whole != 1 else 'reads'} no others."
         )
-    told = [line for line in told_by(from_others()) if line]
+    tail = [_speed(trained, peak)]
+    told = told_by(from_others())
     if told:
         more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-        lines.append(f"By others{more}: {told[0]}")
-    if index:
-        lines.append(f"report: {index}")
-    lines.append(
-        "Next: `make reproduce MINUTES=120` checks more; `adam-study verify --export FILE` "
-        "writes the check as a file to send."
+        tail.append(f"By others{more}: {told[0]}")
+    tail += [f"report: {index}"] if index else []
+    tail.append(
+        f"Next: `make reproduce MINUTES={max(120, 2 * minutes):g}` checks more; "
+        "`adam-study verify --export FILE` writes the check as a file to send."
     )
+    tail = [line for line in tail if line]
+    room = LINES - len(head) - len(tail)
+    faults = _named("DISAGREEMENT", "DISAGREEMENTS", done.faults, room // 3)
+    if not done.faults:
+        faults = ["Nothing disagrees by more than rounding."] if trained else [_nothing(lacking)]
+    one, many = "run could not be trained", "runs could not be trained"
+    faults += _named(one, many, done.failures, room // 4)
+    return [*head, *_by_study(found, done, lacking, room - len(faults)), *faults, *tail]
+
+
+def _by_study(
+    found: Sequence[Results], done: Checks, lacking: Mapping[str, str], room: int
+) -> list[str]:
+    """What was checked, a line for each study; what the room does not hold, in one."""
+    names = [results.study.name for results in found]
+    checked = sorted((n for n in names if done.of(n)), key=lambda n: not _wrong(done.of(n)))
+    last = []
+    if nothing := [n for n in names if n not in checked and n not in lacking]:
+        last.append(f"  nothing yet: {', '.join(nothing)}")
+    if without := [n for n in names if n not in checked and n in lacking]:
+        last.append(f"  nothing: no real data: {', '.join(without)}")
+    room -= len(last)
+    shown = checked if len(checked) <= room else checked[: max(0, room - 1)]
+    rest = checked[len(shown) :]
+    lines = [f"  {name:20} {done.of(name)}" for name in names if name in shown]
+    lines += [f"  {len(rest)} more studies: {done.of(*rest)}"] if rest else []
+    return lines + last
+
+
+def _wrong(checks: Checks) -> bool:
+    return bool(checks.faults or checks.failures)
+
+
+def _named(what: str, plural: str, texts: Sequence[str], room: int) -> list[str]:
+    """What is wrong, by name, in so many lines at most."""
+    if not texts:
+        return []
+    shown = texts if len(texts) < room else texts[: max(1, room - 2)]
+    lines = [f"{counted(len(texts), what, plural)}:", *(f"  {text}" for text in shown)]
+    if len(texts) > len(shown):
+        lines.append(f"  and {len(texts) - len(shown)} more, in {folder() / 'checks'}")
     return lines
+
+
+def _nothing(lacking: Mapping[str, str]) -> str:
+    return f"Nothing was checked. {GET_DATA}." if lacking else "Nothing was checked."
+
+
+def _speed(trained: Sequence[again.Check], peak: tuple[float, float]) -> str:
+    """This machine's speed against that of the records, and the memory that it took."""
+    speeds = [c.seconds / c.seconds_published for c in trained if c.seconds_published]
+    parts = []
+    if speeds:
+        times = f"{statistics.median(speeds):.2g} times as long as in the records"
+        parts.append(f"A pass takes {times}")
+    if peak[0]:
+        held, shared = (megabytes / 1024 for megabytes in peak)
+        parts.append(f"the largest process held {held:.1f} GB, {shared:.1f} of them shared")
+    return "; ".join(parts) + "." if parts else ""

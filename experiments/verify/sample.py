@@ -13,10 +13,15 @@ by level and within a level cheapest first:
 5. from here on the second, third, ... run of every stratum.
 
 Except at level 0, a run that takes more than `DEAR` seconds for its first passes waits two levels.
+Such a run of level 0, of the convolutional network, starts before all others where two processes or
+more are at work, and has one of them to itself: at its turn it would end too late.
 
 Of a run that takes long, only the first passes are trained: as many as take `SHORT` seconds, and
 two if these take less than `PAIR`, since what differs from pass to pass may be wrong from the
 second on. Once every run has been sampled so, they are trained whole, in the same order.
+
+The state of the Sum-of-Functions Optimizer grows with every step. Of its runs so many passes are
+trained as leave a process below `MOST_MB`; those that leave it with none come last of all.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from typing import Any
 
 from experiments.analysis.results import Results
 from experiments.study import Run
+from experiments.verify import rounding
 from experiments.verify.again import Item
 
 SHORT = 10.0
@@ -37,27 +43,46 @@ DEAR = 40.0
 START_SECONDS = 1.5  # of a run: data, model, compilation
 FIRST = ("matched", "grid")
 SEED = 1
+MOST_MB = 1_500.0
+PROCESS_MB = 950.0  # of a process without the optimizer's state
+GROWTH = 0.5  # of the state's final size, in a pass
+LAST = 1_000_000  # a level after all others
 
 
-def items(results: Iterable[Results], checked: Collection[tuple[str, int]] = ()) -> list[Item]:
+def items(
+    results: Iterable[Results],
+    checked: Collection[tuple[str, int]] = (),
+    backend: str = "tensorflow",
+) -> list[Item]:
     """The published runs of these studies, in the order in which to train them again.
 
     Args:
         results: the published results.
         checked: runs that need no check any more, as (id, passes): one of fewer passes is checked
             again once all have had their first passes.
+        backend: what trains here.
     """
     strata: dict[tuple[str, str, str], list[Item]] = {}
+    growing: set[str] = set()
+    large: set[str] = set()
     for found in results:
         seen: set[str] = set()
         for entry in found.plan.entries:
             record = found.records.get(entry.run.id)
             if record is None or entry.run.id in seen:
                 continue
+            if not comparable(entry.run, record, backend):
+                continue
             seen.add(entry.run.id)
             name = found.study.name
             first, whole = lengths(entry.run, record)
-            item = Item(name, entry.role, entry.arm, entry.run, first, cost(record, first))
+            if "optimizer_mb" in record["metrics"]:
+                growing.add(entry.run.id)
+                if memory(record, 1) > MOST_MB:
+                    large.add(entry.run.id)
+            seconds = cost(record, first)
+            alone = seconds > DEAR or entry.run.id in growing
+            item = Item(name, entry.role, entry.arm, entry.run, first, seconds, large=alone)
             strata.setdefault((name, entry.role, entry.arm), []).append(item)
             if whole > first:
                 late = dataclasses.replace(item, passes=whole, seconds=cost(record, whole))
@@ -65,7 +90,6 @@ def items(results: Iterable[Results], checked: Collection[tuple[str, int]] = ())
     ordered = []
     studies: set[str] = set()
     methods: set[tuple[str, str]] = set()
-    done = set(checked)
     firsts = [key for key in strata if not key[1].endswith(" whole")]
     ranked = sorted(firsts, key=lambda key: (key[1] not in FIRST, min(map(_price, strata[key]))))
     for key in ranked:
@@ -83,18 +107,33 @@ def items(results: Iterable[Results], checked: Collection[tuple[str, int]] = ())
         for i, item in enumerate(drawn):
             mine = 4 + i if i else level
             mine += 2 * (mine > 0 and item.seconds > DEAR)
+            mine = LAST if item.run.id in large else mine
             ordered.append(dataclasses.replace(item, level=mine))
-    later = max((item.level for item in ordered), default=0) + 1
+    later = max((item.level for item in ordered if item.level < LAST), default=0) + 1
     for key in strata:
         if key not in firsts:
             drawn = draw(strata[key], key)
-            ordered += [dataclasses.replace(item, level=later + i) for i, item in enumerate(drawn)]
-    ordered.sort(key=lambda item: (item.level, item.seconds, item.run.id))
-    return [
-        item
-        for item in ordered
-        if not any(item.run.id == run and item.passes <= passes for run, passes in done)
-    ]
+            for i, item in enumerate(drawn):
+                level = LAST + 1 if item.run.id in growing else later + i
+                ordered.append(dataclasses.replace(item, level=level))
+    passes = dict(sorted(checked))  # by run, the most
+    return in_order(item for item in ordered if item.passes > passes.get(item.run.id, 0))
+
+
+def comparable(run: Run, record: dict[str, Any], backend: str) -> bool:
+    """Whether a run is the same on this backend as where its record was made, but for rounding."""
+    return record["manifest"].get("backend", backend) == backend or not rounding.draws(run)
+
+
+def in_order(items: Iterable[Item], workers: int = 1) -> list[Item]:
+    """Items as so many processes train them."""
+    alone = workers > 1
+
+    def place(item: Item) -> tuple[bool, int, float, str]:
+        late = not (alone and item.level == 0 and item.seconds > DEAR)
+        return late, item.level, item.seconds, item.run.id
+
+    return sorted(items, key=place)
 
 
 def draw(stratum: list[Item], key: tuple[str, ...]) -> list[Item]:
@@ -112,7 +151,15 @@ def lengths(run: Run, record: dict[str, Any]) -> tuple[int, int]:
         return run.epochs, run.epochs
     each = cost(record, 1) - START_SECONDS
     affordable = max(int(SHORT / max(each, 1e-3)), 2 if 2 * each <= PAIR else 1)
+    while affordable > 1 and memory(record, affordable) > MOST_MB:
+        affordable -= 1
     return min(affordable, passes), passes
+
+
+def memory(record: dict[str, Any], passes: int) -> float:
+    """MB that a process holds after these passes of a run."""
+    state = max(record["metrics"].get("optimizer_mb", ()), default=0.0)
+    return PROCESS_MB + state * min(1.0, GROWTH * passes)
 
 
 def cost(record: dict[str, Any], passes: int) -> float:

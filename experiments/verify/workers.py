@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 from experiments.engines.processes import start_worker, without_interrupts
 from experiments.study import Run
 
-LARGEST_MB = 900  # resident; the next run may need 500 more for a moment
+# Resident. TensorFlow and MNIST are 900 MB, half of it shared with other processes, the reviews 170
+# more. A run needs up to 350 for a moment; a large one has a process to itself.
+LARGEST_MB = 1_150
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Task:
         run: what to train; its `epochs` are the passes wanted.
         twin: the number of the twin to train instead, or 0.
         folder: for checkpoints.
+        large: whether it needs so much memory that it takes a process of its own.
     """
 
     key: Any
     run: Run
     twin: int
     folder: Path
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Event:
         record: what was trained.
         error: what went wrong, in one line.
         megabytes: the worker's largest memory so far.
+        shared: how much of its memory is files that processes share.
     """
 
     task: Task
@@ -54,6 +59,7 @@ class Event:
     record: dict[str, Any] | None = None
     error: str = ""
     megabytes: float = 0.0
+    shared: float = 0.0
 
     @property
     def last(self) -> bool:
@@ -66,7 +72,7 @@ class _Worker:
     process: Any
     pipe: Connection
     task: Task | None = None
-    ended: float = field(default_factory=time.monotonic)
+    used: bool = False
 
 
 class Workers:
@@ -101,9 +107,11 @@ class Workers:
     def start(self, task: Task) -> None:
         """Give a task to a worker that is free."""
         idle = [worker for worker in self._workers if not worker.task]
+        if task.large and idle and idle[0].used:
+            self._drop(idle.pop(0))
         if not idle:
             idle = [self._start()]
-        idle[0].task = task
+        idle[0].task, idle[0].used = task, True
         idle[0].pipe.send(task)
 
     def stop(self) -> None:
@@ -111,6 +119,11 @@ class Workers:
         for worker in self._workers:
             if worker.task:
                 worker.pipe.send(None)
+
+    def give_up(self, key: Any) -> None:
+        """End a task at once, with the process that is at it."""
+        for worker in [each for each in self._workers if each.task and each.task.key == key]:
+            self._drop(worker)
 
     def events(self, seconds: float) -> Iterator[Event]:
         """What the workers have said, after waiting for up to so many seconds for a word."""
@@ -129,7 +142,7 @@ class Workers:
                 continue
             if event.last:
                 worker.task = None
-                if resident > LARGEST_MB:
+                if task.large or resident > LARGEST_MB:
                     self._drop(worker)
             yield event
 
@@ -164,6 +177,9 @@ def _work(pipe: Connection) -> None:
             stopped |= pipe.recv() is None
         return not stopped
 
+    def memory() -> tuple[float, float]:
+        return runtime.peak_memory_mb(), runtime.shared_mb()
+
     while True:
         try:
             task = pipe.recv()
@@ -174,25 +190,13 @@ def _work(pipe: Connection) -> None:
         stopped = False
 
         def told(passes: int, task: Task = task) -> None:
-            pipe.send((Event(task, passes, megabytes=runtime.peak_memory_mb()), 0.0))
+            pipe.send((Event(task, passes, None, "", *memory()), 0.0))
 
         store = Store(task.folder / str(task.twin))
         try:
             record = train(task.run, store, told, go_on=go_on, twin=task.twin)
             store.drop_checkpoint(task.run)
-            megabytes = runtime.peak_memory_mb()
-            event = Event(task, record=record, megabytes=megabytes)
+            event = Event(task, 0, record, "", *memory())
         except Exception as error:  # whatever it is, the others are trained
             event = Event(task, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
-        pipe.send((event, _resident_mb()))
-
-
-def _resident_mb() -> float:
-    """Memory that this process holds now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    import resource
-
-    return pages * resource.getpagesize() / 2**20
+        pipe.send((event, runtime.memory_mb()))

@@ -159,11 +159,39 @@ def test_a_new_seed_is_judged_by_the_claims_own_metric(published):
 
 
 def test_the_end_is_short_whatever_disagrees(published):
-    faults = [
-        dataclasses.replace(CHECK, run=f"{i:016x}", fault="objective of pass 2 is wrong")
-        for i in range(40)
+    """With every study checked, faults, failures and a report, all that counts is there."""
+    names = [f"study-{i}" for i in range(20)]
+    found = [
+        dataclasses.replace(published, study=dataclasses.replace(published.study, name=name))
+        for name in names
     ]
-    lines = command._end([published], checks.Checks(runs=faults), {}, 60.0, 900.0, None)
-    assert len(lines) <= 25
-    assert any("40 DISAGREEMENTS" in line for line in lines)
-    assert any("more, in" in line for line in lines)
+    runs = [
+        dataclasses.replace(CHECK, run=f"{i:016x}", study=name, fault=fault, failed=failed)
+        for i, name in enumerate(names)
+        for fault, failed in (("", False), ("objective of pass 2 is wrong", False), ("no", True))
+    ]
+    lines = command._end(
+        found,
+        [],
+        checks.Checks(runs=runs),
+        {},
+        60.0,
+        (900.0, 450.0),
+        command.folder() / "index.html",
+        8.0,
+    )
+    text = "\n".join(lines)
+    assert len(lines) <= command.LINES
+    assert "20 DISAGREEMENTS:\n  study-0 " in text
+    assert "20 runs could not be trained:\n  study-0 " in text
+    assert text.count("more, in") == 2
+    assert "more studies: " in text
+    assert lines[-2].startswith("report: ")
+    assert lines[-1].startswith("Next: ")
+
+
+def test_what_could_not_be_trained_is_no_disagreement():
+    found = checks.Checks(runs=[dataclasses.replace(CHECK, fault="no memory", failed=True)])
+    assert found.faults == []
+    assert len(found.failures) == 1
+    assert str(found) == "1 run could not be trained"
