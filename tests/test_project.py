@@ -11,6 +11,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from packaging.markers import Marker
@@ -237,7 +238,12 @@ def test_the_published_report_shows_the_committed_pages_while_they_are_current(
     monkeypatch.setattr(report, "NOTEBOOKS", folder)
     monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path))
     monkeypatch.setattr(report, "_execute", lambda page, output, _: executed.append(page.stem))
-    monkeypatch.setattr(report.webpage.Page, "read", shown.append)
+
+    def read(path):
+        shown.append(path)
+        return report.webpage.Page(path.stem, nbformat.v4.new_notebook())
+
+    monkeypatch.setattr(report.webpage.Page, "read", read)
     monkeypatch.setattr(report.webpage, "build", lambda *_, **__: tmp_path)
     monkeypatch.setattr(report.figures, "main", lambda results: results)
     monkeypatch.setattr(report.figures, "png", lambda figure: b"")

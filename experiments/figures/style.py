@@ -11,6 +11,7 @@ import textwrap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -109,6 +110,17 @@ def note(axis: Axes, text: str) -> None:
     """Say in the middle of a panel why it is empty; the paper's curves may be behind."""
     box = {"color": "white", "alpha": 0.85}
     axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, bbox=box)
+
+
+def source(path: Path) -> str | None:
+    """What a picture that `png` made was made from; None if it does not say, or is not there."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return getattr(picture, "text", {}).get("Source")
+    except (OSError, SyntaxError):
+        return None
 
 
 def png(figure: Figure, source: str | None = None) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,17 +14,18 @@ import nbformat
 from experiments import figures, pages
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
+from experiments.figures import style
 from experiments.paths import ROOT, build_folder
 from experiments.records import merge, published
 from experiments.records.store import local_store, write_atomically
 from experiments.report import charts, explorer, notebooks, readme, summary, webpage
 from experiments.report.readme import README
+from experiments.report.stamp import NOTEBOOKS, Stamp
 from experiments.report.summary import Part
 from experiments.studies import STUDIES
 from experiments.study import Records, Study, config_id, describe
 from experiments.verify import checks, command
 
-NOTEBOOKS = ROOT / "notebooks"
 EXPLORER = ROOT / "docs" / "explorer.html"
 TITLE = "Adam, reproduced"
 SUMMARY = (
@@ -31,6 +34,12 @@ SUMMARY = (
     "protocols: `matched` (settings fitted to the paper's own curves: did the authors' runs look "
     "like this?) and `tuned` (equal trials for every method: does the claim hold when everyone is "
     "tuned?). The numbers are means over seeds with their 95% interval."
+)
+
+
+CHECKED = (
+    "Published runs trained again on this machine, next to their records, and new seeds next to "
+    "the published ones; `make reproduce MINUTES=N` checks more."
 )
 
 
@@ -57,6 +66,7 @@ def build(
         notebooks.NotebookError: a notebook can't be run, or failed.
     """
     folder = build_folder() / profile
+    stamp = Stamp(studies)  # of what is there now
     found = [
         pages.existing(study, profile)
         if profile == "published"
@@ -69,24 +79,31 @@ def build(
         which = f"page {number} of {len(names)}, {page.stem}"
         if profile == "published" and is_current(page):
             say(f"{which}: as committed")
-            shown.append(page)
+            shown.append(webpage.Page.read(page))
             continue
         say(f"{which}: running it")
-        shown.append(folder / "notebooks" / page.name)
-        _execute(page, shown[-1], {"profile": profile, "data": data})
+        made = folder / "notebooks" / page.name
+        _execute(page, made, {"profile": profile, "data": data})
+        shown.append(webpage.Page.read(made))
     banner = None
     if any(results.stand_in for results in found):
         banner = "Made from STAND-IN DATA, not from the paper's data sets: no claim is tested."
     checked: dict[str, str] = {}
+    parts = summary.parts(found)
     if profile == "published":
         here = command.here(found)
-        checked = checks.by_study(here, [results.study.name for results in found])
+        checked = command.by_study(found, here)
+        shown = [_with_checks(each, checked, here) for each in shown]
+        for each in shown:
+            made = folder / "notebooks" / f"{each.name}.ipynb"
+            write_atomically(made, nbformat.writes(each.notebook).encode())
+        for path, text in readme.local(folder, found, parts, checked, here.faults).items():
+            write_atomically(path, text.encode())
         checked |= {f"by others: {line}": "" for line in checks.told_by(command.from_others())}
         if here.faults:
-            banner = f"Published records DISAGREE with runs on this machine: {here.faults[0]}"
+            banner = f"{readme.DISAGREE}: {here.faults[0]}"
     say("the report: verdicts, figures, charts")
-    parts = summary.parts(found)
-    return webpage.build(
+    index = webpage.build(
         folder / "report",
         title=TITLE,
         summary=SUMMARY,
@@ -98,10 +115,10 @@ def build(
         picture=summary.picture(parts),
         charts=charts.data(found, parts),
         library=charts.library(),
-        pages=[webpage.Page.read(path) for path in shown],
+        pages=shown,
         figures=[
             webpage.Figure(
-                figures.png(figures.main(results)),
+                _headline(results),
                 readme.caption(results),
                 page=results.study.notebook,
             )
@@ -112,6 +129,39 @@ def build(
         banner=banner,
         note=None if profile == "published" else _note(profile),
     )
+    if profile == "published":
+        stamp.put()
+    return index
+
+
+def _with_checks(
+    page: webpage.Page, checked: Mapping[str, str], here: checks.Checks
+) -> webpage.Page:
+    """A page that says at its end what of its studies was checked here; at its top, what fails."""
+    studies = [study for study in STUDIES.values() if study.notebook == page.name]
+    names = [study.name for study in studies if study.name in checked]
+    if not names:
+        return page
+    notebook = copy.deepcopy(page.notebook)
+    rows = [f"| {name} | {checked[name]} |" for name in names]
+    text = "\n".join(
+        (f"### Checked here\n\n{CHECKED}\n", "| study | checked here |", "|---|---|", *rows)
+    )
+    notebook.cells.append(nbformat.v4.new_markdown_cell(text, id="checked-here"))
+    if faults := here.of(*names).faults:
+        loud = "\n".join(f"> - {fault}" for fault in faults)
+        text = f"> **{readme.DISAGREE}:**\n>\n{loud}"
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(text, id="disagreement"))
+    return dataclasses.replace(page, notebook=notebook)
+
+
+def _headline(results: Results) -> bytes:
+    """The figure of a study: the published one, unless its records have changed."""
+    made_from = pages.origin(results).get("records") if results.published else None
+    committed = pages.RESULTS / f"{results.study.name}.png"
+    if made_from and style.source(committed) == made_from:
+        return committed.read_bytes()
+    return figures.png(figures.main(results))
 
 
 def notebooks_of(studies: Sequence[Study]) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.analysis.results import Results
@@ -14,6 +15,7 @@ from experiments.study import PROTOCOLS
 
 README = ROOT / "README.md"
 RESULTS = ROOT / "results"
+DISAGREE = "Published records DISAGREE with runs on this machine"
 CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
 HOW_TO_READ = """\
 # The verdicts
@@ -77,6 +79,46 @@ def readme(text: str, found: Sequence[Results]) -> str:
     return _between(text, "studies", "\n".join(_published(found)))
 
 
+def local(
+    folder: Path,
+    found: Sequence[Results],
+    parts: Sequence[Part],
+    checked: Mapping[str, str],
+    faults: Sequence[str],
+) -> dict[Path, str]:
+    """The summary and the verdicts of a local build, with what was checked here.
+
+    Args:
+        folder: where they go; the pages are in its `notebooks`.
+        found: the published results.
+        parts: the same by part.
+        checked: what was checked of each study.
+        faults: what disagrees.
+    """
+    up = os.path.relpath(ROOT, folder)
+    loud = [f"> **{DISAGREE}:**", ">", *(f"> - {fault}" for fault in faults), ""] if faults else []
+    lines = [
+        "# Adam, reproduced: the published results, checked here",
+        "",
+        *loud,
+        answer(parts),
+        "",
+        *_by_part(parts, checked),
+        "",
+        *_published(found),
+        "",
+        "[The report](report/index.html), [all verdicts](VERDICTS.md).",
+    ]
+    text = verdicts(parts, checked).replace("](../notebooks/", "](notebooks/")
+    head, rest = text.split("\n", 1)
+    return {
+        folder / "README.md": "\n".join(lines) + "\n",
+        folder / "VERDICTS.md": "\n".join((head, "", *loud)).rstrip()
+        + "\n"
+        + rest.replace("](../", f"]({up}/"),
+    }
+
+
 def answer(parts: Sequence[Part]) -> str:
     """Totals, what holds and what does not, as Markdown bullets."""
     rows = [row for part in parts for row in part.judged]
@@ -94,8 +136,8 @@ def caption(results: Results) -> str:
     return f"{study.section}: {study.title}." + (CURVES if study.in_paper else "") + note
 
 
-def verdicts(parts: Sequence[Part]) -> str:
-    """The page of all verdicts, a table for each part of the paper."""
+def verdicts(parts: Sequence[Part], checked: Mapping[str, str] | None = None) -> str:
+    """The page of all verdicts, a table for each part of the paper; with what was checked here."""
     lines = [HOW_TO_READ]
     for part in parts:
         lines += [f"## {part.where}: {part.title}", "", summary.finding(part), ""]
@@ -105,6 +147,7 @@ def verdicts(parts: Sequence[Part]) -> str:
             study = rows[0].study
             page = f"../notebooks/{study.notebook}.ipynb"
             lines += [f"**{study.title}** ([page]({page}))", ""]
+            lines += [f"*Checked here:* {checked.get(name)}", ""] if checked else []
             protocols = [p for p in PROTOCOLS if any(row.verdicts[p].verdict for row in rows)]
             head = ["Section", "Statement", "Paper", *protocols]
             lines += _table(head, [_cells(row, protocols) for row in rows])
@@ -152,8 +195,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
-def _by_part(parts: Sequence[Part]) -> list[str]:
-    """What was found, a row for each part of the paper."""
+def _by_part(parts: Sequence[Part], checked: Mapping[str, str] | None = None) -> list[str]:
+    """What was found, a row for each part of the paper; with what was checked here."""
     rows = []
     for part in parts:
         notebook = part.judged[0].study.notebook
@@ -164,7 +207,11 @@ def _by_part(parts: Sequence[Part]) -> list[str]:
             tested = sum(counts.values()) - counts["not tested"]
             held.append(f"{counts['reproduced']} of {tested}" if tested else "-")
         rows.append([where, summary.finding(part), *held])
-    return _table(["Of the paper", "What was found", *PROTOCOLS], rows)
+        if checked is not None:
+            names = dict.fromkeys(row.study.name for row in part.judged)
+            rows[-1].append("<br>".join(f"{name}: {checked.get(name)}" for name in names))
+    head = ["Of the paper", "What was found", *PROTOCOLS]
+    return _table(head + (["checked here"] if checked is not None else []), rows)
 
 
 def _published(found: Sequence[Results]) -> list[str]:
