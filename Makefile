@@ -88,7 +88,7 @@ report: env  ## rebuild the report; PROFILE=published shows the published record
 	@$(STUDY) report --profile $(PROFILE:verify=published) --data $(DATA)
 
 lab: env  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	JUPYTER_CONFIG_PATH=$(CURDIR)/notebooks/.jupyter $(BIN)/jupyter lab notebooks
 
 bench: env  ## time training steps and optimizer updates
 	$(BIN)/python benchmarks/training_step.py

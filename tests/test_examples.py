@@ -112,6 +112,30 @@ def test_the_readme_compiles_a_model():
     assert names["model"].optimizer.epsilon == 1e-8
 
 
+def test_the_recipes_run():
+    import keras
+
+    blocks = [
+        text for name, kind, text in FENCES if (name, kind) == ("docs/optimizers.md", "python")
+    ]
+    assert blocks
+    for code in blocks:
+        backbone = keras.layers.Dense(2, name="backbone_1")
+        names: dict[str, object] = {"model": keras.Sequential([keras.Input((3,)), backbone])}
+        exec(code, names)
+        names["model"].fit(keras.ops.ones((4, 3)), keras.ops.ones((4, 2)), verbose=0)
+
+
+def test_jupyterlab_starts_without_its_news(monkeypatch, tmp_path):
+    settings = pytest.importorskip("jupyterlab_server.settings_utils")
+    shown = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True).stdout
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", re.search(r"JUPYTER_CONFIG_PATH=(\S+)", shown)[1])
+    found, error = settings._get_overrides(str(tmp_path))
+    assert not error
+    news = found["@jupyterlab/apputils-extension:notification"]
+    assert news == {"checkForUpdates": False, "fetchNews": "false"}
+
+
 def test_every_kind_of_example_is_known():
     """Python, YAML and commands; whoever adds another kind says here how it is tested."""
     assert {kind for _, kind, _ in FENCES} <= {"", "python", "yaml", "bibtex"}
