@@ -113,6 +113,7 @@ def build(
         ],
         answer=readme.answer(parts),
         picture=summary.picture(parts),
+        narrow=summary.picture(parts, width=summary.NARROW),
         charts=charts.data(found, parts),
         library=charts.library(),
         pages=shown,

@@ -193,7 +193,8 @@ DARK = {
     "inconclusive": "#e5cc72", "on-inconclusive": "#2e2500",
     "not-tested": "#14171c", "on-not-tested": "#a3abb8",
 }  # fmt: skip
-WIDTH, MARK, LEFT, COLUMN = 830, 22, 300, 25
+WIDTH, NARROW, MARK, COLUMN = 830, 350, 22, 25
+LEGEND = ((0, 0), (130, 0), (290, 0), (420, 0))
 # Signs that need no font: strokes in a square of 22.
 SIGNS = {
     claims.REPRODUCED: "M6 11.5l3.5 3.5l6.5-8",
@@ -203,21 +204,27 @@ SIGNS = {
 }
 
 
-def picture(shown: Sequence[Part], theme: Mapping[str, str] | None = None) -> str:
+def picture(
+    shown: Sequence[Part], theme: Mapping[str, str] | None = None, width: int = WIDTH
+) -> str:
     """Every claim under both protocols as an SVG, a block for each part of the paper.
 
     Args:
         shown: the parts.
         theme: the colours, `LIGHT` or `DARK`; without one they are those of the page around it, and
             every mark leads to its claim.
+        width: `WIDTH`, or `NARROW` for phones, where a part's name stands above its marks.
     """
+    narrow = width < WIDTH
+    left = 74 if narrow else 330  # beyond the longest name of a part
     colour = (lambda name: theme[name]) if theme else (lambda name: f"var(--{name})")
-    columns = max([(WIDTH - LEFT - 74) // COLUMN, 1])
+    columns = max([(width - left - (60 if narrow else 74)) // COLUMN, 1])
     body: list[str] = []
-    y = 34
-    for kind, x in zip(KINDS, (0, 130, 290, 420), strict=True):
-        body.append(f'<g transform="translate({x} 0)">{_mark(kind, colour)}</g>')
-        body.append(_text(x + MARK + 7, 16, kind, colour("text"), 14))
+    y = 64 if narrow else 34
+    places = ((0, 0), (170, 0), (0, 30), (170, 30)) if narrow else LEGEND
+    for kind, (x, down) in zip(KINDS, places, strict=True):
+        body.append(f'<g transform="translate({x} {down})">{_mark(kind, colour)}</g>')
+        body.append(_text(x + MARK + 7, down + 16, kind, colour("text"), 14))
     for part in shown:
         lines = [
             (protocol, rows)
@@ -227,34 +234,34 @@ def picture(shown: Sequence[Part], theme: Mapping[str, str] | None = None) -> st
             if any(row.verdicts[protocol].verdict for row in rows)
         ]
         counted_already: set[str] = set()
-        body.append(f'<path d="M0 {y}H{WIDTH}" stroke="{colour("line")}"/>')
+        body.append(f'<path d="M0 {y}H{width}" stroke="{colour("line")}"/>')
         body.append(_text(0, y + 24, part.title, colour("text"), 15, weight=650))
         body.append(_text(0, y + 43, part.where, colour("soft"), 13))
-        top = y + 8
+        top = y + (52 if narrow else 8)
         for protocol, rows in lines:
-            body.append(_text(LEFT - 8, top + 16, protocol, colour("soft"), 13, anchor="end"))
+            body.append(_text(left - 8, top + 16, protocol, colour("soft"), 13, anchor="end"))
             for k, row in enumerate(rows):
                 verdict = row.verdicts[protocol].verdict
                 if verdict:
-                    body.append(_placed(row, protocol, LEFT + COLUMN * k, top, colour, not theme))
+                    body.append(_placed(row, protocol, left + COLUMN * k, top, colour, not theme))
             counts = count(part.judged, protocol)
             tested = sum(counts.values()) - counts[claims.NOT_TESTED]
             if protocol not in counted_already:
                 counted_already.add(protocol)
                 text = f"{counts[claims.REPRODUCED]} of {tested}" if tested else "–"
-                body.append(_text(WIDTH, top + 16, text, colour("text"), 14, anchor="end"))
+                body.append(_text(width, top + 16, text, colour("text"), 14, anchor="end"))
             top += MARK + 3
         y = max(top, y + 52) + 6
     rows_of = [row for part in shown for row in part.judged]
     about = ". ".join(f"{protocol}: {counted(count(rows_of, protocol))}" for protocol in PROTOCOLS)
     ground = (
-        f'<rect x="-10" y="-10" width="{WIDTH + 20}" height="{y + 14}" fill="{colour("page")}"/>'
+        f'<rect x="-10" y="-10" width="{width + 20}" height="{y + 14}" fill="{colour("page")}"/>'
         if theme
         else ""
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 -10 {WIDTH + 20} {y + 14}" '
-        f'width="{WIDTH + 20}" height="{y + 14}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 -10 {width + 20} {y + 14}" '
+        f'width="{width + 20}" height="{y + 14}" role="img" '
         f'aria-label="The verdict on every claim. {html.escape(about)}" '
         f'font-family="system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, sans-serif">'
         f"{ground}{''.join(body)}</svg>\n"

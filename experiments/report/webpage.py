@@ -136,6 +136,7 @@ def build(
     groups: Sequence[Group] = (),
     answer: str = "",
     picture: str = "",
+    narrow: str = "",
     charts: Mapping[str, Any] | None = None,
     library: str = "",
 ) -> Path:
@@ -162,6 +163,7 @@ def build(
         groups: the parts of the paper by which the claims are shown; by default one of all.
         answer: what was found in all, Markdown.
         picture: an SVG of all verdicts.
+        narrow: the same for phones.
         charts: what the page of interactive charts draws, plain data: `studies` and `claims`.
         library: the source of Plotly, which draws it.
 
@@ -187,6 +189,7 @@ def build(
         groups=groups,
         answer=answer,
         picture=picture,
+        narrow=narrow,
         charts=charts,
         library=library,
     )
@@ -211,6 +214,7 @@ def render(
     groups: Sequence[Group] = (),
     answer: str = "",
     picture: str = "",
+    narrow: str = "",
     charts: Mapping[str, Any] | None = None,
     library: str = "",
 ) -> dict[str, str]:
@@ -242,6 +246,7 @@ def render(
             summary=_summary(summary, names),
             answer=_summary(answer, names) if answer else "",
             picture=_svg(picture),
+            narrow=_svg(narrow),
             groups=_grouped(rows, groups),
             kinds=[(verdict, verdict) for verdict in VERDICTS],
             parts=[(group.key, group.title) for group in groups],

@@ -92,7 +92,8 @@ def report(tmp_path_factory):
         verdicts=[verdict_row(number) for number in range(12)],
         groups=[webpage.Group(f"part-{k}", f"Part {k}", "Section 6") for k in range(3)],
         answer="- It holds.",
-        picture=f'<svg xmlns="http://www.w3.org/2000/svg">{mark}</svg>',
+        picture=f'<svg xmlns="http://www.w3.org/2000/svg" width="850">{mark}</svg>',
+        narrow=f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 370 9">{mark}</svg>',
         pages=[notebook()],
         provenance={"Python": "3.11"},
         charts=CHARTS,
@@ -293,6 +294,16 @@ def test_pages_fit_a_phone_and_paint_at_once(opened, name):
     painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     assert painted < 2000
     assert page.faults == []
+
+
+def test_a_phone_has_a_picture_of_its_own_that_does_not_scroll_sideways(opened):
+    page = opened("index.html", viewport={"width": 390, "height": 844})
+    assert page.is_visible(".picture.narrow svg")
+    assert not page.is_visible(".picture.broad")
+    assert page.evaluate("document.querySelector('.picture.narrow').scrollWidth") <= 390
+    page.set_viewport_size({"width": 1400, "height": 900})
+    assert page.is_visible(".picture.broad")
+    assert not page.is_visible(".picture.narrow")
 
 
 def test_the_dark_and_print(opened):

@@ -2,7 +2,7 @@
 "use strict";
 // Charts of curves, trials and grids, drawn when they come into sight, and margins to move.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const drawn = new Map(); // element -> how it is drawn
 
