@@ -235,7 +235,7 @@ def picture(
         ]
         counted_already: set[str] = set()
         body.append(f'<path d="M0 {y}H{width}" stroke="{colour("line")}"/>')
-        body.append(_text(0, y + 24, part.title, colour("text"), 15, weight=650))
+        body.append(_text(0, y + 24, part.title, colour("text"), 14, weight=650))
         body.append(_text(0, y + 43, part.where, colour("soft"), 13))
         top = y + (52 if narrow else 8)
         for protocol, rows in lines:
