@@ -13,7 +13,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from experiments.report import webpage
-from experiments.report.webpage import Figure, Page, build, render, to_mathml
+from experiments.report.prose import to_mathml
+from experiments.report.webpage import Figure, Page, build, render
 
 
 def png(width: int = 4, height: int = 2, dpi: int | None = None) -> bytes:

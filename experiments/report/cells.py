@@ -1,0 +1,166 @@
+"""An executed notebook as the body of a page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+import struct
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.report.prose import Writer, tables
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from experiments.report.webpage import Page
+
+OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded away
+
+
+def body_of(page: Page, names: Sequence[str]) -> dict[str, Any]:
+    """A notebook as its template takes it: a title and cells of code and HTML."""
+    from markupsafe import Markup
+
+    _refuse_unexecuted(page)
+    writer = Writer(where=page.name, names=names, root=page.root)
+    cells: list[dict[str, Any]] = []
+    for number, cell in enumerate(page.notebook.cells, start=1):
+        writer.enter(f"{page.name}: cell {number}", cell)
+        code, body = None, ""
+        if cell.cell_type == "markdown":
+            body = writer.markdown(cell.source)
+        elif cell.cell_type == "code" and cell.source.strip():
+            code = Markup(_highlight(cell.source))
+            body = _outputs(cell, writer)
+        if code or body:
+            unfolded = OPEN in cell.metadata.get("tags", [])
+            last = cells[-1] if cells else None
+            if code and last and last["code"] and not last["html"] and last["open"] == unfolded:
+                cells.pop()  # cells that show nothing share a fold with the next one
+                code = last["code"] + code
+            cells.append({"number": number, "code": code, "open": unfolded, "html": Markup(body)})
+    if writer.title is None:
+        heading = Markup("<h1>{}</h1>").format(page.words)
+        cells.insert(0, {"number": 0, "code": None, "open": False, "html": heading})
+    # The title stands first, whatever the notebook prepares before it.
+    if cells[0]["code"] and not cells[0]["html"] and len(cells) > 1:
+        cells[0], cells[1] = cells[1], cells[0]
+    contents = writer.contents if len(writer.contents) > 2 else []
+    return {
+        "href": page.href,
+        "title": writer.title or page.words,
+        "cells": cells,
+        "contents": contents,
+    }
+
+
+def _refuse_unexecuted(page: Page) -> None:
+    code = [
+        cell for cell in page.notebook.cells if cell.cell_type == "code" and cell.source.strip()
+    ]
+    if code and all(cell.execution_count is None for cell in code):
+        raise ValueError(f"{page.name}: the notebook was not executed")
+
+
+def _highlight(source: str) -> str:
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import get_lexer_by_name
+
+    return highlight(source.rstrip(), get_lexer_by_name("ipython3"), HtmlFormatter())
+
+
+def _outputs(cell: NotebookNode, writer: Writer) -> str:
+    parts, printed = [], ""
+    for output in cell.outputs:
+        if output.output_type == "error":
+            raise ValueError(f"{writer.where}: it ended in {output.ename}: {output.evalue}")
+        if output.output_type == "stream":
+            printed += output.text if output.name == "stdout" else ""
+            continue
+        parts += [_printed(printed), _output(output, cell, writer)]
+        printed = ""
+    return "\n".join(filter(None, [*parts, _printed(printed)]))
+
+
+def _printed(text: str) -> str:
+    from nbconvert.filters import strip_ansi
+
+    text = strip_ansi(text).strip("\n")
+    return f'<pre class="printed" tabindex="0">{html.escape(text)}</pre>' if text.strip() else ""
+
+
+def _output(output: NotebookNode, cell: NotebookNode, writer: Writer) -> str:
+    """The richest form of one output that a page without scripts can show."""
+    data = output.data
+    if any("widget" in mime for mime in data):
+        return ""  # a control without its kernel: nothing to see
+    if "text/html" in data:
+        return writer.checked(tables(data["text/html"]))
+    if "text/markdown" in data:
+        return writer.markdown(data["text/markdown"])
+    for mime in ("image/svg+xml", "image/png", "image/jpeg"):
+        if mime in data:
+            return _output_figure(mime, data[mime], output, cell, writer)
+    if "text/latex" in data:
+        return f"<p>{writer.formula(data['text/latex'].strip().strip('$'), block=True)}</p>"
+    return _printed(data.get("text/plain", ""))
+
+
+def _output_figure(
+    mime: str, data: str, output: NotebookNode, cell: NotebookNode, writer: Writer
+) -> str:
+    places = (output.metadata.get(mime, {}), output.metadata, cell.metadata)
+    said = {
+        key: next((str(place[key]) for place in places if place.get(key)), "")
+        for key in ("alt", "caption")
+    }
+    alt = said["alt"] or said["caption"]
+    if not alt:
+        alt = f"Figure: {writer.heading or writer.title or writer.where}"
+        warnings.warn(
+            f"{writer.where}: the figure has no description; "
+            "set 'alt' or 'caption' in the metadata of the cell",
+            stacklevel=2,
+        )
+    if mime == "image/svg+xml":
+        data = base64.b64encode(data.encode()).decode("ascii")
+    ending = "svg" if mime == "image/svg+xml" else mime.partition("/")[2]
+    name = re.sub(r"[^a-z0-9]+", "-", f"{writer.where} {writer.heading}".lower()).strip("-")
+    tools = (
+        f'<p class="tools-of-figure"><a class="save" download="{name}.{ending}" href="#" hidden>'
+        f"{ending.upper()}</a></p>"
+    )
+    return framed(image_of(mime, data.replace("\n", ""), alt), html.escape(said["caption"]), tools)
+
+
+def framed(picture: str, caption: str, tools: str = "") -> str:
+    """A picture with its caption and tools below it."""
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure class="wide"><div class="frame">{picture}</div>{below}{tools}</figure>'
+
+
+def image_of(mime: str, data: str, alt: str) -> str:
+    """A picture as a part of the page itself."""
+    size, style = "", ""
+    if mime == "image/png":
+        width, height = _png_size(base64.b64decode(data))
+        size = f' width="{width}" height="{height}"'
+        style = ' class="panorama"' if width > 1.5 * height else ""
+    return f'<img{style} src="data:{mime};base64,{data}" alt="{html.escape(alt)}"{size}>'
+
+
+def _png_size(png: bytes) -> tuple[int, int]:
+    """The size in CSS pixels: that of the drawing if the file knows it, never above its pixels."""
+    if png[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("a figure is not a PNG file")
+    width, height = struct.unpack(">II", png[16:24])
+    scale = 1.0
+    position = png.find(b"pHYs", 0, 4096)
+    if position > 0 and png[position + 12] == 1:
+        (per_metre,) = struct.unpack(">I", png[position + 4 : position + 8])
+        scale = min(1.0, 96 / 0.0254 / per_metre) if per_metre else 1.0
+    return round(width * scale), round(height * scale)
