@@ -33,7 +33,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env reproduce check test fuzz lint notebooks report lab bench clean
+.PHONY: help env reproduce check test fuzz torture lint notebooks report lab bench clean
 
 help:  ## list the targets and variables
 	@echo "Adam, reproduced. Targets:"
@@ -75,6 +75,9 @@ test: lint  ## lint, types and the whole test suite
 
 fuzz: env  ## attack every parser with mutated files for MINUTES and print the counts
 	$(BIN)/python tests/test_fuzz.py $$(($(MINUTES) * 60))
+
+torture: env  ## kill training commands for MINUTES (15) and count what is lost, different or left
+	$(BIN)/python tests/torture.py $(if $(filter command% environment%,$(origin MINUTES)),$(MINUTES),15)
 
 lint: env  ## check style and types
 	$(BIN)/ruff check .

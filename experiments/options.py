@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 
-def known(kind: str, name: str, allowed: Iterable[str]) -> str:
+def known(kind: str, name: str, allowed: Collection[str]) -> str:
     """Return `name` if it is allowed; otherwise raise a ValueError with the nearest ones."""
+    if name in allowed:
+        return name
     from difflib import get_close_matches
 
     allowed = list(allowed)
-    if name in allowed:
-        return name
     lower = {option.lower(): option for option in allowed}
     text = str(name).lower()
     longer = [option for option in lower if text and option.startswith(text)]

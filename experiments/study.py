@@ -12,12 +12,12 @@ Only the standard library is imported here: planning a study takes milliseconds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 from experiments.data import catalogue
@@ -61,19 +61,26 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """The run as a JSON object, with the data's fingerprint and the numerics versions."""
-        config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        config |= {name: dict(config[name]) for name in ("options", "settings")}
-        config["data_fingerprint"] = catalogue.fingerprint(self.data)
         parts = ("training", self.problem, self.optimizer)
-        config["numerics"] = {part: NUMERICS.get(part, 1) for part in parts}
-        return config
+        return {
+            "problem": self.problem,
+            "options": dict(self.options),
+            "data": self.data,
+            "optimizer": self.optimizer,
+            "settings": dict(self.settings),
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "data_fingerprint": catalogue.fingerprint(self.data),
+            "numerics": {part: NUMERICS.get(part, 1) for part in parts},
+        }
 
-    @cached_property
+    @functools.cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this run."""
         return config_id(self.config())
 
-    @cached_property
+    @functools.cached_property
     def lineage(self) -> str:
         """The same for all runs that differ in their number of passes alone: a longer one goes on
         where a shorter one ended."""
@@ -82,13 +89,16 @@ class Run:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Run:
         """The inverse of `config`."""
-        return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls)})
+        return cls(**{name: config[name] for name in _FIELDS})
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Run))
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def config_id(config: Mapping[str, Any]) -> str:
     """The id of a run from its configuration: a hash of canonical JSON."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_CANONICAL.encode(config).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -312,7 +322,7 @@ class Study:
     ) -> Run:
         """The run of one arm at one setting and seed, over all passes or the first `epochs`."""
         merged = {**self.options, **arm.options, **(options or {}), **profile.options}
-        problems.check_options(self.problem, merged)
+        _check_options(self.problem, tuple(merged.items()), tuple(map(type, merged.values())))
         return Run(
             problem=self.problem,
             options=merged,
@@ -323,6 +333,12 @@ class Study:
             epochs=min(epochs or profile.epochs, profile.epochs),
             seed=seed,
         )
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_options(problem: str, options: tuple[tuple[str, Any], ...], types: tuple) -> None:
+    """Check options once, however many runs have them; 1, 1.0 and True are equal but in type."""
+    problems.check_options(problem, dict(options))
 
 
 class Records(Protocol):

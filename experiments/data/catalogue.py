@@ -5,6 +5,7 @@ Only the standard library is imported here, so that planning costs nothing.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class DataSet:
     files: tuple[File, ...]
     archive: File | None = None
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that stand for the content of all files, as it is pinned here.
 

@@ -33,6 +33,7 @@ from experiments.records.store import Store
 from experiments.study import Run
 
 TRIES = 3
+CONNECT_SECONDS = 30.0
 LOOK_SECONDS = 5.0  # between looks at how large the cluster is
 TELL_SECONDS = 1.0  # between words on how far a run is
 QUIET_SECONDS = 60.0  # without a free node, after which that is said
@@ -67,7 +68,9 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     where: dict[str, Any] = {"address": options.address}
-    if options.address is None:
+    if options.address:
+        _check_address(options.address)
+    else:
         where = {
             "address": "local",
             "num_cpus": options.workers,
@@ -95,6 +98,18 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
     finally:
         with contextlib.suppress(Exception):
             library.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise a ConnectionError if nothing listens at HOST:PORT; Ray would wait for ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConnectionError(f"no Ray cluster at {address}: {reason}") from None
 
 
 @contextlib.contextmanager

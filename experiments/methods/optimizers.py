@@ -175,13 +175,13 @@ def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings if they are valid; otherwise raise a ValueError of one line."""
-    known("optimizer", name, OPTIMIZERS)
-    parameters = _parameters(OPTIMIZERS[name])
+    parameters = _parameters(OPTIMIZERS[known("optimizer", name, OPTIMIZERS)])
     for key, value in settings.items():
-        meant = OTHER_NAMES.get(key.lower(), ())
-        if key not in parameters and meant and set(meant) <= set(parameters):
-            raise ValueError(f"unknown parameter of {name} {key!r}: use {' and '.join(meant)}")
-        known(f"parameter of {name}", key, parameters)
+        if key not in parameters:
+            meant = OTHER_NAMES.get(key.lower(), ())
+            if meant and set(meant) <= set(parameters):
+                raise ValueError(f"unknown parameter of {name} {key!r}: use {' and '.join(meant)}")
+            known(f"parameter of {name}", key, parameters)
         _check_value(name, key, value)
     if "learning_rate" in parameters and "learning_rate" not in settings:
         raise ValueError(f"{name} needs a learning_rate; give learning_rate=NUMBER")

@@ -183,9 +183,10 @@ def measure(run: Any) -> Iterator[dict[str, float]]:
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise a ValueError of one line if an option is unknown or its value can't be right."""
-    known("problem", name, PROBLEMS)
+    own = PROBLEMS[known("problem", name, PROBLEMS)].options
     for key, value in options.items():
-        known(f"option of {name}", key, {**PROBLEMS[name].options, **COMMON})
+        if key not in own and key not in COMMON:
+            known(f"option of {name}", key, {**own, **COMMON})
         if key in CHOICES:
             if value not in CHOICES[key]:
                 allowed = ", ".join(CHOICES[key])

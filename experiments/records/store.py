@@ -66,6 +66,7 @@ class Store:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._folder = os.path.join(self.path, "")
         self.damaged: list[str] = []
         self._named: set[str] = set()
         self._cache: dict[str, dict[str, Any]] = {}
@@ -81,7 +82,7 @@ class Store:
 
     def read(self, run_id: str) -> dict[str, Any] | None:
         """The same as `get` from the disk, and without keeping it."""
-        path = self._file(run_id)
+        path = f"{self._folder}{run_id}.json"  # a Path would take longer than the look
         try:
             return decode(_content(path), run_id)
         except FileNotFoundError:
@@ -259,7 +260,7 @@ def _age(state: os.stat_result) -> float:
     return time.time() - state.st_mtime
 
 
-def _open_regular(path: Path, flags: int) -> Any:
+def _open_regular(path: Path | str, flags: int) -> Any:
     """Open a file without waiting; what else bears its name (a folder, a pipe) is no file."""
     try:
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
@@ -276,7 +277,7 @@ def _open_regular(path: Path, flags: int) -> Any:
     return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "rb+")
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path | str) -> bytes:
     """A file's content; DamagedRecord if it is not a file."""
     with _open_regular(path, os.O_RDONLY) as file:
         content: bytes = file.read()

@@ -288,6 +288,13 @@ def test_no_node_with_room_is_said(tmp_path, use, monkeypatch, capsys):
     assert capsys.readouterr().err == "waiting for a node of the Ray cluster with room\n"
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999999999"])
+def test_a_cluster_that_is_not_there(tmp_path, use, address):
+    use(StandIn({}))
+    with pytest.raises(ConnectionError, match=f"no Ray cluster at {address}: "):
+        train_all(tmp_path, [a_run()], address=address)
+
+
 def test_without_ray_one_line_says_what_installs_it(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["run", "fig1-mnist", "--engine", "ray"]) == 2
@@ -558,15 +565,3 @@ def test_ctrl_c_leaves_nothing_running(tmp_path):
     assert not list(store.path.glob("*.lock"))
     assert not list(store.path.glob(".new-*"))
     assert all(store.get(run_id) for run_id in store.ids())
-
-
-@needs_ray
-@pytest.mark.e2e
-def test_a_cluster_that_is_not_there(tmp_path):
-    command = [sys.executable, "-m", "experiments", "run", "fig1-mnist", "--profile", "smoke"]
-    command += ["--data", "stand-in", "--engine", "ray", "--address", "auto"]
-    process = start(command, ADAM_TF_BUILD=str(tmp_path), RAY_ADDRESS="")
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert err.splitlines()[-1].startswith("adam-study: no Ray cluster at auto: ")
-    assert "Traceback" not in err
