@@ -112,6 +112,10 @@ def decoded(file: File) -> Any:
         raise refusal([error]) from error
 
 
+CHUNK = 1 << 20
+LARGEST = 256 << 20  # bytes that a file of the data sets may unpack to, and several times more
+
+
 class BadFileError(Exception):
     """What is wrong with one file."""
 
@@ -211,14 +215,19 @@ def wrong_size(size: int, file: File, data: bytes = b"") -> str:
 
 
 def _unpacks(data: bytes) -> bool:
+    """Whether gzip's data are whole; what they unpack to may be huge and is not kept."""
     import gzip
+    import io
     import zlib
 
     try:
-        gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            for _ in range(LARGEST // CHUNK):
+                if not file.read(CHUNK):
+                    return True
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        return False
-    return True
+        pass
+    return False
 
 
 def refusal(problems: list[BadFileError]) -> DataError:

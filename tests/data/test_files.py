@@ -976,6 +976,22 @@ def test_parse_idx_refuses(data, problem):
     assert one_line(error).startswith("some-file is not an IDX file")
 
 
+def test_a_file_that_unpacks_to_far_too_much_is_not_kept_in_memory(monkeypatch):
+    import gzip
+    import tracemalloc
+
+    monkeypatch.setattr(files, "CHUNK", 1 << 16)
+    monkeypatch.setattr(files, "LARGEST", 1 << 22)
+    small, bomb = gzip.compress(bytes(1 << 20)), gzip.compress(bytes(1 << 25))
+    tracemalloc.start()
+    try:
+        assert files._unpacks(small)
+        assert not files._unpacks(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
 # --- MNIST -------------------------------------------------------------------------------------
 
 SHAPES = [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 
@@ -162,3 +163,29 @@ def test_processes_that_grow_are_replaced(command):
     assert len(used) == 6
     assert max(used) < used[0] + 60 + 40 + 10
     assert len(command.workers()) == 2
+
+
+def test_a_quota_on_files_is_found_before_training(command):
+    def quota():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+    code, _, err = command(*MATCHED, preexec_fn=quota)
+    assert code == 1
+    assert last_line(err).startswith(f"adam-study: cannot write {command.records}")
+    assert last_line(err).endswith("File too large")
+    assert "Traceback" not in err
+    assert not command.trained()
+
+
+def test_a_store_that_is_deleted_meanwhile_is_made_anew(command):
+    process = command.start(*MATCHED, pause=0.3)
+    wait_for(lambda: list(command.records.glob("*.json")))
+    shutil.rmtree(command.records, ignore_errors=True)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in err
+    code, out, _ = command(*MATCHED)
+    assert code == 0
+    assert "6 runs done" in out
+    assert len(Store(command.records).ids()) == 6
