@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import signal
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     content = _read(notebook)
     kernel = content["metadata"].get("kernelspec", {}).get("name")
     if kernel != KERNEL:
-        raise NotebookError(f"{notebook}: its kernel is {kernel!r}; allowed is {KERNEL!r}")
+        shown = reprlib.repr(kernel)
+        raise NotebookError(f"{notebook}: its kernel is {shown}; allowed is {KERNEL!r}")
     if _tagged(content, _INJECTED):
         raise NotebookError(f"{notebook}: it is an executed copy (it has injected parameters)")
     cells = _tagged(content, "parameters")
