@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,96 @@ class Autoencoder(nn.Module):
         return (divergence.sum() / 2 + pixels) / len(target)
 
 
+class Transformer(nn.Module):
+    """The GPT; gives the mean cost of the letters of windows."""
+
+    def __init__(
+        self, letters: int = 65, width: int = 128, heads: int = 4, depth: int = 4, context: int = 64
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(letters, width)
+        self.positions = nn.Parameter(torch.empty(context, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, bias=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim > 1:
+                last = name.endswith(("project.weight", "contract.weight"))
+                nn.init.normal_(weight, std=0.02 / (2 * depth) ** 0.5 if last else 0.02)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """The mean cost."""
+        x = self.embedding(windows[:, :-1]) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        logits = F.linear(self.norm(x), self.embedding.weight)
+        return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+
+
+class Block(nn.Module):
+    """Attention and two dense layers, each added to what goes in."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = (nn.LayerNorm(width, bias=False) for _ in range(2))
+        self.attend = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width, bias=False)
+        self.expand = nn.Linear(width, 4 * width, bias=False)
+        self.contract = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum."""
+        parts = self.attend(self.norm1(x)).chunk(3, dim=-1)
+        query, key, value = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.project(seen.transpose(1, 2).flatten(2))
+        return x + self.contract(F.gelu(self.expand(self.norm2(x))))
+
+
+class Residual(nn.Module):
+    """Two convolutions added to what goes in."""
+
+    def __init__(self, inputs: int, filters: int) -> None:
+        super().__init__()
+        self.stride = 1 if inputs == filters else 2
+        self.more = filters - inputs
+        self.conv1 = nn.Conv2d(inputs, filters, 3, self.stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm1, self.norm2 = nn.BatchNorm2d(filters), nn.BatchNorm2d(filters)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum, rectified."""
+        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        if self.more:
+            half = self.more // 2
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, self.more - half))
+        return F.relu(inner + x)
+
+
+def resnet() -> nn.Module:
+    """ResNet-20; channels last."""
+    first = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+    widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+    blocks = [Residual(a, b) for a, b in itertools.pairwise(widths)]
+    ends = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    network = nn.Sequential(first, nn.BatchNorm2d(16), nn.ReLU(), *blocks, *ends)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network.to(memory_format=torch.channels_last)
+
+
+def shifted(images: torch.Tensor) -> torch.Tensor:
+    """Images (batch, 32, 32, 3), each flipped and moved at random by up to four pixels."""
+    moved = torch.randint(9, (len(images), 2))
+    columns = torch.arange(32)[None]
+    columns = torch.where(torch.rand(len(images), 1) < 0.5, columns, 31 - columns) + moved[:, 1:]
+    rows = torch.arange(32)[None] + moved[:, :1]
+    places = (rows[:, :, None] * 40 + columns[:, None, :]).reshape(len(images), -1, 1)
+    padded = F.pad(images, (0, 0, 4, 4, 4, 4)).reshape(len(images), 1600, 3)
+    return padded.gather(1, places.expand(-1, -1, 3)).reshape(images.shape)
+
+
 def multilayer(dropout: float) -> nn.Module:
     """Two hidden layers of 1000 ReLUs."""
     return nn.Sequential(
@@ -116,6 +207,23 @@ def prepare(
 
         def cost(rows: torch.Tensor) -> torch.Tensor:
             return network(data[0][rows].float().div_(255))
+
+    elif model.problem == "tinyshakespeare_gpt":
+        network = Transformer()
+
+        def cost(rows: torch.Tensor) -> torch.Tensor:
+            return network(data[0][rows].long())
+
+    elif model.problem == "cifar10_resnet":
+        network = resnet()
+        mean, stddev = (
+            torch.from_numpy(np.asarray(f(arrays[0], axis=(0, 1, 2)), np.float32))
+            for f in (np.mean, np.std)
+        )
+
+        def cost(rows: torch.Tensor) -> torch.Tensor:
+            images = shifted((data[0][rows].float() - mean) / stddev)
+            return F.cross_entropy(network(images.permute(0, 3, 1, 2)), labels[rows])
 
     elif model.problem == "cifar10_convolutional":
         network = convolutional()

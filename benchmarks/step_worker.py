@@ -28,13 +28,18 @@ Train = Callable[[np.ndarray], float]  # from the batches' indices, (steps, batc
 
 def examples(model: Model, data: str) -> tuple[np.ndarray, ...]:
     """The training examples of a problem as `experiments.problems` gives them, without Keras."""
-    from experiments.data import cifar10, imdb, mnist
+    from experiments.data import cifar10, imdb, mnist, shakespeare
 
     n = model.options["train_examples"]
     if model.data_set == "mnist":
         arrays = mnist.load(data)
         images, labels = arrays.x_train[:n].reshape(n, -1), arrays.y_train[:n].astype(np.int32)
         return (images,) if model.problem == "mnist_variational" else (images, labels)
+    if model.data_set == "tinyshakespeare":
+        return (shakespeare.windows(shakespeare.load(data).train, 65),)
+    if model.problem == "cifar10_resnet":
+        arrays = cifar10.load(data)
+        return arrays.x_train[:n], arrays.y_train[:n].astype(np.int32)
     if model.data_set == "cifar10":
         x, _ = cifar10.whitened(data, model.options["whitening"])
         return x[:n], cifar10.load(data).y_train[:n].astype(np.int32)

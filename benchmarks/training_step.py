@@ -58,6 +58,7 @@ class Model:
         flops: the products and sums of the step's matrix products, given the mean number of
             different words in a review; derivatives by the examples themselves are not needed.
         sequential: whether Keras' `fit` can train it as it is.
+        optax: whether it is written for optax, too.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Model:
     steps: int
     flops: Callable[[float], float]
     sequential: bool = False
+    optax: bool = True
 
 
 def dense(batch: int, *widths: int) -> float:
@@ -135,6 +137,36 @@ MODELS = {
         100,
         30,
         lambda words: dense(100, 784, 500, 100) + 3 * 2 * 100 * (50 * 500 + 500 * 784),
+    ),
+    "gpt": Model(
+        "GPT of 4 layers, Tiny Shakespeare",
+        "tinyshakespeare_gpt",
+        "tinyshakespeare",
+        {"train_examples": 2_400},
+        12,
+        4,
+        # Every weight of a dense layer for each letter, and the attention of each to 64.
+        lambda words: 3 * 2 * 12 * 64 * (4 * (12 * 128**2 + 2 * 64 * 128) + 65 * 128),
+        optax=False,
+    ),
+    "resnet": Model(
+        "ResNet-20, CIFAR-10, flips and shifts",
+        "cifar10_resnet",
+        "cifar10",
+        {"train_examples": 5_000},
+        128,
+        1,
+        lambda words: (
+            convolutions(
+                128,
+                3,
+                *((32, 3, 16), *[(32, 16, 16)] * 6),
+                *((16, 16, 32), *[(16, 32, 32)] * 5),
+                *((8, 32, 64), *[(8, 64, 64)] * 5),
+            )
+            + 3 * 2 * 128 * 64 * 10
+        ),
+        optax=False,
     ),
 }
 # What each contestant needs; all but the last train.
@@ -214,7 +246,9 @@ def measure(name: str, rounds: int, threads: int, steps: int | None) -> None:
     wanted = [
         contestant
         for contestant, needs in CONTESTANTS.items()
-        if all(map(find_spec, needs)) and (contestant != "Keras fit" or model.sequential)
+        if all(map(find_spec, needs))
+        and (contestant != "Keras fit" or model.sequential)
+        and (contestant != "optax" or model.optax)
     ]
     contestants = [start(contestant, name, data, threads) for contestant in wanted]
     try:

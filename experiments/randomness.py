@@ -19,6 +19,7 @@ STREAMS = {
     "functions": 5,
     "sample": 6,
     "gradients": 7,
+    "examples": 8,
 }
 
 

@@ -25,6 +25,7 @@ SLOW = {
     ),
     "data": ("test_cifar10.py", "test_imdb.py"),
     "figures": ("test_explained.py",),
+    "problems": ("test_architectures.py",),
     "report": ("test_explorer.py",),
     "training": ("test_averages.py", "test_loops.py", "test_sfo_training.py", "test_train.py"),
     "verify": ("test_published_again.py",),

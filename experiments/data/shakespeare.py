@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.data.arrays import Text
 from experiments.data.catalogue import DATASETS, stand_in
@@ -45,3 +46,14 @@ def encode(data: bytes) -> Text:
     letters.flags.writeable = False
     end = len(letters) * 9 // 10
     return Text(letters[:end], letters[end:], codes.tobytes().decode("ascii"))
+
+
+def windows(letters: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+    """Every run of `length` letters, a row for each first letter; a view.
+
+    Raises:
+        ValueError: the text is shorter.
+    """
+    if length > len(letters):
+        raise ValueError(f"{length} letters at a time are too many: a text has {len(letters)}")
+    return np.lib.stride_tricks.sliding_window_view(letters, length)

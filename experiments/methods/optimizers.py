@@ -1,8 +1,9 @@
 """The compared methods by name.
 
 Each entry of `OPTIMIZERS` is a function from settings to a Keras optimizer; its signature lists the
-settings and their defaults. Adam, AdaMax and SFO are this project's; the others are Keras's classes
-with the arguments of their textbook form. To add a method, write one function and one entry.
+settings and their defaults. Adam, AdamW, AdaMax and SFO are this project's; the others are Keras's
+classes with the arguments of their textbook form. To add a method, write one function and one
+entry.
 """
 
 from __future__ import annotations
@@ -59,6 +60,31 @@ def adam(
         bias_correction=bias_correction,
         beta_1_decay=beta_1_decay,
         amsgrad=amsgrad,
+    )
+
+
+def adamw(
+    steps_per_epoch: int,
+    *,
+    learning_rate: float,
+    decay: str = "constant",
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> Any:
+    """AdamW (Loshchilov & Hutter, 2019): each step also takes rate * weight_decay of every weight.
+
+    The decay of 0.01 is that of PyTorch's class.
+    """
+    from adam_tf import Adam
+
+    return Adam(
+        schedule(learning_rate, decay, steps_per_epoch),
+        beta_1=beta_1,
+        beta_2=beta_2,
+        epsilon=epsilon,
+        weight_decay=weight_decay,
     )
 
 
@@ -144,6 +170,7 @@ def sfo(steps_per_epoch: int, *, minibatches: int = 25) -> Any:
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adam": adam,
+    "adamw": adamw,
     "adamax": adamax,
     "sgd_nesterov": sgd_nesterov,
     "adagrad": adagrad,

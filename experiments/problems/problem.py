@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -21,6 +21,8 @@ class Problem:
             the L2 term.
         diagnostics: what else is recorded after each pass: keys of
             `experiments.training.diagnostics.DIAGNOSTICS`.
+        groups: rows of the training examples whose own cost is measured after each pass, by name.
+        pass_examples: how many of the training examples a pass draws; None: all.
         averages: whether the averages of Section 7.2 are kept and measured after each pass.
     """
 
@@ -30,4 +32,11 @@ class Problem:
     evaluate: Callable[..., tuple[Any, Any]]
     penalty: Callable[[Any], Any]
     diagnostics: tuple[str, ...] = ()
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    pass_examples: int | None = None
     averages: bool = False
+
+    @property
+    def examples(self) -> int:
+        """How many training examples a pass sees."""
+        return self.pass_examples or len(self.train[0])

@@ -27,10 +27,22 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("three", "online", "stochastic"),
     "bounds": ("clip", "wall"),
     "comparator": ("horizon", "prefix"),
+    "frequencies": ("zipf", "equal"),
     "problem": ("logistic", "quadratic", "sparse", "absolute"),
 }
 
 
+# The options that are whole numbers, beside the numbers of examples, with their least values.
+WHOLE = {
+    "depth": 1,
+    "heads": 1,
+    "width": 1,
+    "context": 1,
+    "blocks": 1,
+    "shift": 0,
+    "classes": 1,
+    "dimensions": 1,
+}
 # Options that every problem has, with their defaults: see the attributes of `Problem`.
 COMMON = {"averages": 0.0}
 
@@ -111,6 +123,60 @@ PROBLEMS: dict[str, Entry] = {
             "prior": 0.0,
             "train_examples": 50_000,
             "held_out_examples": 10_000,
+        },
+    ),
+    "tinyshakespeare_gpt": Entry(
+        "problems.transformer",
+        "gpt",
+        {
+            "depth": 4,
+            "heads": 4,
+            "width": 128,
+            "context": 64,
+            "train_examples": 2_400,
+            "held_out_examples": 500,
+        },
+    ),
+    "tinyshakespeare_masked": Entry(
+        "problems.transformer",
+        "masked",
+        {
+            "depth": 4,
+            "heads": 4,
+            "width": 128,
+            "context": 64,
+            "masked_share": 0.15,
+            "train_examples": 2_400,
+            "held_out_examples": 500,
+        },
+    ),
+    "cifar10_resnet": Entry(
+        "problems.resnet",
+        "resnet",
+        {
+            "blocks": 3,
+            "width": 16,
+            "shift": 4,
+            "l2": 0.0,
+            "train_examples": 50_000,
+            "held_out_examples": 10_000,
+        },
+    ),
+    "mnist_diffusion": Entry(
+        "problems.diffusion",
+        "diffusion",
+        {"width": 32, "train_examples": 6_400, "held_out_examples": 1_000},
+    ),
+    "imbalance": Entry(
+        "problems.imbalance",
+        "softmax_regression",
+        {
+            "classes": 500,
+            "dimensions": 100,
+            "spread": 1.0,
+            "frequencies": "zipf",
+            "train_examples": 20_000,
+            "held_out_examples": 5_000,
         },
     ),
     "step_sizes": Entry(
@@ -195,5 +261,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value < 0:
             raise ValueError(f"{key}={value!r} is not valid for {name}: use a number >= 0")
+        if key in WHOLE and (value != int(value) or value < WHOLE[key]):
+            allowed = f"a whole number, {WHOLE[key]} or more"
+            raise ValueError(f"{key}={value!r} is not valid for {name}: use {allowed}")
         if key.endswith("dropout") and value >= 1:
             raise ValueError(f"{key}={value!r} is not valid for {name}: use a number in [0, 1)")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,9 +36,10 @@ class Loops(NamedTuple):
             and the mean objective, the cost plus the penalty.
         evaluate: `()` to the mean cost and accuracy (None where nothing is classified) on the
             held-out examples, without dropout; `("training_sample")` and `("held_out_sample")` to
-            those on `SAMPLE` examples drawn at random, the same ones for every run.
+            those on `SAMPLE` examples drawn at random, the same ones for every run; and so for the
+            problem's groups.
         differentiate: `(indices)` to the mean cost, the objective and the objective's gradients on
-            these training examples, as `train_epoch` would take them.
+            these training examples, as `train_epoch` would take them; batch norms learn nothing.
         facts: what else there is to record after a pass.
     """
 
@@ -63,6 +64,42 @@ def compile_loops(problem: Problem, optimizer: Any, averages: Averages | None = 
     return loop(problem, optimizer, averages)
 
 
+def statistics(model: Any) -> list[Any]:
+    """The variables that training moves without an optimizer: those of batch norms."""
+    return [
+        variable
+        for variable in model.non_trainable_variables
+        if not variable.path.endswith("seed_generator_state")
+    ]
+
+
+def _kept(model: Any, differentiate: Callable[..., Any]) -> Callable[..., Any]:
+    """`differentiate` with the batch norms' statistics left as they were."""
+    moved = statistics(model)
+    if not moved:
+        return differentiate
+
+    def undone(indices: np.ndarray) -> Any:
+        before = [np.asarray(variable).copy() for variable in moved]
+        found = differentiate(indices)
+        for variable, value in zip(moved, before, strict=True):
+            variable.assign(value)
+        return found
+
+    return undone
+
+
+def _convolves(model: Any) -> bool:
+    """Whether the model, or one within it, has convolutions."""
+    import keras
+
+    return any(
+        isinstance(layer, keras.layers.Conv2D)
+        or (isinstance(layer, keras.Model) and _convolves(layer))
+        for layer in model.layers
+    )
+
+
 def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
     import tensorflow as tf
 
@@ -75,7 +112,7 @@ def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> 
         [tf.raw_ops.Identity(input=array) for array in arrays]
         for arrays in (problem.train, problem.held_out)
     )
-    examples = _evaluated(train, held_out)
+    examples = _evaluated(train, held_out, problem.groups)
 
     def differentiate(batch: Any) -> tuple[Any, Any, list[Any]]:
         with tf.GradientTape() as tape:
@@ -129,7 +166,7 @@ def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> 
     return Loops(
         run_epoch,
         lambda which="held_out": _over_batches(evaluate, examples(which)),
-        run_derivatives,
+        _kept(model, run_derivatives),
     )
 
 
@@ -142,7 +179,8 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
     trained, others = model.trainable_variables, model.non_trainable_variables
     # Arguments here too: a compiled function copies the constants that it captures.
     train = [jax.numpy.asarray(array) for array in problem.train]
-    examples = _evaluated(train, [jax.numpy.asarray(array) for array in problem.held_out])
+    held_out = [jax.numpy.asarray(array) for array in problem.held_out]
+    examples = _evaluated(train, held_out, problem.groups)
 
     def values(variables: Any) -> list[Any]:
         return [variable.value for variable in variables]
@@ -180,8 +218,7 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
         return jax.lax.scan(lambda state, indices: step(state, indices, train), state, order)
 
     # Within a compiled loop, XLA for CPUs takes ten times as long for gradients of convolutions.
-    convolves = any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
-    one_by_one = convolves and jax.default_backend() == "cpu"
+    one_by_one = _convolves(model) and jax.default_backend() == "cpu"
     # The new state takes the old one's memory.
     advance = jax.jit(step if one_by_one else steps, donate_argnums=0)
 
@@ -224,7 +261,7 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
     return Loops(
         run_epoch,
         lambda which="held_out": _over_batches(run_evaluation, examples(which)),
-        run_derivatives,
+        _kept(model, run_derivatives),
     )
 
 
@@ -290,7 +327,9 @@ def sum_of_functions(
     return loops._replace(train_epoch=run_epoch, facts=facts), sfo
 
 
-def _evaluated(train: list[Any], held_out: list[Any]) -> Callable[[str], list[Any]]:
+def _evaluated(
+    train: list[Any], held_out: list[Any], groups: Mapping[str, np.ndarray]
+) -> Callable[[str], list[Any]]:
     """The examples that `Loops.evaluate` knows, by name; samples are drawn once they are used."""
     import keras
 
@@ -298,6 +337,8 @@ def _evaluated(train: list[Any], held_out: list[Any]) -> Callable[[str], list[An
     def examples(name: str) -> list[Any]:
         if name == "held_out":
             return held_out
+        if name in groups:
+            return [keras.ops.take(array, groups[name], axis=0) for array in train]
         arrays = {"training_sample": train, "held_out_sample": held_out}[name]
         # Not every twelfth: the training images of MNIST are easy and hard by turns, and the
         # reviews of IMDB lie in order.

@@ -154,13 +154,18 @@ def train(
     keras.utils.set_random_seed(int(stream(run.seed, "weights").integers(2**31)))
     started, clock = datetime.now(UTC), time.perf_counter()
     problem = problems.build(run.problem, run.data, run.options, run.seed)
-    steps = steps_per_epoch(len(problem.train[0]), run.batch_size)
+    steps = steps_per_epoch(problem.examples, run.batch_size)
     optimizer = optimizers.build(run.optimizer, run.settings, steps)
     if twin and run.optimizer == "sfo":
         twins.shake(problem.model.trainable_variables, twin)
     elif twin:
         optimizer = twins.Shaken(optimizer, twin)
     averages = Averages(problem.model.trainable_variables) if problem.averages else None
+    if averages and loops.statistics(problem.model):
+        raise ValueError(
+            f"averages=1.0 is not valid with {run.problem}: its batch norms' statistics are those "
+            "of the last weights"
+        )
     state: Variables | Iterations
     if run.optimizer == "sfo":
         if averages:
@@ -194,12 +199,14 @@ def train(
     for epoch in range(begun, run.epochs):
         lap = time.perf_counter()
         _reset_noise(problem.model, run.seed, epoch)
-        order = batch_order(run.seed, epoch, len(problem.train[0]), run.batch_size)
+        order = batch_order(run.seed, epoch, len(problem.train[0]), run.batch_size)[:steps]
         cost, objective = compiled.train_epoch(order)
         seconds = time.perf_counter() - lap
         row: dict[str, float | None] = {"training_cost": cost, "objective": objective}
         row["held_out_cost"], row["held_out_accuracy"] = compiled.evaluate()
         row["seconds"] = seconds
+        for name in problem.groups:
+            row[f"training_cost {name}"], _ = compiled.evaluate(name)
         if problem.diagnostics:
             _, _, found = compiled.differentiate(first_batch)
             row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)

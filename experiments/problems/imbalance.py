@@ -1,0 +1,68 @@
+"""Softmax regression on classes of which most are rare.
+
+After F. Kunstner et al., Heavy-Tailed Class Imbalance and Why Adam Outperforms Gradient Descent on
+Language Models (2024): the frequency of the k-th class is proportional to 1/k.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers
+
+from experiments.problems.classifiers import at_most, classification
+from experiments.problems.problem import Problem
+from experiments.randomness import stream
+
+EXAMPLES, HELD_OUT = 20_000, 5_000
+
+
+def softmax_regression(
+    data: str,
+    seed: int,
+    *,
+    classes: int,
+    dimensions: int,
+    spread: float,
+    frequencies: str,
+    train_examples: int,
+    held_out_examples: int,
+) -> Problem:
+    """`classes` classes, each around a point of its own; the same data for every seed.
+
+    The points are drawn from N(0, 1) in each of the `dimensions`, the examples of a class around
+    its own with the deviation `spread`. Of the frequencies "zipf" the k-th class has a share
+    proportional to 1/k; "equal" is the control. Training starts from zero. After each pass the
+    training cost of the more and of the less frequent classes is measured, which make half of the
+    examples each.
+    """
+    n = at_most(train_examples, EXAMPLES)
+    m = at_most(held_out_examples, HELD_OUT, "held_out_examples")
+    draw = stream(0, "examples")
+    points = draw.standard_normal((classes, dimensions))
+    share = 1 / np.arange(1, classes + 1) if frequencies == "zipf" else np.ones(classes)
+    ends = np.cumsum(share / share.sum())
+
+    def examples(count: int) -> tuple[np.ndarray, np.ndarray]:
+        # Evenly spaced shares: every class has the number of examples that is its due.
+        labels = np.searchsorted(ends, (np.arange(count) + 0.5) / count).clip(max=classes - 1)
+        labels = labels[draw.permutation(count)]
+        inputs = points[labels] + spread * draw.standard_normal((count, dimensions))
+        return inputs.astype(np.float32), labels.astype(np.int32)
+
+    (x, y), (x_held_out, y_held_out) = examples(n), examples(m)
+    order = np.argsort(y, kind="stable")  # the most frequent class first
+    model = keras.Sequential(
+        [
+            keras.Input((dimensions,)),
+            layers.Dense(classes, kernel_initializer="zeros", name="logits"),
+        ]
+    )
+    return Problem(
+        model=model,
+        train=(x, y),
+        held_out=(x_held_out, y_held_out),
+        evaluate=classification,
+        penalty=lambda model: 0.0,
+        groups={"frequent": order[: n // 2], "rare": order[n // 2 :]},
+    )

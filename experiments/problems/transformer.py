@@ -1,0 +1,209 @@
+"""Two transformers on Tiny Shakespeare, letter by letter: a decoder (GPT) and a masked encoder.
+
+Both are the same stack of blocks: layer norm, attention, layer norm, two dense layers with GELU,
+each half added to what goes in; no biases, no dropout; the output shares its weights with the
+embedding (A. Radford et al., Language Models are Unsupervised Multitask Learners, 2019). Weights
+start at N(0, 0.02^2), those that lead back into the sum at N(0, 0.02^2 / (2 depth)).
+
+The examples are all windows of the text, which overlap. A pass draws `train_examples` of them anew,
+without one twice: it is a number of steps, not the whole text. The held-out windows, evenly spaced
+over the held-out text, do not overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from experiments.data import shakespeare
+from experiments.problems.classifiers import at_most
+from experiments.problems.problem import Problem
+
+STDDEV = 0.02
+FAR = -1e9  # added to the score of what must not be seen
+
+
+def gpt(
+    data: str,
+    seed: int,
+    *,
+    depth: int,
+    heads: int,
+    width: int,
+    context: int,
+    train_examples: int,
+    held_out_examples: int,
+) -> Problem:
+    """Each letter from those before it in a window of `context`.
+
+    The cost of a window is the mean over its letters, in nats; so is the validation loss.
+    """
+    text = shakespeare.load(data)
+    size = len(text.alphabet)
+    train, held_out = (
+        shakespeare.windows(part, context + 1) for part in (text.train, text.held_out)
+    )
+    logits = transformer(size, size, depth, heads, width, context, causal=True)
+
+    def evaluate(model: Any, window: Any, training: bool) -> tuple[Any, None]:
+        letters = ops.cast(window, "int32")
+        found = model(letters[:, :-1], training=training)
+        costs = ops.sparse_categorical_crossentropy(letters[:, 1:], found, from_logits=True)
+        return ops.mean(costs, axis=1), None
+
+    return Problem(
+        model=logits,
+        train=(train,),
+        held_out=(_spaced(held_out, context, held_out_examples),),
+        evaluate=evaluate,
+        penalty=lambda model: 0.0,
+        pass_examples=at_most(train_examples, len(train)),
+    )
+
+
+def masked(
+    data: str,
+    seed: int,
+    *,
+    depth: int,
+    heads: int,
+    width: int,
+    context: int,
+    masked_share: float,
+    train_examples: int,
+    held_out_examples: int,
+) -> Problem:
+    """The letters at hidden places of a window from all others, on either side.
+
+    Each time a window is seen, the same number of its places is drawn: `masked_share`, rounded. The
+    cost is the mean over them alone, in nats per letter.
+    """
+    text = shakespeare.load(data)
+    size = len(text.alphabet)
+    train, held_out = (shakespeare.windows(part, context) for part in (text.train, text.held_out))
+    hidden = round(masked_share * context)
+    if not 1 <= hidden < context:
+        raise ValueError(
+            f"masked_share={masked_share} is not valid: it hides {hidden} of {context} letters; "
+            f"use {1 / context:g} to {1 - 1 / context:g}"
+        )
+    letters = keras.Input((context,), dtype="int32")
+    places, shown = Hide(hidden, size, name="hide")(letters)
+    # One letter more: the one that stands where a letter is hidden.
+    logits = transformer(size + 1, size, depth, heads, width, context, causal=False)
+    model = keras.Model(letters, [places, logits([shown, places])])
+
+    def evaluate(model: Any, window: Any, training: bool) -> tuple[Any, None]:
+        letters = ops.cast(window, "int32")
+        places, found = model(letters, training=training)
+        wanted = ops.take_along_axis(letters, places, axis=1)
+        costs = ops.sparse_categorical_crossentropy(wanted, found, from_logits=True)
+        return ops.mean(costs, axis=1), None
+
+    return Problem(
+        model=model,
+        train=(train,),
+        held_out=(_spaced(held_out, context, held_out_examples),),
+        evaluate=evaluate,
+        penalty=lambda model: 0.0,
+        pass_examples=at_most(train_examples, len(train)),
+    )
+
+
+class Hide(layers.Layer):
+    """Draws `hidden` places of each row and puts `sign` there."""
+
+    def __init__(self, hidden: int, sign: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.hidden, self.sign = hidden, sign
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, letters: Any) -> tuple[Any, Any]:
+        """The places, (batch, hidden), and the letters with these hidden."""
+        draw = keras.random.uniform(ops.shape(letters), seed=self.seed_generator)
+        largest, places = ops.top_k(draw, self.hidden)
+        return places, ops.where(draw >= largest[:, -1:], self.sign, letters)
+
+
+def transformer(
+    tokens: int, outputs: int, depth: int, heads: int, width: int, context: int, *, causal: bool
+) -> keras.Model:
+    """The stack: from tokens, (batch, context), to logits at each place.
+
+    With `causal`, a place attends to those up to it. Without, the model's second input names the
+    places that logits are wanted for.
+    """
+    if width % heads:
+        raise ValueError(f"heads={heads} is not valid: width={width} is not a multiple of it")
+    letters = keras.Input((context,), dtype="int32", name="letters")
+    embedding = layers.ReversibleEmbedding(
+        tokens, width, embeddings_initializer=_normal(STDDEV), name="embedding"
+    )
+    x = Positions(context, width, name="positions")(embedding(letters))
+    for i in range(1, depth + 1):
+        x = x + _attention(_norm(x, f"norm{i}a"), heads, width, context, causal, depth, i)
+        inner = _dense(4 * width, f"expand{i}", "gelu")(_norm(x, f"norm{i}b"))
+        x = x + _dense(width, f"contract{i}", stddev=STDDEV / math.sqrt(2 * depth))(inner)
+    inputs = [letters]
+    if not causal:
+        places = keras.Input((None,), dtype="int32", name="places")
+        x = ops.take_along_axis(x, places[:, :, None], axis=1)
+        inputs.append(places)
+    logits = embedding(_norm(x, "norm"), reverse=True)[..., :outputs]
+    return keras.Model(inputs if len(inputs) > 1 else letters, logits, name="transformer")
+
+
+class Positions(layers.Layer):
+    """Adds a learned vector for each place."""
+
+    def __init__(self, context: int, width: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.vectors = self.add_weight(
+            shape=(context, width), initializer=_normal(STDDEV), name="vectors"
+        )
+
+    def call(self, x: Any) -> Any:
+        """The sum."""
+        return x + self.vectors
+
+
+def _attention(
+    x: Any, heads: int, width: int, context: int, causal: bool, depth: int, i: int
+) -> Any:
+    """Scaled dot-product attention of every place to all places, or to those up to it."""
+    part = width // heads
+    joined = ops.reshape(_dense(3 * width, f"attend{i}")(x), (-1, context, 3, heads, part))
+    query, key, value = ops.unstack(ops.transpose(joined, (2, 0, 3, 1, 4)), 3)
+    scores = ops.matmul(query * part**-0.5, ops.swapaxes(key, -1, -2))
+    if causal:
+        scores = scores + np.triu(np.full((context, context), FAR, np.float32), 1)
+    seen = ops.matmul(ops.softmax(scores), value)
+    seen = ops.reshape(ops.transpose(seen, (0, 2, 1, 3)), (-1, context, width))
+    return _dense(width, f"project{i}", stddev=STDDEV / math.sqrt(2 * depth))(seen)
+
+
+def _dense(
+    units: int, name: str, activation: str | None = None, stddev: float = STDDEV
+) -> layers.Layer:
+    return layers.Dense(
+        units, activation, use_bias=False, kernel_initializer=_normal(stddev), name=name
+    )
+
+
+def _norm(x: Any, name: str) -> Any:
+    return layers.LayerNormalization(epsilon=1e-5, center=False, name=name)(x)
+
+
+def _normal(stddev: float) -> keras.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev)
+
+
+def _spaced(found: np.ndarray, context: int, count: int) -> np.ndarray:
+    """So many windows, evenly spaced, without a letter to be guessed twice."""
+    apart = found[::context]
+    kept = at_most(count, len(apart), "held_out_examples")
+    return apart[np.arange(kept) * len(apart) // kept]
