@@ -19,8 +19,10 @@ import os
 import platform
 import signal
 import socket
+import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
         ) from None
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    ended = contextlib.ExitStack()
     where: dict[str, Any] = {"address": options.address}
     if options.address:
         _check_address(options.address)
@@ -79,6 +82,8 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
         }
     try:
         with _as_before():
+            if options.address is None:
+                ended.enter_context(_nothing_left())
             try:
                 library.init(**where, log_to_driver=False, logging_level=logging.FATAL)
             except (OSError, RuntimeError, ValueError, ImportError) as error:
@@ -98,6 +103,44 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
     finally:
         with contextlib.suppress(Exception):
             library.shutdown()
+        ended.close()
+
+
+# Waits until whoever started it has ended, however that was; ends all that has a mark then.
+WATCH = """\
+import os, sys
+sys.stdin.buffer.read()
+for name in os.listdir("/proc"):
+    try:
+        with open(f"/proc/{name}/environ", "rb") as file:
+            marked = sys.argv[1].encode() in file.read()
+        if marked and int(name) != os.getpid():
+            os.kill(int(name), 9)
+    except (OSError, ValueError):
+        pass
+"""
+
+
+@contextlib.contextmanager
+def _nothing_left() -> Iterator[None]:
+    """End what Ray starts here with this process: those that are still starting may not notice."""
+    if not os.path.isdir("/proc/self"):
+        yield
+        return
+    mark = uuid.uuid4().hex
+    watch = subprocess.Popen(
+        [sys.executable, "-S", "-c", WATCH, mark],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.environ["ADAM_STUDY_RAY"] = mark
+    try:
+        yield
+    finally:
+        del os.environ["ADAM_STUDY_RAY"]
+        watch.communicate()
 
 
 def _check_address(address: str) -> None:

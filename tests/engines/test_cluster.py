@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import alive
 
 from experiments.cli.main import main
 from experiments.engines import cluster, pool
@@ -322,6 +323,28 @@ def test_options_of_a_cluster(line, words, capfd):
     err = capfd.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
+def test_nothing_that_ray_started_here_outlives_the_command(tmp_path):
+    """A process that does not notice is ended when the command is, even by SIGKILL."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, subprocess, sys, time\n"
+        "from experiments.engines import cluster\n"
+        "with cluster._nothing_left():\n"
+        "    child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "    print(child.pid, flush=True)\n"
+        "    time.sleep(0 if sys.argv[1:] else 600)\n"
+    )
+    for more in ([], ["ends by itself"]):
+        process = start([sys.executable, str(script), *more])
+        child = int(process.stdout.readline())
+        if not more:
+            process.kill()
+        process.communicate()
+        wait_until(lambda child=child: not alive(child))
+    assert process.returncode == 0
 
 
 # --- what a node does -----------------------------------------------------------------------------
