@@ -96,7 +96,7 @@ def test_costs_are_measured_with_each_average_in_place(trained):
 def test_samples_stand_for_all_examples():
     labels = np.arange(60_000)
     halves = labels % 2  # MNIST's training images alternate between two groups of writers
-    found = loops._evaluated([labels, halves], [labels[:4_000]])
+    found = loops._evaluated([labels, halves], [labels[:4_000]], {})
     chosen, odd = map(np.asarray, found["training_sample"])
     assert len(set(chosen)) == loops.SAMPLE
     np.testing.assert_array_equal(chosen % 2, odd)
