@@ -31,7 +31,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
     passes = passes or complete_passes(results)
     table = results.grid(passes - 1, metric)
     held = "held-out " if metric == "held_out_cost" else ""
-    finite = table[np.isfinite(table["loss"])]
+    finite = table[np.isfinite(table["loss"].astype(float))]
     trained = set(finite["arm"].str.rpartition("/")[0]) if len(finite) else set()
     every = dict.fromkeys(arm.name.rpartition("/")[0] for arm in study.arms)
     pairs = [pair for pair in every if pair in trained]
