@@ -28,7 +28,7 @@ SLOW = {
     "problems": ("test_architectures.py",),
     "report": ("test_explorer.py",),
     "training": ("test_averages.py", "test_loops.py", "test_sfo_training.py", "test_train.py"),
-    "verify": ("test_published_again.py",),
+    "verify": ("test_command.py", "test_published_again.py"),
 }
 E2E = {
     "engines": ("test_interrupted.py", "test_training.py", "test_workers.py"),
