@@ -96,14 +96,15 @@ def test_costs_are_measured_with_each_average_in_place(trained):
 def test_samples_stand_for_all_examples():
     labels = np.arange(60_000)
     halves = labels % 2  # MNIST's training images alternate between two groups of writers
-    found = loops._evaluated([labels, halves], [labels[:4_000]], {})
-    chosen, odd = map(np.asarray, found["training_sample"])
+    found = loops._evaluated([labels, halves], [labels[:4_000]], {"few": np.array([7, 3])})
+    chosen, odd = map(np.asarray, found("training_sample"))
     assert len(set(chosen)) == loops.SAMPLE
     np.testing.assert_array_equal(chosen % 2, odd)
     assert chosen.mean() == pytest.approx(labels.mean(), rel=0.02)
     assert odd.mean() == pytest.approx(0.5, abs=0.02)
-    assert len(found["held_out_sample"][0]) == len(found["held_out"][0]) == 4_000
-    again = loops._evaluated([labels], [labels])["training_sample"][0]
+    assert len(found("held_out_sample")[0]) == len(found("held_out")[0]) == 4_000
+    assert [np.asarray(part).tolist() for part in found("few")] == [[7, 3], [1, 1]]
+    again = loops._evaluated([labels], [labels], {})("training_sample")[0]
     np.testing.assert_array_equal(np.asarray(again), chosen)
 
 
