@@ -37,6 +37,8 @@ MEASURED = {
         "t second second_corrected second_expected first first_corrected first_expected"
     ),
     "regret": "t average_regret regret_over_bound",
+    "optimizer_state": "t sgd sgd_nesterov adagrad rmsprop adadelta adam adamax",
+    "drift": "t sgd adagrad rmsprop adam adam_sqrt",
     "counterexample": "t x average_regret expected_regret bound regret_over_bound",
 }
 
@@ -168,7 +170,7 @@ def test_every_figure_of_a_finished_study_has_lines_and_labels(name):
         for axis in figure.axes:
             if axis.get_label() == "<colorbar>" or not axis.get_visible():
                 continue
-            assert axis.lines or axis.images
+            assert axis.lines or axis.images or axis.patches
             assert axis.get_title(loc="left") or study_has_rows(found)
             assert np.isfinite([*axis.get_xlim(), *axis.get_ylim()]).all()
         assert figures.png(figure)[:8] == b"\x89PNG\r\n\x1a\n"
