@@ -86,7 +86,8 @@ class Progress:
         self.bar.set_postfix_str(f"{self.done}/{self.total} runs{self.last}", refresh=False)
 
     def _move(self) -> None:
-        self.bar.update(self.passes + sum(self.at.values()) - self.bar.n)
+        if moved := self.passes + sum(self.at.values()) - self.bar.n:
+            self.bar.update(moved)
 
     def _tick(self) -> None:
         """Keep the clock going while nothing is heard of the runs."""

@@ -125,7 +125,7 @@ def test_a_second_ctrl_c_ends_at_once_and_without_a_traceback(command):
         """
         from experiments.engines import processes
         kill = processes.Worker.kill
-        def slowly(worker, folder):
+        def slowly(worker):
             LOG.with_name("ending").touch()
             time.sleep(60)
         processes.Worker.kill = slowly
