@@ -9,7 +9,9 @@ import pytest
 
 from experiments import randomness
 from experiments.cli.main import main
-from experiments.methods import optimizers, sfo
+from experiments.methods import optimizers
+from experiments.methods.sfo import SFO, memory, subspace
+from experiments.methods.sfo import optimizer as iterations
 from experiments.problems import registry as problems
 from experiments.records.store import Store
 from experiments.study import Run
@@ -47,10 +49,10 @@ def test_a_run_of_sfo_is_a_record_like_any(record):
 
 def test_its_memory_is_that_of_its_arrays(record):
     parameters = 784 * 12 + 12 + 12 * 12 + 12 + 12 * 10 + 10
-    basis = 8 * parameters * sfo.subspace_size(parameters, 10)
+    basis = 8 * parameters * subspace.subspace_size(parameters, 10)
     measured = record["metrics"]["optimizer_mb"]
     assert len(set(measured)) == 1
-    assert basis < measured[0] * 2**20 <= sfo.memory_needed(parameters, 10)
+    assert basis < measured[0] * 2**20 <= memory.memory_needed(parameters, 10)
 
 
 def build(l2: float = 1e-3, **options):
@@ -72,7 +74,7 @@ def test_the_subfunctions_are_the_objectives_of_fixed_minibatches():
             seen.setdefault(part, []).append((theta, value, gradient))
             return value, gradient
 
-        return sfo.SFO(watched, theta, subfunctions, seed=seed)
+        return SFO(watched, theta, subfunctions, seed=seed)
 
     import functools
 
@@ -136,7 +138,7 @@ def test_a_checkpoint_of_another_sfo_is_left(record, tmp_path, interrupt):
 
 def test_a_run_that_does_not_fit_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path))
-    monkeypatch.setattr(sfo, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(iterations, "available_memory", lambda: 10**6)
     options = ("--profile", "smoke", "--data", "stand-in", "--engine", "serial", "--arm", "SFO")
     code = main(["run", "fig2-sfo", *options])
     error = capsys.readouterr().err.strip().splitlines()[-1]
