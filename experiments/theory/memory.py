@@ -13,6 +13,8 @@ import numpy as np
 from experiments.methods import optimizers
 from experiments.theory.adam import Row, Settings
 
+METHODS = ("adam", "adamax", "sgd_nesterov", "adagrad", "rmsprop", "adadelta")  # of the paper
+
 
 def optimizer_state(
     data: str, seed: int, settings: Settings, batch_size: int, epochs: int, *, largest: int = 6
@@ -28,11 +30,10 @@ def optimizer_state(
     """
     import keras
 
-    names = [name for name in optimizers.OPTIMIZERS if name != "sfo"]
     for exponent in range(1, int(largest) + 1):
         size = 10**exponent
         row = {"t": float(size)}
-        row |= {name: _bytes(optimizers.build(name, settings, 1), size) for name in names}
+        row |= {name: _bytes(optimizers.build(name, settings, 1), size) for name in METHODS}
         row["sgd"] = _bytes(keras.optimizers.SGD(**settings), size)
         for name in ("adam", "adamax"):
             row[f"{name}_over_sgd"] = row[name] - row["sgd"]
