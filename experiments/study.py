@@ -63,14 +63,9 @@ class Run:
         """The run as a JSON object, with the data's fingerprint and the numerics versions."""
         parts = ("training", self.problem, self.optimizer)
         return {
-            "problem": self.problem,
+            **{name: getattr(self, name) for name in _FIELDS},
             "options": dict(self.options),
-            "data": self.data,
-            "optimizer": self.optimizer,
             "settings": dict(self.settings),
-            "batch_size": self.batch_size,
-            "epochs": self.epochs,
-            "seed": self.seed,
             "data_fingerprint": catalogue.fingerprint(self.data),
             "numerics": {part: NUMERICS.get(part, 1) for part in parts},
         }

@@ -49,6 +49,26 @@ if __name__ == "__main__":
     sys.exit(main())
 '''
 
+# As a `sitecustomize` module: every pass leaves a checkpoint, in every process.
+OFTEN = """\
+import importlib.abc, importlib.util, sys
+
+class Often(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "experiments.training.train":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def execute(module):
+            load(module)
+            module.CHECKPOINT_SECONDS = 0.0
+        spec.loader.exec_module = execute
+        return spec
+
+sys.meta_path.insert(0, Often())
+"""
+
 
 class Command:
     """The command line with made-up training, its build folder and its log."""

@@ -32,6 +32,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from commands import OFTEN
+
 from experiments.paths import ROOT
 from experiments.records.merge import NOT_COMPARED
 from experiments.records.store import Store
@@ -39,24 +41,6 @@ from experiments.records.store import Store
 STUDIES = ("sec4-regret", "fig1-mnist", "sec7-variational")
 ENGINES = ("processes", "serial", "ray")
 GRACE = 30.0
-OFTEN = """\
-import importlib.abc, importlib.util, sys
-
-class Often(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "experiments.training.train":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        def execute(module):
-            load(module)
-            module.CHECKPOINT_SECONDS = 0.0
-        spec.loader.exec_module = execute
-        return spec
-
-sys.meta_path.insert(0, Often())
-"""
 
 
 @dataclass

@@ -7,7 +7,6 @@ logarithms: their mean is the geometric one, and a ratio and its inverse have th
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Mapping
 
@@ -64,52 +63,27 @@ def _spread(flat: np.ndarray) -> np.ndarray:
     return spread
 
 
-def quantile_of_t(probability: float, freedom: int) -> float:
-    """The quantile of Student's t distribution."""
-    from scipy.special import stdtrit  # scipy.stats takes longer to import than all else here
-
-    return float(stdtrit(freedom, probability))
-
-
 def _student(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.stats import t
+
     n = len(values)
-    t = quantile_of_t((1 + CONFIDENCE) / 2, n - 1)
-    half = t * values.std(axis=0, ddof=1) / math.sqrt(n)
+    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n)
     return values.mean(axis=0) - half, values.mean(axis=0) + half
 
 
 def _bootstrap(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The bias-corrected and accelerated bootstrap interval of the mean of each column.
+    from scipy.stats import bootstrap
 
-    What `scipy.stats.bootstrap` gives with the same resamples, which all columns share here.
-    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, equations 14.9 to 14.15.
-    """
-    from scipy.special import ndtr, ndtri
-
-    values, n = _summable(values), len(values)
-    mean = values.sum(axis=0) / n
-    means = np.sort(_resamples(n) @ values / n, axis=0)
-    below = np.count_nonzero(means < mean, axis=0) + np.count_nonzero(means <= mean, axis=0)
-    bias = ndtri(below / (2 * RESAMPLES))
-    without = (values.sum(axis=0) - values) / (n - 1)
-    influence = (n - 1) * (without.mean(axis=0) - without)
-    cubes, squares = ((influence**k).sum(axis=0) / n**k for k in (3, 2))
-    acceleration = cubes / squares**1.5 / 6
-    ends = []
-    for z in (ndtri((1 - CONFIDENCE) / 2), -ndtri((1 - CONFIDENCE) / 2)):
-        z = z + bias
-        place = ndtr(bias + z / (1 - acceleration * z)) * (RESAMPLES - 1)
-        i = np.clip(np.floor(place).astype(int), 0, RESAMPLES - 2)
-        first, second = (np.take_along_axis(means, j[None], axis=0)[0] for j in (i, i + 1))
-        ends.append((1 - (place - i)) * first + (place - i) * second)
-    return ends[0], ends[1]
-
-
-@functools.cache
-def _resamples(n: int) -> np.ndarray:
-    """How often each of n seeds is in each resample, which is seeded."""
-    drawn = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    return (drawn[:, :, None] == np.arange(n)).sum(axis=1).astype(float)
+    found = bootstrap(
+        (_summable(values),),
+        np.mean,
+        axis=0,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return found.low, found.high
 
 
 def _summable(values: np.ndarray) -> np.ndarray:
@@ -133,16 +107,14 @@ def p_value(values: np.ndarray, limit: float, *, log: bool = False) -> float:
         limit: the margin.
         log: whether to compare logarithms, where all values and the limit are positive.
     """
-    from scipy.special import stdtr
+    from scipy.stats import ttest_1samp
 
     values = np.asarray(values, float)
     if len(values) < 2 or not np.isfinite(values).all() or not _spread(values[:, None])[0]:
         return math.nan
     if log and (values > 0).all() and limit > 0:
         values, limit = np.log(values), math.log(limit)
-    n = len(values)
-    t = (values.mean() - limit) / math.sqrt(values.var(ddof=1) / n)
-    return float(2 * stdtr(n - 1, -abs(t)))
+    return float(ttest_1samp(values, limit).pvalue)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

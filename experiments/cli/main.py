@@ -491,7 +491,7 @@ def claims_command(options: argparse.Namespace) -> None:
         rows = numbers.verdicts(results)
         if options.json:
             print(json.dumps(rows, indent=1, ensure_ascii=False))
-        else:
+        elif rows:  # a study may have no claims
             writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

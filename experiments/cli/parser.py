@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 MOST_WORKERS = 10_000  # of a cluster; this machine takes far fewer
@@ -44,37 +46,24 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _share(text: str) -> float:
-    """A share of a GPU: 0.25 lets four runs have one."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use 0 to 1, as in 0.25")
-    return share
+def _number(low: float, high: float, use: str, *, low_too: bool = False) -> Callable[[str], float]:
+    """What turns a text into a number between two bounds; `use` says in words which are allowed."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (low < number <= high or (low_too and number == low)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not valid: use {use}")
+        return number
+
+    return read
 
 
-def _minutes(text: str) -> float:
-    """How long to train."""
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use a number above 0, as in 0.5")
-    return minutes
-
-
-def _seconds(text: str) -> float:
-    """A time in seconds."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not valid: use seconds, more than 0")
-    return seconds
+_share = _number(0, 1, "0 to 1, as in 0.25", low_too=True)
+_minutes = _number(0, sys.float_info.max, "a number above 0, as in 0.5")
+_seconds = _number(0, 1e9, "seconds, more than 0")
 
 
 ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {

@@ -12,6 +12,7 @@ from experiments.data.arrays import DataError, Decoded
 
 VOCABULARY = 10_000  # the most frequent words, which are the first ones of imdb.vocab
 PADDING = VOCABULARY  # fills the ends of the rows
+POSITIVE = 7  # stars of ten; from this many on, a review is positive
 _DIGITS = 9  # no number has more
 
 # What each byte of a .feat file is.
@@ -52,7 +53,7 @@ def decode_bags(data: bytes, source: str) -> Decoded:
     arrays: tuple[NDArray[Any], ...] = bags
     for array, form in zip(arrays, ("u1", "<u2", "<u2", "<u4"), strict=True):
         digest.update(array.astype(form).tobytes())
-    turns = np.flatnonzero(np.diff(bags.ratings >= 7)) + 1
+    turns = np.flatnonzero(np.diff(bags.ratings >= POSITIVE)) + 1
     known = "; ".join(
         " ".join(f"{n}x{rating}" for rating, n in enumerate(np.bincount(block)) if n)
         for block in np.split(bags.ratings, turns[:2])

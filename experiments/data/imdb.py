@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.arrays import DataError, Reviews
-from experiments.data.bags import VOCABULARY, pad
+from experiments.data.bags import POSITIVE, VOCABULARY, pad
 from experiments.data.catalogue import DATASETS, stand_in
 from experiments.data.files import decoded, read
 from experiments.options import known
 
 KINDS = ("imdb", stand_in("imdb"))
-POSITIVE = 7  # stars of ten; from this many on, a review is positive
 _REVIEWS = 25_000
 
 

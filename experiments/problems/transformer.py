@@ -55,14 +55,8 @@ def gpt(
         costs = ops.sparse_categorical_crossentropy(letters[:, 1:], found, from_logits=True)
         return ops.mean(costs, axis=1), None
 
-    return Problem(
-        model=logits,
-        train=(train,),
-        held_out=(_spaced(held_out, context, held_out_examples),),
-        evaluate=evaluate,
-        penalty=lambda model: 0.0,
-        pass_examples=at_most(train_examples, len(train)),
-    )
+    held_out = _spaced(held_out, context, held_out_examples)
+    return _problem(logits, evaluate, train, held_out, train_examples)
 
 
 def masked(
@@ -104,10 +98,17 @@ def masked(
         costs = ops.sparse_categorical_crossentropy(wanted, found, from_logits=True)
         return ops.mean(costs, axis=1), None
 
+    held_out = _spaced(held_out, context, held_out_examples)
+    return _problem(model, evaluate, train, held_out, train_examples)
+
+
+def _problem(
+    model: keras.Model, evaluate: Any, train: np.ndarray, held_out: np.ndarray, train_examples: int
+) -> Problem:
     return Problem(
         model=model,
         train=(train,),
-        held_out=(_spaced(held_out, context, held_out_examples),),
+        held_out=(held_out,),
         evaluate=evaluate,
         penalty=lambda model: 0.0,
         pass_examples=at_most(train_examples, len(train)),

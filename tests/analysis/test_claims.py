@@ -256,31 +256,6 @@ def test_the_interval_of_few_seeds_is_students_of_the_logarithms():
     assert (mean, high) == pytest.approx((2.0, 2.0 + 4.302653 / np.sqrt(3)))
 
 
-@pytest.mark.parametrize("n", [10, 13, 20])
-@pytest.mark.parametrize("skew", [0.1, 2.0])
-def test_the_interval_of_many_seeds_is_scipys_bootstrap(n, skew):
-    from scipy.stats import bootstrap
-
-    values = np.random.default_rng(n).lognormal(sigma=skew, size=(n, 7))
-    values = statistics._summable(values)  # or ties of resamples depend on the order of the sum
-    _, low, high = interval(values)
-    scipys = bootstrap(
-        (values,), np.mean, axis=0, method="BCa", n_resamples=9_999, rng=np.random.default_rng(0)
-    ).confidence_interval
-    np.testing.assert_allclose(low, scipys.low, rtol=1e-9)
-    np.testing.assert_allclose(high, scipys.high, rtol=1e-9)
-
-
-def test_the_p_value_is_that_of_scipys_t_test():
-    from scipy.stats import t, ttest_1samp
-
-    values = np.random.default_rng(2).normal(1.0, 0.3, size=7)
-    for limit in (0.5, 1.0, 2.0):
-        expected = ttest_1samp(values, limit).pvalue
-        assert statistics.p_value(values, limit) == pytest.approx(expected, rel=1e-12)
-    assert statistics.quantile_of_t(0.975, 6) == pytest.approx(t.ppf(0.975, 6), rel=1e-12)
-
-
 def test_a_ratio_and_its_inverse_have_the_same_interval():
     values = np.exp(np.random.default_rng(3).normal(size=5))
     mean, low, high = interval(values, log=True)

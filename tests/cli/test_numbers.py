@@ -290,3 +290,5 @@ def test_a_copy_has_nothing_published(monkeypatch, capfd):
     assert run("claims", "mine") == 2
     assert "nothing is published for mine; use --profile quick" in capfd.readouterr().err
     assert pages.published(copy).label.startswith("nothing published, profile paper: ")
+    assert said(capfd, "claims", "mine", "--profile", "smoke", "--csv") == ""
+    assert said(capfd, "claims", "mine", "--profile", "smoke", "--json") == "[]\n"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import alive
+from commands import OFTEN, alive
 
 from experiments.cli.main import main
 from experiments.engines import cluster, pool
@@ -424,25 +424,6 @@ def test_data_are_fetched_once_per_node(tmp_path, monkeypatch):
 
 # --- Ray itself -----------------------------------------------------------------------------------
 
-# Every pass leaves a checkpoint, on every node.
-OFTEN = """\
-import importlib.abc, importlib.util, sys
-
-class Often(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "experiments.training.train":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        def execute(module):
-            load(module)
-            module.CHECKPOINT_SECONDS = 0.0
-        spec.loader.exec_module = execute
-        return spec
-
-sys.meta_path.insert(0, Often())
-"""
 # Trains on the cluster at an address, or serially without one.
 SCRIPT = """\
 import sys
