@@ -450,8 +450,8 @@ def _end(
     if agree:
         total, some, whole = standing(found, agree)
         head.append(
-            f"Of {total} verdicts on numbers, {some} read runs that were checked here and agree; "
-            f"{whole or 'none'} of these {'read' if whole != 1 else 'reads'} no others."
+            f"Of {total} verdicts, {some} rest on runs that were checked here and agree, "
+            f"{whole or 'none'} of them on such runs alone."
         )
     tail = [_speed(trained, peak)]
     told = told_by(from_others())

@@ -74,7 +74,7 @@ def test_an_honest_machine_agrees_and_the_second_time_all_is_done(use, capsys):
     end = out.split("\n\n")[-1].strip().splitlines()
     assert len(end) <= command.LINES
     assert re.search(r"Checked here: 3\d\d runs of 3\d\d, ", out)
-    assert re.search(r"Of (\d+) verdicts on numbers, \1 read .*; \1 of these read no others", out)
+    assert re.search(r"Of (\d+) verdicts, \1 rest on .*, \1 of them on such runs alone", out)
     assert "fig1-mnist AdaGrad matched seed 0: 46 passes of 46, largest difference 3e-08" in err
     runs = [(task.run.id, task.twin) for task in at.tasks]
     assert len(set(runs)) == len(runs)
