@@ -131,7 +131,8 @@ class Verdict:
     @property
     def details(self) -> tuple[str, ...]:
         """What a table says beside the verdict: its numbers, and what they hang on."""
-        trials = f"on this side from {self.from_trials} trials on" if self.from_trials else ""
+        number = f"{self.from_trials} trial{'s' * (self.from_trials != 1)}"
+        trials = f"on this side from {number} on" if self.from_trials else ""
         left = f"{self.holm} after Holm's correction" if self.holm != self.verdict else ""
         return tuple(filter(None, (self.numbers, self.flips, trials if self.judged else "", left)))
 
