@@ -493,17 +493,22 @@ def left(marker: str) -> list[str]:
     return found
 
 
+# A shell lets what it runs in the background ignore SIGINT, and so do all its children.
+# `preexec_fn` would fork, of which JAX warns where another test has imported it.
+HEEDING = (
+    "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def start(command: list[str], **more: str) -> subprocess.Popen:
     return subprocess.Popen(
-        command,
+        [sys.executable, "-c", HEEDING, *command],
         cwd=ROOT,
         env={**os.environ, **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell lets what it runs in the background ignore it, and so do all its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

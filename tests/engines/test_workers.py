@@ -166,12 +166,13 @@ def test_processes_that_grow_are_replaced(command):
 
 
 def test_a_quota_on_files_is_found_before_training(command):
-    def quota():
+    command.change(
+        """
         import resource
-
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-
-    code, _, err = command(*MATCHED, preexec_fn=quota)
+        """
+    )
+    code, _, err = command(*MATCHED)
     assert code == 1
     assert last_line(err).startswith(f"adam-study: cannot write {command.records}")
     assert last_line(err).endswith("File too large")
