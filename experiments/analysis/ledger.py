@@ -57,8 +57,10 @@ class Claim:
             side = f"{known('rule', self.rule, RULES)} {self.limit:g}"
         first, last = self.passes
         words = METRICS[known("metric", self.metric, METRICS)].words
-        ends = {"first": first, "last": last} if last >= 0 else {"first": "first", "last": "last"}
-        passes = {**ends, "after": last + 1}
+        passes: dict[str, Any] = {"first": first, "last": last, "after": last + 1}
+        passes |= {"run": f"passes {first}-{last}", "end": f"pass {last}"}
+        if last < 0:  # whatever was recorded last
+            passes |= {"first": "first", "last": "last", "run": "the whole run", "end": "the end"}
         what = words.format(*self.arms, recorded=" / ".join(self.recorded), **passes)
         return f"{what}: {side}"
 

@@ -34,7 +34,8 @@ class Metric:
 
     Attributes:
         words: what it is; `{}` are the claim's arms, `{first}` and `{last}` its passes counted from
-            0, `{after}` the last counted from 1, `{recorded}` the names of what was recorded.
+            0, `{after}` the last counted from 1, `{run}` and `{end}` all of them and the last in
+            words, `{recorded}` the names of what was recorded.
         compute: `(claim, protocol, results)` to one value for each seed whose runs are all there.
         of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
         log: whether it is a positive quantity, averaged over seeds as logarithms.
@@ -388,13 +389,11 @@ METRICS: dict[str, Metric] = {
         "{recorded} of {}, geometric mean over passes {first}-{last}", _recorded_ratio, log=True
     ),
     "recorded_largest": Metric(
-        "largest {recorded} of {} over passes {first}-{last}",
+        "largest {recorded} of {} over {run}",
         _recorded(lambda values: values.max(axis=1)),
         log=True,
     ),
-    "recorded_last": Metric(
-        "{recorded} of {} at pass {last}", _recorded(lambda values: values[:, -1])
-    ),
+    "recorded_last": Metric("{recorded} of {} at {end}", _recorded(lambda values: values[:, -1])),
     "recorded_change": Metric(
         "{recorded} of {}, {last} over {first}",
         _recorded(lambda values: values[:, -1] / values[:, 0]),

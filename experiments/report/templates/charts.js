@@ -263,6 +263,8 @@ function margins() {
       .map((claim) => new Option(`${claim.reading} (${claim.study})`, claim.id)));
     select.append(group);
   }
+  // First one of which both protocols have something to say.
+  select.value = (movable.find((each) => Object.keys(each.judged).length > 1) ?? movable[0])?.id ?? "";
   const [slider, output] = [document.getElementById("limit"), document.getElementById("limit-value")];
   let claim, from, to, limit, log, least_shown;
   function choose() {
