@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import studies
-from experiments.analysis import claims
+from experiments.analysis import claims, defaults
 from experiments.analysis import results as analysis
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
@@ -164,6 +164,19 @@ def _ratio(results: Results, protocol: str) -> str:
         return "not finished"
     mean, low, high = (np.exp(x[0]) for x in interval(ratio[:, None]))
     return f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ratio)}"
+
+
+def method_defaults() -> pd.DataFrame:
+    """The default of each method of the studies of defaults, and whose it is."""
+    import pandas as pd
+
+    rows = [(name, *row) for name, row in studies.defaults.DEFAULTS.items()]
+    return pd.DataFrame(rows, columns=["method", "default", "source"])
+
+
+def valley(results: Results) -> pd.DataFrame:
+    """How wide each method's valley is; see `analysis.defaults`."""
+    return defaults.valley(results)
 
 
 def provenance(results: Results) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.analysis.defaults import regrets
 from experiments.analysis.results import Results, gaps, paper_curve
 from experiments.paper import curves as digitised
 from experiments.study import Panel
@@ -363,10 +364,41 @@ def _grid_unstable(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     return np.array(values)
 
 
+# --- defaults -------------------------------------------------------------------------------------
+
+
+def _regret(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    found = regrets(results)[claim.arms[0], protocol]
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+def _behind_tuned(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """The regret of the first arm at its default minus that of the last, tuned."""
+    found = regrets(results)
+    default, tuned = found[claim.arms[0], "matched"], found[claim.arms[-1], "tuned"]
+    with np.errstate(invalid="ignore"):  # both diverged
+        return np.array([default[seed] - tuned[seed] for seed in sorted(default)])
+
+
 _RATIO = "training cost {} / {}, geometric mean over passes {first}-{last}"
 _COUNTERPART = "loss after {after} passes with bias correction minus without, largest over all {}"
 
 METRICS: dict[str, Metric] = {
+    "regret": Metric(
+        "last cost of {} above the best of all methods, as a share of the best's way down since "
+        "its first pass",
+        _regret,
+    ),
+    "default_regret": Metric(
+        "last cost of {} at its default above that at its best rate, as a share of the way down of "
+        "the best of all methods",
+        _behind_tuned,
+    ),
+    "behind_tuned": Metric(
+        "last cost of {} at its default above that of {} at its best rate, as a share of the way "
+        "down of the best of all methods",
+        _behind_tuned,
+    ),
     "cost_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
     "final_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
     "distance": Metric(

@@ -1,6 +1,7 @@
 """Drawing what the analysis found. Pages draw with these; modules import each other's by file."""
 
 from experiments.figures.costs import averages, clocked, curves, held_out
+from experiments.figures.defaults import overview, rates
 from experiments.figures.grids import grid, grid_difference
 from experiments.figures.measured import gradient_sparsity, iteration_cost, second_moments
 from experiments.figures.pairs import ratios
@@ -20,7 +21,9 @@ __all__ = [
     "held_out",
     "iteration_cost",
     "main",
+    "overview",
     "png",
+    "rates",
     "ratios",
     "second_moments",
     "sensitivity",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from experiments.options import known
 from experiments.studies import (
+    defaults,
     fig1_imdb,
     fig1_mnist,
     fig2_dropout,
@@ -50,6 +51,7 @@ STUDIES = by_name(
         fig4.STUDY,
         *theory.STUDIES,
         *sec7.STUDIES,
+        *defaults.STUDIES,
     )
 )
 
