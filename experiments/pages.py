@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import studies
 from experiments.analysis import claims, defaults
 from experiments.analysis import results as analysis
+from experiments.analysis.defaults import Case
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
 from experiments.data import catalogue, download
@@ -166,17 +167,29 @@ def _ratio(results: Results, protocol: str) -> str:
     return f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ratio)}"
 
 
+def defaults_cases(profile: str = "published", data: str = "auto") -> list[Case]:
+    """The problems on which defaults are judged, those of the paper first; see `results`."""
+    return [
+        Case(title, results(name, profile, data), variant)
+        for title, name, variant in studies.defaults.CASES
+    ]
+
+
 def method_defaults() -> pd.DataFrame:
-    """The default of each method of the studies of defaults, and whose it is."""
+    """The default of each method, and whose it is."""
     import pandas as pd
 
     rows = [(name, *row) for name, row in studies.defaults.DEFAULTS.items()]
     return pd.DataFrame(rows, columns=["method", "default", "source"])
 
 
-def valley(results: Results) -> pd.DataFrame:
-    """How wide each method's valley is; see `analysis.defaults`."""
-    return defaults.valley(results)
+def valleys(cases: Iterable[Case]) -> pd.DataFrame:
+    """How wide each method's valley is on each problem; see `analysis.defaults.valley`."""
+    import pandas as pd
+
+    tables = [defaults.valley(case).assign(problem=case.title) for case in cases]
+    table = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    return table[["problem", *table.columns[:-1]]]
 
 
 def provenance(results: Results) -> pd.DataFrame:

@@ -1,40 +1,64 @@
 """What a default costs: regret, the width of the valley, and one rate for all problems.
 
-The regret of a run is its excess of training cost over the best run, as a share of how far that
-best run has come since its first pass: 0 is the best, 1 is where the best one was in that pass.
+The regret of a run is how far its training cost ends above the lowest of all methods and rates, as
+a share of the way down: from the lowest cost that any of them had in the first pass to the lowest
+in the last. At 0% nobody ended lower; at 100% a run ended where the fastest was after one pass.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
+from experiments.studies import defaults as declared
 from experiments.study import PROTOCOLS
 
 NEAR = (0.05, 0.2)  # how near to a method's best trial counts as in the valley
 TEN = 10.0
+SAME = 0.02  # rates of a grid are rounded
 
 
-def shares(cost: float | np.ndarray, best: Sequence[float]) -> np.ndarray:
-    """Excess over the end of the best run, whose costs these are, as a share of its way down.
+@dataclass(frozen=True)
+class Case:
+    """A problem on which defaults are judged.
 
-    NaN where that run went nowhere; infinite where the cost is.
+    Attributes:
+        title: what is trained on what.
+        results: the study that holds its runs.
+        variant: which of its arms count, for example "dropout".
     """
-    way = best[0] - best[-1]
-    excess = np.asarray(cost, float) - best[-1]
-    return excess / way if way > 0 else np.full_like(excess, math.nan)
+
+    title: str
+    results: Results
+    variant: str = ""
+
+    @property
+    def compared(self) -> bool:
+        """Whether reported seeds of every method at its default were trained for this question.
+
+        Elsewhere the tuning trials answer it, which have one seed or three.
+        """
+        return self.results.study in declared.STUDIES
+
+
+def regret(cost: float, curves: Iterable[Sequence[float]]) -> float:
+    """The regret of a run that ended at `cost`, given the costs of all runs, pass by pass.
+
+    Infinite where the cost is; NaN where no run got below the lowest first pass.
+    """
+    curves = [curve for curve in curves if len(curve)]
+    start, best = (min(curve[k] for curve in curves) for k in (0, -1))
+    return (cost - best) / (start - best) if start > best else math.nan
 
 
 def regrets(results: Results) -> dict[tuple[str, str], dict[int, float]]:
-    """By arm and protocol the regret of each seed that has every arm under both protocols.
-
-    The best run is the best of all these at that seed.
-    """
+    """By arm and protocol the regret of each seed that has every arm under both protocols."""
     curves = {
         (arm.name, protocol): results.matrix(protocol, arm.name)
         for arm in results.study.arms
@@ -44,10 +68,9 @@ def regrets(results: Results) -> dict[tuple[str, str], dict[int, float]]:
     seeds = sorted(set.intersection(*(set(table.index) for table in whole.values())))
     found: dict[tuple[str, str], dict[int, float]] = {key: {} for key in whole}
     for seed in seeds:
-        rows = {key: table.loc[seed].to_numpy(float) for key, table in whole.items()}
-        best = min(rows.values(), key=lambda row: row[-1])
+        rows = {key: table.loc[seed].to_numpy(float).tolist() for key, table in whole.items()}
         for key, row in rows.items():
-            found[key][seed] = float(shares(row[-1], best))
+            found[key][seed] = regret(row[-1], rows.values())
     return found
 
 
@@ -63,28 +86,29 @@ def regret_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "protocol", "mean", "low", "high", "n"])
 
 
-def trials(results: Results) -> dict[str, dict[float, list[float]]]:
-    """By arm and rate the costs of each pass of the tuning runs, averaged over tuning seeds.
+def trials(results: Results, variant: str = "") -> dict[str, dict[float, list[float]]]:
+    """By method and rate the costs of each pass of the tuning runs, averaged over tuning seeds.
 
-    One infinite cost stands for a trial that diverged; an arm with a run to come is left out.
+    One infinite cost stands for a trial that diverged; a method with a run to come is left out.
     """
     found: dict[str, dict[float, list[list[float]]]] = {}
     waiting = set()
     for entry in results.plan.entries:
-        if entry.role != "tuning":
+        arm = results.study.arm(entry.arm)
+        if entry.role != "tuning" or arm.variant != variant:
             continue
         record = results.records.get(entry.run.id)
         if record is None:
-            waiting.add(entry.arm)
+            waiting.add(arm.method)
             continue
         diverged = record["status"] == "diverged"
         costs = [math.inf] if diverged else list(record["metrics"]["training_cost"])
         rate = entry.run.settings["learning_rate"]
-        found.setdefault(entry.arm, {}).setdefault(rate, []).append(costs)
+        found.setdefault(arm.method, {}).setdefault(rate, []).append(costs)
     return {
-        arm: {rate: _mean(runs) for rate, runs in sorted(rates.items())}
-        for arm, rates in found.items()
-        if arm not in waiting
+        method: {rate: _mean(runs) for rate, runs in sorted(rates.items())}
+        for method, rates in found.items()
+        if method not in waiting
     }
 
 
@@ -94,53 +118,81 @@ def _mean(runs: Sequence[Sequence[float]]) -> list[float]:
     return [float(value) for value in np.mean(runs, axis=0)]
 
 
-def valley(results: Results) -> pd.DataFrame:
+def at_defaults(case: Case, rates: Mapping[str, float], protocol: str = "matched") -> pd.DataFrame:
+    """The regret of each method at its default rate (`matched`) or at its best one (`tuned`).
+
+    Args:
+        case: the problem.
+        rates: the default rate by method.
+        protocol: which of the two.
+
+    Returns:
+        Columns method, mean, low, high (95% interval over seeds; NaN where tuning trials answer)
+        and n. A method whose grid lacks its default rate has no row.
+    """
+    if case.compared:
+        table = regret_table(case.results)
+        table = table[table["protocol"] == protocol].rename(columns={"arm": "method"})
+        return table[["method", "mean", "low", "high", "n"]].reset_index(drop=True)
+    by_method = trials(case.results, case.variant)
+    curves = [costs for tried in by_method.values() for costs in tried.values()]
+    seeds = case.results.study.profile(case.results.profile).tuning_seeds
+    rows = []
+    for method, tried in by_method.items():
+        if protocol == "tuned":
+            costs = [min(curve[-1] for curve in tried.values())]
+        else:
+            costs = [c[-1] for rate, c in tried.items() if _same(rate, rates.get(method))]
+        rows += [(method, regret(cost, curves), math.nan, math.nan, seeds) for cost in costs]
+    return pd.DataFrame(rows, columns=["method", "mean", "low", "high", "n"])
+
+
+def _same(rate: float, wanted: float | None) -> bool:
+    return wanted is not None and math.isclose(rate, wanted, rel_tol=SAME)
+
+
+def valley(case: Case) -> pd.DataFrame:
     """How wide each method's valley is, on its tuning grid.
 
     The shares of the rates whose last cost is within 5% and 20% of the best one's, and the cost at
     ten times the best rate over the best cost, where the grid reaches so far.
     """
     rows = []
-    for arm, rates in trials(results).items():
+    for method, rates in trials(case.results, case.variant).items():
         last = {rate: costs[-1] for rate, costs in rates.items()}
         best = min(last, key=lambda rate: last[rate])
         costs = np.array(list(last.values()))
-        row: dict[str, object] = {"arm": arm, "rates": len(last), "best": best}
+        row: dict[str, object] = {"method": method, "rates": len(last), "best": best}
         for near in NEAR:
             row[f"within {near:.0%}"] = float(np.mean(costs <= (1 + near) * last[best]))
-        beyond = [
-            cost for rate, cost in last.items() if math.isclose(rate, TEN * best, rel_tol=0.02)
-        ]
+        beyond = [cost for rate, cost in last.items() if _same(rate, TEN * best)]
         row["ten times the best rate"] = beyond[0] / last[best] if beyond else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def one_rate(found: Iterable[Results]) -> pd.DataFrame:
+def one_rate(cases: Iterable[Case]) -> pd.DataFrame:
     """For each method and rate the worst regret over all problems, of the tuning runs.
 
-    A rate counts that the method's grid has on every problem. Columns: arm, rate, worst (the
-    regret), problem (whose it is), smallest (whether no rate of the method has a smaller one).
+    A problem counts for the methods that were tuned on it, a rate if all their grids have it.
+    Columns: method, rate, worst (the regret), problem (whose it is), problems (of how many),
+    smallest (whether no rate of the method has a smaller one).
     """
-    by_problem = {results.study.name: trials(results) for results in found}
-    regret: dict[tuple[str, float], dict[str, float]] = {}
-    for problem, arms in by_problem.items():
-        ends = [costs for rates in arms.values() for costs in rates.values()]
-        if not ends:
-            continue
-        best = min(ends, key=lambda costs: costs[-1])
-        for arm, rates in arms.items():
+    found: dict[tuple[str, float], dict[str, float]] = {}
+    tuned: dict[str, set[str]] = {}
+    for case in cases:
+        by_method = trials(case.results, case.variant)
+        curves = [costs for rates in by_method.values() for costs in rates.values()]
+        for method, rates in by_method.items():
+            tuned.setdefault(method, set()).add(case.title)
             for rate, costs in rates.items():
-                regret.setdefault((arm, rate), {})[problem] = float(shares(costs[-1], best))
+                key = (method, float(f"{rate:.3g}"))
+                found.setdefault(key, {})[case.title] = regret(costs[-1], curves)
     rows = [
-        {"arm": arm, "rate": rate, "worst": max(values.values()), "problem": _worst(values)}
-        for (arm, rate), values in regret.items()
-        if len(values) == len(by_problem)
+        (method, rate, max(values.values()), max(values, key=values.__getitem__), len(values))
+        for (method, rate), values in found.items()
+        if set(values) == tuned[method]
     ]
-    table = pd.DataFrame(rows, columns=["arm", "rate", "worst", "problem"])
-    table["smallest"] = table["worst"] == table.groupby("arm")["worst"].transform("min")
-    return table.sort_values(["arm", "rate"], ignore_index=True)
-
-
-def _worst(values: Mapping[str, float]) -> str:
-    return max(values, key=lambda problem: values[problem])
+    table = pd.DataFrame(rows, columns=["method", "rate", "worst", "problem", "problems"])
+    table["smallest"] = table["worst"] == table.groupby("method")["worst"].transform("min")
+    return table.sort_values(["method", "rate"], ignore_index=True)

@@ -43,6 +43,11 @@ class Claim:
     untested: str = ""
 
     @property
+    def of_paper(self) -> bool:
+        """Whether the paper says it: not a control of ours, nor what is said of Adam elsewhere."""
+        return self.source in ("text", "figure")
+
+    @property
     def limits(self) -> tuple[float, float]:
         """The ends of the interval in which the metric must lie, of the rules that have one."""
         low, high = (1 / self.limit, self.limit) if self.rule == "within" else self.limit

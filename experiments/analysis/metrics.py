@@ -385,19 +385,20 @@ _COUNTERPART = "loss after {after} passes with bias correction minus without, la
 
 METRICS: dict[str, Metric] = {
     "regret": Metric(
-        "last cost of {} above the best of all methods, as a share of the best's way down since "
-        "its first pass",
+        "last cost of {} above the lowest of all methods, as a share of the way down",
         _regret,
+        unit="share of the way down",
     ),
     "default_regret": Metric(
-        "last cost of {} at its default above that at its best rate, as a share of the way down of "
-        "the best of all methods",
+        "last cost of {} at its default above that at its best rate, as a share of the way down",
         _behind_tuned,
+        unit="share of the way down",
     ),
     "behind_tuned": Metric(
         "last cost of {} at its default above that of {} at its best rate, as a share of the way "
-        "down of the best of all methods",
+        "down",
         _behind_tuned,
+        unit="share of the way down",
     ),
     "cost_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
     "final_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
@@ -419,6 +420,11 @@ METRICS: dict[str, Metric] = {
     ),
     "recorded_ratio": Metric(
         "{recorded} of {}, geometric mean over passes {first}-{last}", _recorded_ratio, log=True
+    ),
+    "recorded_compared": Metric(
+        "{recorded} of {} over that of {}, geometric mean over passes {first}-{last}",
+        _recorded_ratio,
+        log=True,
     ),
     "recorded_largest": Metric(
         "largest {recorded} of {} over {run}",

@@ -29,6 +29,7 @@ TITLES = {
     "6.3": "Convolutional network",
     "6.4": "Bias correction in training",
     "7": "AdaMax and averaging",
+    "Beyond the paper": "Adam's defaults today",
 }
 
 
@@ -166,7 +167,7 @@ def finding(part: Part) -> str:
 
 def totals(shown: Sequence[Part]) -> str:
     """How many statements hold under each protocol, in a sentence."""
-    rows = [row for part in shown for row in part.judged if row.claim.source != "control"]
+    rows = [row for part in shown for row in part.judged if row.claim.of_paper]
     phrases = []
     for protocol in PROTOCOLS:
         counts = count(rows, protocol)

@@ -34,7 +34,7 @@ def grounds(found: Results) -> dict[tuple[str, str], frozenset[str]]:
     """
     read = {}
     for verdict in claims.judge(found):
-        if verdict.judged and verdict.claim.source != "control":
+        if verdict.judged and verdict.claim.of_paper:
             noted = _Noted(found.records)
             METRICS[verdict.claim.metric].compute(
                 verdict.claim, verdict.protocol, dataclasses.replace(found, records=noted)

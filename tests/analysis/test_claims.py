@@ -216,7 +216,8 @@ def test_every_claim_of_the_ledger_can_be_judged():
             -1,
         )
         assert claim.metric.startswith("recorded_") == bool(claim.recorded)
-        assert claim.source in ("text", "figure", "control")
+        assert claim.source in ("text", "figure", "control", "practice")
+        assert claim.of_paper == (claim.source in ("text", "figure"))
         assert claim.criterion
         assert claim.why
 
