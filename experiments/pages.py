@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,12 +183,29 @@ def method_defaults() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "default", "source"])
 
 
+def one_rates(cases: Sequence[Case]) -> pd.DataFrame:
+    """The step size with the smallest worst regret, of the methods tuned on most problems."""
+    table = defaults.one_rate(cases)
+    table = table[table["method"].isin(defaults.tuned_on_most(cases))]
+    table = table[table["smallest"]].drop(columns="smallest").sort_values("worst")
+    table["worst"] = [f"{value:.0%}" for value in table["worst"]]
+    names = {
+        "rate": "one rate",
+        "worst": "worst regret",
+        "problem": "on",
+        "problems": "of problems",
+    }
+    return table.rename(columns=names).reset_index(drop=True)
+
+
 def valleys(cases: Iterable[Case]) -> pd.DataFrame:
     """How wide each method's valley is on each problem; see `analysis.defaults.valley`."""
     import pandas as pd
 
     tables = [defaults.valley(case).assign(problem=case.title) for case in cases]
     table = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    for name in table.columns[3:-1]:
+        table[name] = [f"{value:.0%}" if value == value else "-" for value in table[name]]
     return table[["problem", *table.columns[:-1]]]
 
 

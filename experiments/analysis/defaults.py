@@ -8,6 +8,7 @@ in the last. At 0% nobody ended lower; at 100% a run ended where the fastest was
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from experiments.analysis.statistics import interval
 from experiments.studies import defaults as declared
 from experiments.study import PROTOCOLS
 
-NEAR = (0.05, 0.2)  # how near to a method's best trial counts as in the valley
+NEAR = (0.05, 0.2)  # how far above its best regret a method is still in its valley
 TEN = 10.0
 SAME = 0.02  # rates of a grid are rounded
 
@@ -118,6 +119,16 @@ def _mean(runs: Sequence[Sequence[float]]) -> list[float]:
     return [float(value) for value in np.mean(runs, axis=0)]
 
 
+def regret_of_trials(case: Case) -> dict[str, dict[float, float]]:
+    """The regret of the tuning trials of a problem, by method and rate."""
+    by_method = trials(case.results, case.variant)
+    curves = [costs for rates in by_method.values() for costs in rates.values()]
+    return {
+        method: {rate: regret(costs[-1], curves) for rate, costs in rates.items()}
+        for method, rates in by_method.items()
+    }
+
+
 def at_defaults(case: Case, rates: Mapping[str, float], protocol: str = "matched") -> pd.DataFrame:
     """The regret of each method at its default rate (`matched`) or at its best one (`tuned`).
 
@@ -134,16 +145,14 @@ def at_defaults(case: Case, rates: Mapping[str, float], protocol: str = "matched
         table = regret_table(case.results)
         table = table[table["protocol"] == protocol].rename(columns={"arm": "method"})
         return table[["method", "mean", "low", "high", "n"]].reset_index(drop=True)
-    by_method = trials(case.results, case.variant)
-    curves = [costs for tried in by_method.values() for costs in tried.values()]
     seeds = case.results.study.profile(case.results.profile).tuning_seeds
     rows = []
-    for method, tried in by_method.items():
+    for method, tried in regret_of_trials(case).items():
         if protocol == "tuned":
-            costs = [min(curve[-1] for curve in tried.values())]
+            values = [min(tried.values())]
         else:
-            costs = [c[-1] for rate, c in tried.items() if _same(rate, rates.get(method))]
-        rows += [(method, regret(cost, curves), math.nan, math.nan, seeds) for cost in costs]
+            values = [value for rate, value in tried.items() if _same(rate, rates.get(method))]
+        rows += [(method, value, math.nan, math.nan, seeds) for value in values]
     return pd.DataFrame(rows, columns=["method", "mean", "low", "high", "n"])
 
 
@@ -154,21 +163,27 @@ def _same(rate: float, wanted: float | None) -> bool:
 def valley(case: Case) -> pd.DataFrame:
     """How wide each method's valley is, on its tuning grid.
 
-    The shares of the rates whose last cost is within 5% and 20% of the best one's, and the cost at
-    ten times the best rate over the best cost, where the grid reaches so far.
+    Columns: method, rates (their number), best (the best rate), the shares of the rates whose
+    regret is at most 5% and 20% above the best one's, and how far above it the regret of ten times
+    the best rate is (NaN where the grid does not reach so far).
     """
     rows = []
-    for method, rates in trials(case.results, case.variant).items():
-        last = {rate: costs[-1] for rate, costs in rates.items()}
+    for method, last in regret_of_trials(case).items():
         best = min(last, key=lambda rate: last[rate])
-        costs = np.array(list(last.values()))
+        above = {rate: value - last[best] for rate, value in last.items()}
         row: dict[str, object] = {"method": method, "rates": len(last), "best": best}
         for near in NEAR:
-            row[f"within {near:.0%}"] = float(np.mean(costs <= (1 + near) * last[best]))
-        beyond = [cost for rate, cost in last.items() if _same(rate, TEN * best)]
-        row["ten times the best rate"] = beyond[0] / last[best] if beyond else math.nan
+            row[f"within {near:.0%}"] = sum(v <= near + 1e-9 for v in above.values()) / len(above)
+        beyond = [value for rate, value in above.items() if _same(rate, TEN * best)]
+        row["ten times the best rate"] = beyond[0] if beyond else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def tuned_on_most(cases: Sequence[Case]) -> list[str]:
+    """The methods that were tuned on more than half of the problems."""
+    tuned = Counter(method for case in cases for method in trials(case.results, case.variant))
+    return [method for method, number in tuned.items() if number > len(cases) / 2]
 
 
 def one_rate(cases: Iterable[Case]) -> pd.DataFrame:
@@ -181,13 +196,10 @@ def one_rate(cases: Iterable[Case]) -> pd.DataFrame:
     found: dict[tuple[str, float], dict[str, float]] = {}
     tuned: dict[str, set[str]] = {}
     for case in cases:
-        by_method = trials(case.results, case.variant)
-        curves = [costs for rates in by_method.values() for costs in rates.values()]
-        for method, rates in by_method.items():
+        for method, rates in regret_of_trials(case).items():
             tuned.setdefault(method, set()).add(case.title)
-            for rate, costs in rates.items():
-                key = (method, float(f"{rate:.3g}"))
-                found.setdefault(key, {})[case.title] = regret(costs[-1], curves)
+            for rate, value in rates.items():
+                found.setdefault((method, float(f"{rate:.3g}")), {})[case.title] = value
     rows = [
         (method, rate, max(values.values()), max(values, key=values.__getitem__), len(values))
         for (method, rate), values in found.items()

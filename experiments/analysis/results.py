@@ -64,6 +64,7 @@ class Results:
             text = f"{kind}{data}{size.seeds} seed{'s' * (size.seeds != 1)}"
             return text + (f"; not finished, {self.progress}" if self.missing else "")
         data = "STAND-IN DATA" if self.stand_in else self.study.data_set.upper()
+        data = "generated data" if self.data == "none" else data
         if "train_examples" in size.options:  # fewer than the study's
             data += f", {size.options['train_examples']:,} training examples"
         seeds = f"{size.seeds} seed{'s' * (size.seeds != 1)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,11 +10,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from experiments.analysis.defaults import Case, at_defaults, one_rate
-from experiments.figures.style import colour_of, new_figure, note, styled
+from experiments.analysis.defaults import Case, at_defaults, regret_of_trials, tuned_on_most
+from experiments.figures.axes import legend_above
+from experiments.figures.style import DASHED, new_figure, note, styled
 from experiments.studies.defaults import RATES
 
 SHOWN = 0.5  # of the way down; what is above has the darkest colour
+MARKERS = "osD^vP*X<>"
 DEFAULT = {method: settings["learning_rate"] for method, (_, settings) in RATES.items()}
 
 
@@ -48,6 +51,11 @@ def overview(cases: Sequence[Case]) -> Figure:
                 ax=axis,
             )
             axis.set(title=title, xlabel="", ylabel="")
+            axis.set_facecolor("#f1f1f1")
+            axis.grid(False)
+            for k, (above, below) in enumerate(itertools.pairwise(cases), start=1):
+                if above.compared != below.compared:
+                    axis.axhline(k, color="black", lw=1.2)
             axis.tick_params(length=0)
             axis.tick_params(axis="x", rotation=0)
         axes[0, 1].set_yticks([])
@@ -67,15 +75,17 @@ def _cell(table: pd.DataFrame, method: str) -> str:
     mean, low, high = table.loc[[method], ["mean", "low", "high"]].to_numpy(float)[0]
     if not np.isfinite(mean):
         return "diverged"
-    return f"{mean:.0%}" + ("" if np.isnan(low) else f"\n{low:.0%} to {high:.0%}")
+    spread = {f"{value:.0%}" for value in (low, mean, high) if not np.isnan(value)}
+    return f"{mean:.0%}" + (f"\n± {(high - low) / 2:.0%}" if len(spread) > 1 else "")
 
 
 def _footer(cases: Sequence[Case]) -> str:
-    text = (
-        "With an interval: mean over fresh seeds and its 95% interval. Without: the tuning trials "
-        "of the paper's own problems, of one seed or three. Blank: not tried."
-    )
-    waiting = [case.title for case in cases if case.results.missing and case.compared]
+    new = [case for case in cases if case.compared]
+    seeds = sorted({n for case in new for n in at_defaults(case, DEFAULT)["n"]})
+    text = "Above the line the tuning trials of the paper's problems, of one seed or three. Below "
+    text += f"it means over {' or '.join(map(str, seeds))} fresh seeds, with the 95% interval "
+    text += "where it is wider than the rounding. Grey: not tried."
+    waiting = [case.title for case in new if case.results.missing]
     text += f" Not finished: {', '.join(waiting)}." if waiting else ""
     if any(case.results.stand_in for case in cases):
         text = f"STAND-IN DATA. {text}"
@@ -83,20 +93,29 @@ def _footer(cases: Sequence[Case]) -> str:
 
 
 def rates(cases: Sequence[Case]) -> Figure:
-    """The worst regret over all problems against the rate, a line for each method."""
-    table = one_rate(cases)
+    """Regret against the step size, a line for each problem; the methods tuned on most of them."""
+    most = tuned_on_most(cases)
+    methods = [name for name in RATES if name in most]
+    colours = sns.color_palette("colorblind", len(cases))
     with styled():
-        figure, axes = new_figure(1)
-        axis = axes[0, 0]
-        for method, line in table.groupby("method"):
-            finite = line[np.isfinite(line["worst"]) & (line["worst"] > 0)]
-            axis.plot(
-                finite["rate"], finite["worst"], "o-", color=colour_of(str(method)), label=method
-            )
-        if len(table):
-            axis.set(xscale="log", yscale="log")
-            axis.legend(fontsize=8)
+        figure, axes = new_figure(max(len(methods), 1), 3.8)
+        for axis, method in zip(axes[0], methods, strict=False):
+            for case, colour, marker in zip(cases, colours, MARKERS, strict=False):
+                tried = regret_of_trials(case).get(method, {})
+                axis.plot(
+                    list(tried),
+                    [100 * min(value, 1.0) for value in tried.values()],
+                    marker=marker,
+                    color=colour,
+                    ms=5,
+                    label=case.title,
+                )
+            axis.axvline(DEFAULT[method], color="black", ls=DASHED, lw=1, label="default")
+            axis.set(title=method, xscale="log", ylim=(-3, 103), xlabel="step size α")
+            axis.yaxis.set_major_formatter("{x:g}%")
+        axes[0, 0].set_ylabel("regret (100% or more at the top)")
+        if not methods:
+            note(axes[0, 0], "no method is tuned on most problems yet")
         else:
-            note(axis, "no rate is on every grid yet")
-        axis.set(xlabel="step size α", ylabel="worst regret over all problems")
+            legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
         return figure
