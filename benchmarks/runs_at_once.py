@@ -17,7 +17,7 @@ import time
 
 from training_step import MODELS, Contestant, Failed, count, local_data, median_ratio, start
 
-from experiments.cli.main import Parser
+from experiments.cli.parser import Parser
 from experiments.training import runtime
 
 LOOP = "TensorFlow loop"

@@ -39,7 +39,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.cli.main import Parser
+from experiments.cli.parser import Parser
 from experiments.data import catalogue, download, files
 from experiments.training import runtime
 

@@ -27,6 +27,7 @@ import yaml
 
 from experiments.analysis import ledger
 from experiments.cli import main as cli
+from experiments.cli.runs import setting
 from experiments.data import bags, cifar10, files, mnist
 from experiments.data.arrays import DataError
 from experiments.data.catalogue import DATASETS
@@ -155,7 +156,7 @@ def parse_options(path: Path) -> object:
             assert said.getvalue().startswith("adam-study")
             raise ValueError(said.getvalue().removesuffix("\n")) from None
     for text in getattr(options, "set", None) or ():
-        cli._setting(text)
+        setting(text)
     return options
 
 

@@ -119,10 +119,11 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
 def test_every_sentence_about_findings_names_claims_and_verdicts_that_exist():
     known_claims = {claim.id: claim for claim in ledger.ledger()}
     for key, sentences in summary.findings().items():
-        assert key in {*summary.TITLES, "holds", "fails"}
+        assert key in {*summary.TITLES, "holds", "fails", "defaults"}
         for sentence in sentences:
             assert sentence["if"], sentence
-            used = re.findall(r"\{([\w-]+)\.(\w+)%?\}", sentence["says"])
+            used = re.findall(r"\{([\w-]+)\.(\w+)(?:%|:share)?\}", sentence["says"])
+            assert len(used) == sentence["says"].count("{"), sentence
             for claim, protocol in used:
                 assert protocol in sentence["if"][claim], sentence
             for claim, wanted in sentence["if"].items():

@@ -90,13 +90,15 @@ def regret_table(results: Results) -> pd.DataFrame:
 def trials(results: Results, variant: str = "") -> dict[str, dict[float, list[float]]]:
     """By method and rate the costs of each pass of the tuning runs, averaged over tuning seeds.
 
-    One infinite cost stands for a trial that diverged; a method with a run to come is left out.
+    Only constant step sizes count: a default is used as it is. One infinite cost stands for a trial
+    that diverged; a method with a run to come is left out.
     """
     found: dict[str, dict[float, list[list[float]]]] = {}
     waiting = set()
     for entry in results.plan.entries:
         arm = results.study.arm(entry.arm)
-        if entry.role != "tuning" or arm.variant != variant:
+        constant = entry.run.settings.get("decay", "constant") == "constant"
+        if entry.role != "tuning" or arm.variant != variant or not constant:
             continue
         record = results.records.get(entry.run.id)
         if record is None:

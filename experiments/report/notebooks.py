@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import json
 import math
 import os
@@ -28,6 +27,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from experiments.options import known
+from experiments.records.store import write_atomically
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -231,10 +233,10 @@ def check(notebook: Path, parameters: Mapping[str, object]) -> dict[str, object]
     Raises:
         NotebookError: see `declared`; or a name is unknown; or a value has the wrong type.
     """
-    known = declared(notebook)
+    allowed = declared(notebook)
     values: dict[str, object] = {}
     for name, value in parameters.items():
-        parameter = _known(notebook, known, name)
+        parameter = _declared(notebook, allowed, name)
         try:
             values[name] = parameter.accepts(value)
         except ValueError:
@@ -244,12 +246,11 @@ def check(notebook: Path, parameters: Mapping[str, object]) -> dict[str, object]
     return values
 
 
-def _known(notebook: Path, known: Mapping[str, Parameter], name: str) -> Parameter:
-    if name in known:
-        return known[name]
-    near = " or ".join(difflib.get_close_matches(name, known, n=3))
-    hint = f"did you mean {near}?" if near else f"allowed: {', '.join(known) or 'none'}"
-    raise NotebookError(f"{notebook}: unknown parameter {name!r}; {hint}")
+def _declared(notebook: Path, allowed: Mapping[str, Parameter], name: str) -> Parameter:
+    try:
+        return allowed[known("parameter", name, allowed)]
+    except ValueError as error:
+        raise NotebookError(f"{notebook}: {error}") from None
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -608,14 +609,7 @@ def save(nb: NotebookNode, path: Path) -> None:
     except nbformat.ValidationError as error:
         raise NotebookError(f"{path}: not a valid notebook: {_first_line(str(error))}") from None
     text = nbformat.writes(nb, version=nbformat.NO_CONVERT).rstrip("\n") + "\n"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(Path(path), text.encode())
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -650,10 +644,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(notebook: Path, pairs: Sequence[Sequence[str]]) -> dict[str, object]:
-    known = declared(notebook)
+    allowed = declared(notebook)
     values: dict[str, object] = {}
     for name, text in pairs:
-        parameter = _known(notebook, known, name)
+        parameter = _declared(notebook, allowed, name)
         if name in values:
             raise NotebookError(f"{notebook}: parameter {name!r} is given more than once")
         try:

@@ -123,9 +123,13 @@ def answer(parts: Sequence[Part]) -> str:
     """Totals, what holds and what does not, as Markdown bullets."""
     rows = [row for part in parts for row in part.judged]
     bullets = [summary.totals(parts)]
-    for name, key in (("What holds", "holds"), ("What does not", "fails")):
+    for name, key in (
+        ("What holds.", "holds"),
+        ("What does not.", "fails"),
+        ("May I just use its defaults?", "defaults"),
+    ):
         if sentences := summary.said(key, rows):
-            bullets.append(f"**{name}.** {sentences}")
+            bullets.append(f"**{name}** {sentences}")
     return "\n".join(f"- {bullet}" for bullet in bullets)
 
 

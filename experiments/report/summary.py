@@ -143,9 +143,11 @@ def said(key: str, rows: Sequence[Judged]) -> str:
 
     def number(match: re.Match[str]) -> str:
         value = by_id[match["claim"]][match["protocol"]].value
-        return f"{100 * abs(value - 1):.2g}%" if match["percent"] else f"{value:.3g}"
+        if match["as"] == ":share":
+            return f"{100 * value:.2g}%"
+        return f"{100 * abs(value - 1):.2g}%" if match["as"] else f"{value:.3g}"
 
-    pattern = r"\{(?P<claim>[\w-]+)\.(?P<protocol>\w+)(?P<percent>%?)\}"
+    pattern = r"\{(?P<claim>[\w-]+)\.(?P<protocol>\w+)(?P<as>%|:share|)\}"
     return " ".join(
         re.sub(pattern, number, sentence["says"].strip())
         for sentence in findings().get(key, [])

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.records.store import write_atomically
 from experiments.report import explorer
 from experiments.report.cells import body_of, framed, image_of
 from experiments.report.contained import foreign
@@ -193,9 +193,8 @@ def build(
         library=library,
     )
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     for name, text in rendered.items():
-        _write(out / name, text)
+        write_atomically(out / name, text.encode())
     return out / "index.html"
 
 
@@ -336,15 +335,6 @@ def _json(value: object) -> Markup:
 
 def _hash(source: str) -> str:
     return base64.b64encode(hashlib.sha256(f"\n{source}".encode()).digest()).decode("ascii")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _environment() -> Any:

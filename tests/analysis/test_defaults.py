@@ -139,6 +139,15 @@ def test_without_all_runs_there_is_no_regret():
     assert set(defaults.regret_table(found)["n"]) == {4}
 
 
+def test_only_constant_step_sizes_count():
+    def decaying(run: Run) -> float:
+        return 0.4 if run.settings["decay"] == "constant" else 0
+
+    costs = defaults.trials(results(decaying, STUDIES["fig1-mnist"]))
+    assert {round(each[-1], 6) for rates in costs.values() for each in rates.values()} == {1.4}
+    assert set(costs) == {"AdaGrad", "SGDNesterov", "Adam"}
+
+
 def test_the_width_of_the_valley():
     table = defaults.valley(case(excess)).set_index("method")
     # Five rates; the best is the fourth. The regrets from it: 0.3, 0.2, 0.1, 0, 0.1.

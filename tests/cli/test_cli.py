@@ -12,7 +12,8 @@ import pytest
 from experiments import pages, paths, studies
 from experiments import plan as planning
 from experiments.cli import doctor
-from experiments.cli.main import _setting, main
+from experiments.cli.main import main
+from experiments.cli.runs import setting
 from experiments.data import catalogue, files
 from experiments.records import published as tables
 from experiments.records.store import Store, encode
@@ -192,7 +193,7 @@ def test_a_mistake_in_the_code_is_not_called_bad_input(monkeypatch):
     def broken(*arguments):
         raise KeyError("oops")
 
-    monkeypatch.setattr("experiments.cli.main._table", broken)
+    monkeypatch.setattr("experiments.cli.common.show_table", broken)
     with pytest.raises(KeyError):
         run("list")
 
@@ -407,7 +408,7 @@ def test_a_plan_predicts_by_steps_and_tells_its_error(build, capfd):
 
 def test_settings_are_read_as_numbers_words_and_truth():
     texts = ("a=1", "a=1e-3", "a=True", "a=false", "a=sqrt_epoch", "a=b=c")
-    values = [_setting(text)[1] for text in texts]
+    values = [setting(text)[1] for text in texts]
     assert values == [1, 0.001, True, False, "sqrt_epoch", "b=c"]
     assert [type(value) for value in values] == [int, float, bool, bool, str, str]
 

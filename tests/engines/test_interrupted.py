@@ -165,7 +165,7 @@ def test_ctrl_c_in_every_command_is_130(monkeypatch, capsys):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.cli.main._table", interrupt)
+    monkeypatch.setattr("experiments.cli.common.show_table", interrupt)
     assert main(["list"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -49,8 +49,8 @@ def notebook(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"profle": "smoke"}, "unknown parameter 'profle'; did you mean profile"),
-        ({"zzz": 1}, "unknown parameter 'zzz'; allowed: profile, seeds, rate, fast, ways"),
+        ({"profle": "smoke"}, "unknown parameter 'profle': did you mean profile"),
+        ({"zzz": 1}, "unknown parameter 'zzz': allowed: profile, seeds, rate, fast, ways"),
         ({"fast": "false"}, "parameter 'fast' must be bool, got 'false'"),
         ({"fast": 0}, "'fast' must be bool"),
         ({"seeds": True}, "'seeds' must be int, got True"),

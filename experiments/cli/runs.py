@@ -1,0 +1,300 @@
+"""The commands that look at runs to be trained, and train them: list, plan, run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments import studies
+from experiments.cli import common
+from experiments.cli.parser import MOST_WORKERS
+from experiments.options import known
+from experiments.plan import plan as make_plan
+from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
+
+if TYPE_CHECKING:
+    from experiments.records.store import Store
+
+PROFILES = ("smoke", "quick", "paper")
+START_SECONDS = 1.5  # of a run: data, model, compilation
+
+
+def list_command(options: argparse.Namespace) -> None:
+    """Print the studies."""
+    if options.json:
+        print(json.dumps([_declared(study) for study in studies.STUDIES.values()], indent=1))
+        return
+    rows = []
+    for study in studies.STUDIES.values():
+        shown = study.arms if len(study.arms) <= 6 else study.arms[:3]
+        arms = ", ".join(arm.name for arm in shown)
+        arms += f" and {more} more" if (more := len(study.arms) - len(shown)) else ""
+        rows.append((study.name, study.section, study.title, arms))
+    common.show_table("Studies", ("study", "of the paper", "what", "arms"), rows)
+    print(f"profiles: {', '.join(PROFILES)}; protocols: {', '.join(PROTOCOLS)}")
+
+
+def _declared(study: Study) -> dict[str, Any]:
+    """A study as plain data."""
+    return {
+        "study": study.name,
+        "section": study.section,
+        "title": study.title,
+        "problem": study.problem,
+        "data": study.data_set,
+        "page": study.notebook,
+        "arms": [
+            {"arm": arm.name, "optimizer": arm.optimizer, "matched": dict(arm.matched)}
+            for arm in study.arms
+        ],
+        "profiles": {
+            name: {"passes": profile.epochs, "seeds": profile.seeds}
+            for name, profile in study.profiles.items()
+        },
+    }
+
+
+def plan_command(options: argparse.Namespace) -> None:
+    """Print what a run would train, and how long that may take."""
+    from experiments.data import download
+    from experiments.engines import execution
+    from experiments.records.store import local_store
+
+    store, report = local_store(), []
+    records = _counted(options, store)
+    protocols = common.chosen_protocols(options)
+    workers = options.workers or execution.default_workers()
+    for study in common.chosen_studies(options):
+        study.profile(options.profile)
+        choice = download.choose(study.data_set, options.data, download=False)
+        plan = make_plan(study, options.profile, choice.kind, records, protocols)
+        report.append(_planned(study, plan, records, store, workers, choice))
+    if options.json:
+        print(json.dumps(report, indent=1))
+        return
+    for entry in report:
+        rows = [
+            (role, str(counts["runs"]), str(counts["done"]), str(counts["runs"] - counts["done"]))
+            for role, counts in entry["roles"].items()
+        ]
+        title = f"{entry['study']}, profile {options.profile}, {entry['data']}"
+        common.show_table(title, ("for", "runs", "done", "missing"), rows)
+        if not entry["missing"] + entry["later"]:
+            print("nothing is missing")
+            continue
+        if entry["later"]:
+            print(f"and {entry['later']} runs of the tuned settings once tuning is done;")
+            print("a grid whose best rate is at its end grows, which adds trials")
+        print(f"about {_duration(entry['seconds'])} on {workers} processes ({entry['basis']})")
+        if entry["error"]:
+            print(f"a run took {entry['error']:.2f} times what its steps predicted")
+    if len(report) > 1:
+        missing = sum(entry["missing"] + entry["later"] for entry in report)
+        seconds = sum(entry["seconds"] for entry in report)
+        about = f", about {_duration(seconds)} on {workers} processes" if missing else ""
+        print(f"\nin all {len(report)} studies: {missing} runs are missing{about}")
+    common.report_damage(store)
+
+
+def _counted(options: argparse.Namespace, store: Store) -> Records:
+    """The records whose runs count as done: those made here, and the published ones if asked."""
+    if not options.skip_published:
+        return store
+    from experiments import pages
+
+    return pages.with_published(store)
+
+
+def _planned(
+    study: Study, plan: Plan, records: Records, store: Store, workers: int, choice: Any
+) -> dict[str, Any]:
+    roles = {}
+    for role in dict.fromkeys(entry.role for entry in plan.entries):
+        runs = plan.runs(role)
+        roles[role] = {"runs": len(runs), "done": len(runs) - len(plan.missing(records, role))}
+    missing = plan.missing(records)
+    seconds, basis, error = estimate(study, plan, missing, store)
+    return {
+        "study": study.name,
+        "data": choice.kind + (f" ({choice.reason})" if choice.reason else ""),
+        "roles": roles,
+        "missing": len(missing),
+        "later": plan.later,
+        "seconds": round(seconds / workers, 1),
+        "basis": basis,
+        "error": error,
+    }
+
+
+def estimate(
+    study: Study, plan: Plan, missing: Sequence[Run], store: Store
+) -> tuple[float, str, float | None]:
+    """Seconds that the missing runs take one by one, what that is based on, and its error.
+
+    Before anything has run, steps are counted and a step takes what it took on the reference
+    machine. Afterwards it takes what it took here; the error tells how far off the first way was:
+    what the finished runs took, over what it predicted for them.
+    """
+    import statistics
+
+    def predicted(run: Run) -> float:
+        steps = run.epochs
+        if not study.measured:
+            steps *= run.options["train_examples"] // run.batch_size
+        return START_SECONDS + steps * study.step_ms / 1000
+
+    done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
+    total = sum(map(predicted, missing))
+    if missing and plan.later:
+        total += plan.later * statistics.mean(map(predicted, plan.runs("matched") or missing))
+    whole = [(run, record) for run, record in done if record["status"] == "finished"]
+    if not whole:
+        return total, "from a machine with 2 cores", None
+    ratios = [record["manifest"]["wall_seconds"] / predicted(run) for run, record in whole]
+    error = statistics.median(ratios)
+    return total * error, f"from {len(done)} runs measured here", round(error, 3)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Train what is missing."""
+    from experiments.training import runtime
+
+    runtime.backend()  # before any process has started
+    if options.set or options.arm:
+        return try_command(options)
+    from experiments.data import download
+    from experiments.engines import execution
+    from experiments.records.store import local_store
+
+    chosen = common.chosen_studies(options)
+    for study in chosen:
+        study.profile(options.profile)
+    known("engine", options.engine, execution.ENGINES)
+    protocols = common.chosen_protocols(options)
+    store = local_store()
+    records = _counted(options, store)
+    failed: list[str] = []
+    with execution.ENGINES[options.engine](store.path, _engine_options(options)) as train_all:
+        for study in chosen:
+            choice = download.choose(study.data_set, options.data)
+            common.announce(choice)
+            try:
+                plan = execution.complete(
+                    study,
+                    options.profile,
+                    choice.kind,
+                    store,
+                    protocols=protocols,
+                    records=records,
+                    train_all=train_all,
+                )
+            except execution.RunsFailed as error:
+                failed += error.lines
+                continue
+            done = len(plan.runs()) - len(plan.missing(records))
+            where = " and results/" if options.skip_published else ""
+            print(
+                f"{study.name}: {done} runs done at profile {options.profile}, "
+                f"in {store.path}{where}"
+            )
+            if plan.on_edge:
+                print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
+    common.report_damage(store)
+    if failed:
+        raise execution.RunsFailed(failed)
+    print(f"next: `{_next(options, 'claims')}` or `{_next(options, 'report')}`")
+    return 0
+
+
+def _next(options: argparse.Namespace, command: str) -> str:
+    """The command that shows what was trained."""
+    data = [] if options.data == "auto" else ["--data", options.data]
+    words = [command, *options.studies, "--profile", options.profile, *data]
+    return " ".join(("adam-study", *words))
+
+
+def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any:
+    """How the engine works: `most` is the greatest number of workers that there is work for."""
+    from experiments.engines import execution
+
+    if options.timeout is not None and options.engine == "serial":
+        raise ValueError("--timeout can't be kept by --engine serial; use --engine processes")
+    for flag in ("address", "gpus_per_run"):
+        if getattr(options, flag) is not None and options.engine != "ray":
+            raise ValueError(f"--{flag.replace('_', '-')} is for --engine ray alone")
+    workers = options.workers or execution.default_workers()
+    allowed = 16 * (os.cpu_count() or 1)
+    if workers > allowed and not options.address:
+        raise ValueError(f"--workers {workers} is too many for this machine: use 1 to {allowed}")
+    if options.workers is None and most is not None:
+        workers = min(workers, most)
+    if options.workers is None and options.address:
+        workers = MOST_WORKERS  # as many as the cluster takes
+    more = {} if options.timeout is None else {"timeout": options.timeout}
+    return execution.Options(workers, address=options.address, gpus=options.gpus_per_run, **more)
+
+
+def try_command(options: argparse.Namespace) -> int:
+    """Train one arm with settings of one's own, starting from its matched ones."""
+    from experiments.data import download
+    from experiments.engines import execution
+    from experiments.records.store import local_store
+
+    if len(options.studies) != 1 or not options.arm:
+        raise ValueError("--arm and --set try settings: give one study, one --arm and --set K=V")
+    study = studies.get(options.studies[0])
+    profile, arm = study.profile(options.profile), study.arm(options.arm)
+    known("engine", options.engine, execution.ENGINES)
+    declared = arm.matched or combinations(arm.grid)[0]
+    settings = {**declared, **dict(setting(text) for text in options.set)}
+    choice = download.choose(study.data_set, options.data)
+    runs = [
+        study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)
+        for seed in range(profile.seeds)
+    ]
+    engine = _engine_options(options, len(runs))
+    common.announce(choice)
+    store = local_store()
+    store.check_writable()
+    failed = []
+    with execution.ENGINES[options.engine](store.path, engine) as train_all:
+        for result in train_all(runs):
+            store.damaged += result.notes
+            if result.failed:
+                failed.append(execution.failure(result))
+            else:
+                print(f"{arm.name} seed {result.run.seed}: {result.end}")
+    print(f"{arm.name} with {describe(settings)}; records in {store.path}")
+    common.report_damage(store)
+    if failed:
+        raise execution.RunsFailed(failed)
+    return 0
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """The name and the value of NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set {text!r} is not valid: write NAME=VALUE, as in beta_1=0.8")
+    words = {"true": True, "false": False}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    try:
+        number = float(value)
+    except ValueError:
+        return name, value
+    if not math.isfinite(number):
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise ValueError(f"--set {shown} is not valid: the value is no finite number")
+    whole = value.removeprefix("-").isdecimal() and abs(number) < 2**53
+    return name, int(value) if whole else number
