@@ -27,7 +27,13 @@ SLOW = {
     "figures": ("test_explained.py",),
     "problems": ("test_architectures.py",),
     "report": ("test_explorer.py",),
-    "training": ("test_averages.py", "test_loops.py", "test_sfo_training.py", "test_train.py"),
+    "training": (
+        "test_averages.py",
+        "test_divergence.py",
+        "test_loops.py",
+        "test_sfo_training.py",
+        "test_train.py",
+    ),
     "verify": ("test_command.py", "test_published_again.py"),
 }
 E2E = {

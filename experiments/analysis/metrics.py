@@ -389,11 +389,6 @@ METRICS: dict[str, Metric] = {
         _regret,
         unit="share of the way down",
     ),
-    "default_regret": Metric(
-        "last cost of {} at its default above that at its best rate, as a share of the way down",
-        _behind_tuned,
-        unit="share of the way down",
-    ),
     "behind_tuned": Metric(
         "last cost of {} at its default above that of {} at its best rate, as a share of the way "
         "down",
