@@ -24,7 +24,12 @@ TITLES = {
     "matched": "matched: settings fitted to the paper's curves",
     "tuned": "tuned: equal trials for every method",
 }
-DEFAULTS = "the paper's default settings"  # instead of matched ones, where it shows no curve
+
+
+def defaults_of(study: Study) -> str:
+    """What stands for matched settings where the paper shows no curve, in words."""
+    whose = "the paper's" if study.section.startswith("Section") else "each method's"
+    return f"{whose} default settings"
 
 
 def variants_of(study: Study) -> dict[str, list[Arm]]:

@@ -11,11 +11,11 @@ from matplotlib.lines import Line2D
 
 from experiments.analysis.results import AVERAGES, Results
 from experiments.figures.axes import (
-    DEFAULTS,
     TITLES,
     around,
     cost_limits,
     counted,
+    defaults_of,
     draw_curve,
     draw_mean,
     enlarged,
@@ -123,7 +123,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     draw_curve(axis, results, panel, arm, table)
                 title = panel.title or TITLES[protocol]
                 if protocol == "matched" and not study.fitted:
-                    title = DEFAULTS
+                    title = defaults_of(study)
                 title = f"{protocol}, {title}" if panel.title else title
                 pass_axis(axis, results, panel, arms, [protocol])
                 axis.set(title=panel_title(study, variant, title), ylim=cost_limits(panel, axis))
@@ -182,7 +182,7 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
             if shown:
                 low, high = enlarged(pd.concat(shown))
                 axis.set(ylim=(low, high))
-            name = DEFAULTS if protocol == "matched" and not study.fitted else protocol
+            name = defaults_of(study) if protocol == "matched" and not study.fitted else protocol
             axis.set(title=f"{title}; {name}", xlabel=PASSES, ylabel="cost without noise (nats)")
         seeds = seeds_of((arm.method for arm in study.arms), *tables)
         handles = [
