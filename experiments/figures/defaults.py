@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.defaults import Case, at_defaults, regret_of_trials, tuned_on_most
 from experiments.figures.axes import legend_above
-from experiments.figures.style import DASHED, new_figure, note, styled
+from experiments.figures.style import DASHED, new_figure, note, shout, styled
 from experiments.studies.defaults import RATES
 
 SHOWN = 0.5  # of the way down; what is above has the darkest colour
@@ -59,6 +59,7 @@ def overview(cases: Sequence[Case]) -> Figure:
             axis.tick_params(length=0)
             axis.tick_params(axis="x", rotation=0)
         axes[0, 1].set_yticks([])
+        _shout(figure, cases)
         bar = figure.colorbar(axes[0, 0].collections[0], ax=axes[0], aspect=30, pad=0.01)
         bar.set_ticks(
             [0, 0.1, 0.2, 0.3, 0.4, 0.5], labels=["0%", "10%", "20%", "30%", "40%", "50% or more"]
@@ -87,9 +88,12 @@ def _footer(cases: Sequence[Case]) -> str:
     text += "where it is wider than the rounding. Grey: not tried."
     waiting = [case.title for case in new if case.results.missing]
     text += f" Not finished: {', '.join(waiting)}." if waiting else ""
-    if any(case.results.stand_in for case in cases):
-        text = f"STAND-IN DATA. {text}"
     return text
+
+
+def _shout(figure: Figure, cases: Sequence[Case]) -> None:
+    if any(case.results.stand_in for case in cases):
+        shout(figure, "STAND-IN DATA")
 
 
 def rates(cases: Sequence[Case]) -> Figure:
@@ -118,4 +122,5 @@ def rates(cases: Sequence[Case]) -> Figure:
             note(axes[0, 0], "no method is tuned on most problems yet")
         else:
             legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
+        _shout(figure, cases)
         return figure

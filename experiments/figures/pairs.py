@@ -30,9 +30,15 @@ from experiments.study import Study
 
 
 def ratios(results: Results) -> Figure:
-    """Training cost of one method over another, pass by pass: what the verdicts are about."""
+    """Training cost of one method over another, pass by pass: what the verdicts are about.
+
+    Raises:
+        ValueError: no claim of the study compares two methods.
+    """
     study = results.study
     compared = _pairs(study)
+    if not compared:
+        raise ValueError(f"no claim on {study.name} compares the costs of two methods")
     pairs = [pair for here in compared.values() for pair in here]
     variants = {name: arms for name, arms in variants_of(study).items() if name in compared}
     shown = protocols_of(results)

@@ -89,21 +89,26 @@ def footer(figure: Figure, results: Results, text: str) -> None:
     lines = textwrap.fill(f"{text} {label}", int(14 * figure.get_figwidth()))
     figure.supxlabel(lines, fontsize=8, color="#555555", x=0.01, ha="left")
     if results.stand_in:
-        for axis in figure.axes:
-            axis.text(
-                0.5,
-                0.5,
-                f"STAND-IN DATA\nnot {results.study.data_set.upper()}",
-                transform=axis.transAxes,
-                fontsize=24,
-                color="#b00020",
-                alpha=0.35,
-                ha="center",
-                va="center",
-                rotation=20,
-                weight="bold",
-                zorder=10,
-            )
+        shout(figure, f"STAND-IN DATA\nnot {results.study.data_set.upper()}")
+
+
+def shout(figure: Figure, text: str) -> None:
+    """Write across every panel that it does not show what it seems to."""
+    for axis in figure.axes:
+        axis.text(
+            0.5,
+            0.5,
+            text,
+            transform=axis.transAxes,
+            fontsize=24,
+            color="#b00020",
+            alpha=0.35,
+            ha="center",
+            va="center",
+            rotation=20,
+            weight="bold",
+            zorder=10,
+        )
 
 
 def note(axis: Axes, text: str) -> None:

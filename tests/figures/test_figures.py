@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments import figures
+from experiments.analysis.defaults import Case
 from experiments.analysis.results import AVERAGES, Results
 from experiments.figures import theory as theory_figures
 from experiments.figures.axes import cost_range, show_hidden
@@ -18,6 +19,7 @@ from experiments.figures.style import COLOURS, new_figure
 from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.studies import STUDIES
+from experiments.studies import defaults as declared
 from experiments.study import in_words
 
 COMPARED = [name for name, study in STUDIES.items() if not study.arms[0].grid]
@@ -135,6 +137,8 @@ def every_figure(found: Results):
     elif study.name.startswith("sec7-"):
         drawn = [figures.main, figures.averages, lambda r: figures.averages(r, "tuned")]
         drawn += [figures.sensitivity]
+    elif study.name.startswith("defaults-"):
+        drawn = [figures.main, figures.sensitivity, figures.best_of_trials, figures.held_out]
     elif study.arms[0].grid:
         drawn = [figures.main, figures.grid_difference, figures.best_of_settings]
         drawn += [figures.gradient_sparsity, lambda r: figures.grid(r, metric="held_out_cost")]
@@ -144,6 +148,60 @@ def every_figure(found: Results):
     if study.name == "fig3":
         drawn.append(figures.second_moments)
     return [draw(found) for draw in drawn]
+
+
+def test_a_study_that_compares_no_two_costs_has_no_ratios():
+    with pytest.raises(ValueError, match="no claim on defaults-gpt compares"):
+        figures.ratios(results("defaults-gpt"))
+
+
+def defaults_cases() -> list[Case]:
+    return [
+        Case(title, results(name, "paper"), variant)
+        for title, name, variant in declared.CASES
+        if name != "fig3"
+    ]
+
+
+def test_the_overview_shows_every_problem_at_defaults_and_at_best_rates():
+    cases = defaults_cases()
+    figure = figures.overview(cases)
+    laid_out(figure)
+    left, right, bar = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [case.title for case in cases]
+    for axis in (left, right):
+        assert [label.get_text() for label in axis.get_xticklabels()] == list(declared.RATES)
+    # At level 0.3 + 0.1 |log10(rate) + 2.1| Adam's default is 0.9 decades from the best rate.
+    cells = {text.get_text().split("\n")[0] for text in left.texts}
+    assert all(cell == "" or cell.endswith("%") for cell in cells)
+    shown = texts(figure)
+    assert "Below it means over 5 fresh seeds" in shown
+    assert "Not finished" not in shown
+    assert bar.get_ylabel() == "regret, share of the way down"
+
+
+@pytest.mark.parametrize("draw", [figures.overview, figures.rates])
+def test_pictures_of_all_problems_shout_and_say_what_is_missing(draw):
+    data = "tinyshakespeare-stand-in"
+    case = Case("GPT", results("defaults-gpt", data=data))
+    figure = draw([case])
+    panels = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+    assert all("STAND-IN DATA" in [t.get_text() for t in axis.texts] for axis in panels)
+    empty = draw([Case("GPT", results("defaults-gpt", keep=lambda run: False))])
+    assert any(words in texts(empty) for words in ("Not finished: GPT", "no method is tuned"))
+
+
+def test_the_rates_show_the_default_and_the_methods_tuned_on_most_problems():
+    figure = figures.rates(defaults_cases())
+    laid_out(figure)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        "Adam", "AdaMax", "RMSProp", "AdaGrad", "SGDNesterov",
+    ]  # fmt: skip
+    for axis in figure.axes:
+        default = declared.RATES[axis.get_title(loc="left")][1]["learning_rate"]
+        line = next(line for line in axis.lines if line.get_label() == "default")
+        assert set(line.get_xdata()) == {default}
+        assert all(0 <= y <= 100 for line in axis.lines for y in line.get_ydata())
 
 
 def test_a_shortened_study_says_how_many_examples_it_trains_on():
