@@ -40,7 +40,7 @@ class Metric:
         compute: `(claim, protocol, results)` to one value for each seed whose runs are all there.
         of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
         log: whether it is a positive quantity, averaged over seeds as logarithms.
-        counted: whether it counts settings, so that seeds may agree by chance.
+        counted: whether it counts settings or may be exactly 0, so that seeds may agree by chance.
         trained: whether it needs the passes of the claim; others read what tuning has tried.
         unit: of its values; a distance on a logarithmic axis is one of natural logarithms instead.
     """
@@ -387,12 +387,14 @@ METRICS: dict[str, Metric] = {
     "regret": Metric(
         "last cost of {} above the lowest of all methods, as a share of the way down",
         _regret,
+        counted=True,
         unit="share of the way down",
     ),
     "behind_tuned": Metric(
         "last cost of {} at its default above that of {} at its best rate, as a share of the way "
         "down",
         _behind_tuned,
+        counted=True,
         unit="share of the way down",
     ),
     "cost_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis.statistics import best_of, interval
+from experiments.data import catalogue
 from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, in_words
@@ -60,10 +61,10 @@ class Results:
             kind = "nothing published, "
         if self.study.measured:
             kind = f"{kind}profile {self.profile}: "
-            data = "" if self.data == "none" else f"{self.data.upper()}, "
+            data = "" if self.data == "none" else f"{catalogue.title(self.data)}, "
             text = f"{kind}{data}{size.seeds} seed{'s' * (size.seeds != 1)}"
             return text + (f"; not finished, {self.progress}" if self.missing else "")
-        data = "STAND-IN DATA" if self.stand_in else self.study.data_set.upper()
+        data = "STAND-IN DATA" if self.stand_in else catalogue.title(self.study.data_set)
         data = "generated data" if self.data == "none" else data
         if "train_examples" in size.options:  # fewer than the study's
             data += f", {size.options['train_examples']:,} training examples"

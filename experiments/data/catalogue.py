@@ -211,6 +211,11 @@ STAND_INS: dict[str, str] = {
 NONE = "none"  # the kind of what needs no data
 
 
+def title(name: str) -> str:
+    """The name of a data set as it is written: "MNIST", "Tiny Shakespeare"."""
+    return "Tiny Shakespeare" if name == "tinyshakespeare" else name.upper()
+
+
 def stand_in(name: str) -> str:
     """The kind that replaces the data set `name` where it cannot be had."""
     return NONE if name == NONE else f"{name}-stand-in"

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.analysis.results import Results
+from experiments.data import catalogue
 
 # The colour-blind-safe palette of seaborn; for the methods of Figure 1, near the paper's colours.
 COLOURS = {
@@ -89,7 +90,7 @@ def footer(figure: Figure, results: Results, text: str) -> None:
     lines = textwrap.fill(f"{text} {label}", int(14 * figure.get_figwidth()))
     figure.supxlabel(lines, fontsize=8, color="#555555", x=0.01, ha="left")
     if results.stand_in:
-        shout(figure, f"STAND-IN DATA\nnot {results.study.data_set.upper()}")
+        shout(figure, f"STAND-IN DATA\nnot {catalogue.title(results.study.data_set)}")
 
 
 def shout(figure: Figure, text: str) -> None:
