@@ -216,11 +216,13 @@ def held_out(results: Results) -> Figure:
         ("held_out_cost", "held-out cost (nats)", "cost on held-out examples"),
         ("held_out_accuracy", "held-out error (%)", "error on held-out examples"),
     )
+    recorded = {metric: results.curves(protocol, metric) for metric, _, _ in metrics}
+    shown = [each for each in metrics if len(recorded[each[0]])] or metrics  # not all have errors
     with styled():
-        figure, axes = new_figure(2, rows=len(variants))
+        figure, axes = new_figure(len(shown), rows=len(variants))
         tables = []
-        for column, (metric, label, title) in enumerate(metrics):
-            table = results.curves(protocol, metric).replace([np.inf, -np.inf], np.nan)
+        for column, (metric, label, title) in enumerate(shown):
+            table = recorded[metric].replace([np.inf, -np.inf], np.nan)
             tables.append(table)
             for row, (variant, arms) in zip(axes, variants.items(), strict=True):
                 axis = row[column]

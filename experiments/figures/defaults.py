@@ -76,8 +76,8 @@ def _cell(table: pd.DataFrame, method: str) -> str:
     mean, low, high = table.loc[[method], ["mean", "low", "high"]].to_numpy(float)[0]
     if not np.isfinite(mean):
         return "diverged"
-    spread = {f"{value:.0%}" for value in (low, mean, high) if not np.isnan(value)}
-    return f"{mean:.0%}" + (f"\n± {(high - low) / 2:.0%}" if len(spread) > 1 else "")
+    half = f"{(high - low) / 2:.0%}"
+    return f"{mean:.0%}" + ("" if half in ("0%", "nan%") else f"\n± {half}")
 
 
 def _footer(cases: Sequence[Case]) -> str:

@@ -76,7 +76,6 @@ def _study(
     profiles: Mapping[str, Profile],
     *departures: Departure,
     options: Mapping[str, Any] | None = None,
-    log: bool = False,
 ) -> Study:
     last = profiles["paper"].epochs - 1
     return Study(
@@ -89,7 +88,7 @@ def _study(
         batch_size=batch_size,
         arms=ARMS,
         profiles=profiles,
-        panels=(Panel(f"defaults-{name}", x=(0, last), y=y, log=log),),
+        panels=(Panel(f"defaults-{name}", x=(0, last), y=y),),
         departures=(*departures, *COMMON),
         notebook="07_defaults",
         step_ms=step_ms,
@@ -136,7 +135,7 @@ STUDIES = (
             "imbalance",
             "none",
             500,
-            (0.3, 7.0),
+            (0.0, 6.5),
             11.0,
             _profiles(
                 Profile(epochs=25, seeds=5, points_per_decade=2, window=5, rounds=6),
@@ -154,7 +153,6 @@ STUDIES = (
                 "large enough. Two runs in 20 were seen before this was chosen.",
             ),
             options={"frequencies": frequencies, "train_examples": 20_000, "dimensions": 20},
-            log=True,
         )
         for frequencies, words in (
             ("zipf", "Classes of Zipf frequency"),
