@@ -59,7 +59,7 @@ def test_reproduce_on_stand_in_data(tmp_path):
     assert not re.search(r'class="badge (not-)?reproduced"', html)
 
     judged = study(tmp_path, "claims", "fig2-dropout", "--profile", "smoke")  # with --data auto
-    assert "STAND-IN DATA, 1,000 training examples, 2 passes" in judged.stdout
+    assert "STAND-IN DATA, 1,280 training examples, 2 passes" in judged.stdout
     assert "not finished" not in judged.stdout
 
     again = study(tmp_path, "run", *options)
