@@ -22,7 +22,7 @@ def study(build: Path, *arguments: str, **more: str) -> subprocess.CompletedProc
     own = {"ADAM_TF_BUILD": str(build), "ADAM_TF_DATA": str(build / "data"), **more}
     command = [sys.executable, "-m", "experiments", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=900
+        command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=3000
     )
 
 
