@@ -244,7 +244,8 @@ def held_out(results: Results) -> Figure:
                     values = [np.asarray(line.get_ydata(), float) for line in axis.lines]
                     late = np.concatenate([y[1:] if len(y) > 1 else y for y in values])
                     low, high = np.nanmin(late), np.nanpercentile(late, 98)
-                    axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
+                    if high > low:
+                        axis.set(ylim=(low - 0.1 * (high - low), high + 0.3 * (high - low)))
                     if 0 < 10 * low < high:
                         axis.set(ylim=(0.8 * low, 3 * high))
                         log_axis(axis)
