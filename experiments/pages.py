@@ -20,7 +20,7 @@ from experiments.options import known
 from experiments.paths import ROOT
 from experiments.records.published import Published
 from experiments.records.store import Store, Together, local_store
-from experiments.study import PROTOCOLS, Study
+from experiments.study import PROTOCOLS, Study, in_words
 from experiments.training.runtime import commit
 
 if TYPE_CHECKING:
@@ -176,11 +176,20 @@ def defaults_cases(profile: str = "published", data: str = "auto") -> list[Case]
 
 
 def method_defaults() -> pd.DataFrame:
-    """The default of each method, and whose it is."""
+    """The default of each method, and whose it is; what is not named is its library's."""
     import pandas as pd
 
-    rows = [(name, *row) for name, row in studies.defaults.DEFAULTS.items()]
+    methods = studies.defaults.METHODS.items()
+    rows = [(name, in_words(settings), source) for name, (_, settings, source) in methods]
     return pd.DataFrame(rows, columns=["method", "default", "source"])
+
+
+def records_of(cases: Iterable[Case]) -> pd.DataFrame:
+    """Which records the answers on all problems come from."""
+    import pandas as pd
+
+    rows = [{"problem": case.title, **origin(case.results)} for case in cases]
+    return pd.DataFrame(rows)[["problem", "study", "runs", "records"]]
 
 
 def one_rates(cases: Sequence[Case]) -> pd.DataFrame:
@@ -202,11 +211,12 @@ def valleys(cases: Iterable[Case]) -> pd.DataFrame:
     """How wide each method's valley is on each problem; see `analysis.defaults.valley`."""
     import pandas as pd
 
-    tables = [defaults.valley(case).assign(problem=case.title) for case in cases]
-    table = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    for name in table.columns[3:-1]:
-        table[name] = [f"{value:.0%}" if value == value else "-" for value in table[name]]
-    return table[["problem", *table.columns[:-1]]]
+    tables = [(case.title, table) for case in cases if len(table := defaults.valley(case))]
+    for title, table in tables:
+        table.insert(0, "problem", title)
+        for name in table.columns.drop(["problem", "method", "rates", "best"]):
+            table[name] = ["-" if pd.isna(value) else f"{value:.0%}" for value in table[name]]
+    return pd.concat([table for _, table in tables], ignore_index=True)
 
 
 def provenance(results: Results) -> pd.DataFrame:

@@ -30,7 +30,7 @@ LINEAR = ("fig1-mnist", "fig1-imdb")  # axes of cost that are not logarithmic
 PLOTTED = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2]  # Figure 4's step sizes
 POSITIVE = (
     "cost_ratio", "final_ratio", "distance", "sparser", "recorded_ratio", "recorded_largest",
-    "recorded_change", "recorded_off", "time_ratio", "default_ratio", "recorded_compared",
+    "recorded_change", "recorded_off", "time_ratio", "default_ratio",
 )  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def values_of(claim: dict, protocol: str) -> np.ndarray:
             found.append(reached[0] / w.sum() if len(reached) else math.inf)
         return np.array(found)
     recorded = window(claim, protocol, names)
-    if kind in ("recorded_ratio", "recorded_compared"):
+    if kind == "recorded_ratio":
         return log_ratio(*recorded)
     if kind == "recorded_slope":
         sizes = [int(arm.partition("/")[2]) for arm in claim["arms"]]

@@ -35,7 +35,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_reproduce_on_stand_in_data(tmp_path):
-    options = ("fig2-dropout", "--profile", "smoke", "--data", "stand-in")
+    options = ("fig2-dropout", "fig4", "--profile", "smoke", "--data", "stand-in")
     ran = study(tmp_path, "run", *options)
     assert ran.returncode == 0, ran.stderr
     assert "STAND-IN DATA" in ran.stderr
@@ -52,14 +52,14 @@ def test_reproduce_on_stand_in_data(tmp_path):
     assert f"report: {index}" in made.stdout
     assert "not tested" in made.stdout
     assert "reproduced\n" not in made.stdout
-    for page in (index, index.with_name("02_fig2_multilayer.html")):
+    for page in (index, index.with_name("04_fig4_bias_correction.html")):
         assert "STAND-IN DATA" in page.read_text()
     html = index.read_text()
     assert "not-tested" in html
     assert not re.search(r'class="badge (not-)?reproduced"', html)
 
-    judged = study(tmp_path, "claims", "fig2-dropout", "--profile", "smoke")  # with --data auto
-    assert "STAND-IN DATA, 1,280 training examples, 2 passes" in judged.stdout
+    judged = study(tmp_path, "claims", "fig4", "--profile", "smoke")  # with --data auto
+    assert "STAND-IN DATA, 1,000 training examples, 2 passes" in judged.stdout
     assert "not finished" not in judged.stdout
 
     again = study(tmp_path, "run", *options)

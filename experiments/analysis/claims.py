@@ -41,7 +41,7 @@ class Verdict:
         high: upper end.
         n: number of seeds.
         reason: why it was not tested, or what must be known beside it.
-        deterministic: whether all seeds gave one value, which then has no interval.
+        deterministic: whether it is measured without any chance, and so has no interval.
         p: two-sided p-value of the metric against the margin that decides; NaN if there is none.
         adjusted: the same after Holm's correction over the verdicts of the study.
         same: whether its runs are those of the other protocol.
@@ -79,8 +79,9 @@ class Verdict:
             return self.reason or "diverged"
         value, low, high = (number(x) for x in (self.value, self.low, self.high))
         if self.deterministic:
-            counted = METRICS[self.claim.metric].counted
-            text = f"{value} in all {self.n} seeds" if counted else f"{value}, deterministic"
+            text = f"{value}, deterministic"
+        elif self.n > 1 and self.low == self.high:
+            text = f"{value} in all {self.n} seeds"
         else:
             interval = f" [{low}, {high}]" if self.n > 1 else ""
             text = f"{value}{interval}, n = {self.n}"
@@ -222,7 +223,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
         high,
         len(values),
         "; ".join(notes),
-        deterministic=statistics.deterministic(values),
+        deterministic=results.study.measured and statistics.deterministic(values),
         p=_p_value(claim, values, verdict),
         same=same,
         paper=paper,

@@ -7,9 +7,10 @@ in the last. At 0% nobody ended lower; at 100% a run ended where the fastest was
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,9 @@ from experiments.studies import defaults as declared
 from experiments.study import PROTOCOLS
 
 NEAR = (0.05, 0.2)  # how far above its best regret a method is still in its valley
-TEN = 10.0
 SAME = 0.02  # rates of a grid are rounded
+
+Trials = dict[str, dict[float, list[float]]]  # by method and rate the costs of each pass
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,43 @@ class Case:
         Elsewhere the tuning trials answer it, which have one seed or three.
         """
         return self.results.study in declared.STUDIES
+
+    @functools.cached_property
+    def trials(self) -> Trials:
+        """The costs of the tuning runs, averaged over tuning seeds.
+
+        Only constant step sizes count: a default is used as it is. One infinite cost stands for a
+        trial that diverged; a method with a run to come is left out.
+        """
+        found: dict[str, dict[float, list[list[float]]]] = {}
+        waiting = set()
+        for entry in self.results.plan.entries:
+            arm = self.results.study.arm(entry.arm)
+            constant = entry.run.settings.get("decay", "constant") == "constant"
+            if entry.role != "tuning" or arm.variant != self.variant or not constant:
+                continue
+            record = self.results.records.get(entry.run.id)
+            if record is None:
+                waiting.add(arm.method)
+                continue
+            diverged = record["status"] == "diverged"
+            costs = [math.inf] if diverged else list(record["metrics"]["training_cost"])
+            rate = entry.run.settings["learning_rate"]
+            found.setdefault(arm.method, {}).setdefault(rate, []).append(costs)
+        return {
+            method: {rate: _mean(runs) for rate, runs in sorted(rates.items())}
+            for method, rates in found.items()
+            if method not in waiting
+        }
+
+    @functools.cached_property
+    def regrets(self) -> dict[str, dict[float, float]]:
+        """The regret of each of these trials, by method and rate."""
+        curves = [costs for rates in self.trials.values() for costs in rates.values()]
+        return {
+            method: {rate: regret(costs[-1], curves) for rate, costs in rates.items()}
+            for method, rates in self.trials.items()
+        }
 
 
 def regret(cost: float, curves: Iterable[Sequence[float]]) -> float:
@@ -87,61 +126,17 @@ def regret_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "protocol", "mean", "low", "high", "n"])
 
 
-def trials(results: Results, variant: str = "") -> dict[str, dict[float, list[float]]]:
-    """By method and rate the costs of each pass of the tuning runs, averaged over tuning seeds.
-
-    Only constant step sizes count: a default is used as it is. One infinite cost stands for a trial
-    that diverged; a method with a run to come is left out.
-    """
-    found: dict[str, dict[float, list[list[float]]]] = {}
-    waiting = set()
-    for entry in results.plan.entries:
-        arm = results.study.arm(entry.arm)
-        constant = entry.run.settings.get("decay", "constant") == "constant"
-        if entry.role != "tuning" or arm.variant != variant or not constant:
-            continue
-        record = results.records.get(entry.run.id)
-        if record is None:
-            waiting.add(arm.method)
-            continue
-        diverged = record["status"] == "diverged"
-        costs = [math.inf] if diverged else list(record["metrics"]["training_cost"])
-        rate = entry.run.settings["learning_rate"]
-        found.setdefault(arm.method, {}).setdefault(rate, []).append(costs)
-    return {
-        method: {rate: _mean(runs) for rate, runs in sorted(rates.items())}
-        for method, rates in found.items()
-        if method not in waiting
-    }
-
-
 def _mean(runs: Sequence[Sequence[float]]) -> list[float]:
     if any(math.isinf(run[-1]) for run in runs):
         return [math.inf]
     return [float(value) for value in np.mean(runs, axis=0)]
 
 
-def regret_of_trials(case: Case) -> dict[str, dict[float, float]]:
-    """The regret of the tuning trials of a problem, by method and rate."""
-    by_method = trials(case.results, case.variant)
-    curves = [costs for rates in by_method.values() for costs in rates.values()]
-    return {
-        method: {rate: regret(costs[-1], curves) for rate, costs in rates.items()}
-        for method, rates in by_method.items()
-    }
-
-
-def at_defaults(case: Case, rates: Mapping[str, float], protocol: str = "matched") -> pd.DataFrame:
+def at_defaults(case: Case, protocol: str = "matched") -> pd.DataFrame:
     """The regret of each method at its default rate (`matched`) or at its best one (`tuned`).
 
-    Args:
-        case: the problem.
-        rates: the default rate by method.
-        protocol: which of the two.
-
-    Returns:
-        Columns method, mean, low, high (95% interval over seeds; NaN where tuning trials answer)
-        and n. A method whose grid lacks its default rate has no row.
+    Columns: method, mean, low, high (95% interval over seeds; NaN where tuning trials answer) and
+    n. A method whose grid lacks its default rate has no row.
     """
     if case.compared:
         table = regret_table(case.results)
@@ -149,17 +144,18 @@ def at_defaults(case: Case, rates: Mapping[str, float], protocol: str = "matched
         return table[["method", "mean", "low", "high", "n"]].reset_index(drop=True)
     seeds = case.results.study.profile(case.results.profile).tuning_seeds
     rows = []
-    for method, tried in regret_of_trials(case).items():
+    for method, tried in case.regrets.items():
         if protocol == "tuned":
             values = [min(tried.values())]
         else:
-            values = [value for rate, value in tried.items() if _same(rate, rates.get(method))]
+            default = declared.RATES.get(method, math.nan)
+            values = [value for rate, value in tried.items() if _same(rate, default)]
         rows += [(method, value, math.nan, math.nan, seeds) for value in values]
     return pd.DataFrame(rows, columns=["method", "mean", "low", "high", "n"])
 
 
-def _same(rate: float, wanted: float | None) -> bool:
-    return wanted is not None and math.isclose(rate, wanted, rel_tol=SAME)
+def _same(rate: float, wanted: float) -> bool:
+    return math.isclose(rate, wanted, rel_tol=SAME)
 
 
 def valley(case: Case) -> pd.DataFrame:
@@ -170,13 +166,13 @@ def valley(case: Case) -> pd.DataFrame:
     the best rate is (NaN where the grid does not reach so far).
     """
     rows = []
-    for method, last in regret_of_trials(case).items():
-        best = min(last, key=lambda rate: last[rate])
+    for method, last in case.regrets.items():
+        best = min(last, key=last.__getitem__)
         above = {rate: value - last[best] for rate, value in last.items()}
         row: dict[str, object] = {"method": method, "rates": len(last), "best": best}
         for near in NEAR:
             row[f"within {near:.0%}"] = sum(v <= near + 1e-9 for v in above.values()) / len(above)
-        beyond = [value for rate, value in above.items() if _same(rate, TEN * best)]
+        beyond = [value for rate, value in above.items() if _same(rate, 10 * best)]
         row["ten times the best rate"] = beyond[0] if beyond else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
@@ -184,7 +180,7 @@ def valley(case: Case) -> pd.DataFrame:
 
 def tuned_on_most(cases: Sequence[Case]) -> list[str]:
     """The methods that were tuned on more than half of the problems."""
-    tuned = Counter(method for case in cases for method in trials(case.results, case.variant))
+    tuned = Counter(method for case in cases for method in case.trials)
     return [method for method, number in tuned.items() if number > len(cases) / 2]
 
 
@@ -198,7 +194,7 @@ def one_rate(cases: Iterable[Case]) -> pd.DataFrame:
     found: dict[tuple[str, float], dict[str, float]] = {}
     tuned: dict[str, set[str]] = {}
     for case in cases:
-        for method, rates in regret_of_trials(case).items():
+        for method, rates in case.regrets.items():
             tuned.setdefault(method, set()).add(case.title)
             for rate, value in rates.items():
                 found.setdefault((method, float(f"{rate:.3g}")), {})[case.title] = value

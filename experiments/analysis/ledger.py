@@ -66,7 +66,8 @@ class Claim:
         passes |= {"run": f"passes {first}-{last}", "end": f"pass {last}"}
         if last < 0:  # whatever was recorded last
             passes |= {"first": "first", "last": "last", "run": "the whole run", "end": "the end"}
-        what = words.format(*self.arms, recorded=" / ".join(self.recorded), **passes)
+        names = {"arms": " / ".join(self.arms), "recorded": " / ".join(self.recorded)}
+        what = words.format(*self.arms, **names, **passes)
         return f"{what}: {side}"
 
 

@@ -34,13 +34,12 @@ class Metric:
     """One metric.
 
     Attributes:
-        words: what it is; `{}` are the claim's arms, `{first}` and `{last}` its passes counted from
-            0, `{after}` the last counted from 1, `{run}` and `{end}` all of them and the last in
-            words, `{recorded}` the names of what was recorded.
+        words: what it is; `{}` are the claim's arms one by one, `{arms}` all of them; `{first}` and
+            `{last}` its passes counted from 0, `{after}` the last counted from 1, `{run}` and
+            `{end}` all of them and the last in words; `{recorded}` the names of what was recorded.
         compute: `(claim, protocol, results)` to one value for each seed whose runs are all there.
         of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
         log: whether it is a positive quantity, averaged over seeds as logarithms.
-        counted: whether it counts settings or may be exactly 0, so that seeds may agree by chance.
         trained: whether it needs the passes of the claim; others read what tuning has tried.
         unit: of its values; a distance on a logarithmic axis is one of natural logarithms instead.
     """
@@ -49,7 +48,6 @@ class Metric:
     compute: Compute
     of_paper: OfPaper = lambda claim, panel: math.nan
     log: bool = False
-    counted: bool = False
     trained: bool = True
     unit: str = "ratio"
 
@@ -387,14 +385,12 @@ METRICS: dict[str, Metric] = {
     "regret": Metric(
         "last cost of {} above the lowest of all methods, as a share of the way down",
         _regret,
-        counted=True,
         unit="share of the way down",
     ),
     "behind_tuned": Metric(
         "last cost of {} at its default above that of {} at its best rate, as a share of the way "
         "down",
         _behind_tuned,
-        counted=True,
         unit="share of the way down",
     ),
     "cost_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
@@ -416,12 +412,7 @@ METRICS: dict[str, Metric] = {
         log=True,
     ),
     "recorded_ratio": Metric(
-        "{recorded} of {}, geometric mean over passes {first}-{last}", _recorded_ratio, log=True
-    ),
-    "recorded_compared": Metric(
-        "{recorded} of {} over that of {}, geometric mean over passes {first}-{last}",
-        _recorded_ratio,
-        log=True,
+        "{recorded} of {arms}, geometric mean over passes {first}-{last}", _recorded_ratio, log=True
     ),
     "recorded_largest": Metric(
         "largest {recorded} of {} over {run}",
@@ -461,20 +452,17 @@ METRICS: dict[str, Metric] = {
     "valley": Metric(
         "share of the tuning grid of {} within 5% of its best, minus the largest of the others'",
         _valley,
-        counted=True,
         trained=False,
         unit="share",
     ),
     "grid_unstable": Metric(
         "share of step sizes and passes {first}-{last} at which it is worse without correction",
         _grid_unstable,
-        counted=True,
         unit="share",
     ),
     "grid_worse": Metric(
         "share of step sizes at least 5 nats worse without correction, {after} passes",
         *_of_grid(_grid_worse),
-        counted=True,
         unit="share",
     ),
     "grid_best": Metric(

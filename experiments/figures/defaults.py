@@ -10,14 +10,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from experiments.analysis.defaults import Case, at_defaults, regret_of_trials, tuned_on_most
+from experiments.analysis.defaults import Case, at_defaults, tuned_on_most
 from experiments.figures.axes import legend_above
 from experiments.figures.style import DASHED, new_figure, note, shout, styled
 from experiments.studies.defaults import RATES
 
 SHOWN = 0.5  # of the way down; what is above has the darkest colour
 MARKERS = "osD^vP*X<>"
-DEFAULT = {method: settings["learning_rate"] for method, (_, settings) in RATES.items()}
 
 
 def overview(cases: Sequence[Case]) -> Figure:
@@ -33,7 +32,7 @@ def overview(cases: Sequence[Case]) -> Figure:
             ),
             strict=True,
         ):
-            tables = [at_defaults(case, DEFAULT, protocol).set_index("method") for case in cases]
+            tables = [at_defaults(case, protocol).set_index("method") for case in cases]
             means = pd.DataFrame([table["mean"] for table in tables]).reindex(columns=list(RATES))
             means.index = pd.Index([case.title for case in cases])
             labels = [[_cell(table, method) for method in RATES] for table in tables]
@@ -56,8 +55,7 @@ def overview(cases: Sequence[Case]) -> Figure:
             for k, (above, below) in enumerate(itertools.pairwise(cases), start=1):
                 if above.compared != below.compared:
                     axis.axhline(k, color="black", lw=1.2)
-            axis.tick_params(length=0)
-            axis.tick_params(axis="x", rotation=0)
+            axis.tick_params(length=0, rotation=0)
         axes[0, 1].set_yticks([])
         _shout(figure, cases)
         bar = figure.colorbar(axes[0, 0].collections[0], ax=axes[0], aspect=30, pad=0.01)
@@ -82,7 +80,7 @@ def _cell(table: pd.DataFrame, method: str) -> str:
 
 def _footer(cases: Sequence[Case]) -> str:
     new = [case for case in cases if case.compared]
-    seeds = sorted({n for case in new for n in at_defaults(case, DEFAULT)["n"]})
+    seeds = sorted({n for case in new for n in at_defaults(case)["n"]})
     text = "Above the line the tuning trials of the paper's problems, of one seed or three. Below "
     text += f"it means over {' or '.join(map(str, seeds))} fresh seeds, with the 95% interval "
     text += "where it is wider than the rounding. Grey: not tried."
@@ -105,7 +103,7 @@ def rates(cases: Sequence[Case]) -> Figure:
         figure, axes = new_figure(max(len(methods), 1), 3.8)
         for axis, method in zip(axes[0], methods, strict=False):
             for case, colour, marker in zip(cases, colours, MARKERS, strict=False):
-                tried = regret_of_trials(case).get(method, {})
+                tried = case.regrets.get(method, {})
                 axis.plot(
                     list(tried),
                     [100 * min(value, 1.0) for value in tried.values()],
@@ -114,7 +112,7 @@ def rates(cases: Sequence[Case]) -> Figure:
                     ms=5,
                     label=case.title,
                 )
-            axis.axvline(DEFAULT[method], color="black", ls=DASHED, lw=1, label="default")
+            axis.axvline(RATES[method], color="black", ls=DASHED, lw=1, label="default")
             axis.set(title=method, xscale="log", ylim=(-3, 103), xlabel="step size α")
             axis.yaxis.set_major_formatter("{x:g}%")
         axes[0, 0].set_ylabel("regret (100% or more at the top)")

@@ -120,7 +120,8 @@ def _sensitivity(
             label="selected",
             zorder=5,
         )
-    axis.axvline(arm.matched["learning_rate"], color="#777777", ls=":", lw=1.5, label="matched")
+    label = "matched" if results.study.fitted else "default"
+    axis.axvline(arm.matched["learning_rate"], color="#777777", ls=":", lw=1.5, label=label)
 
 
 def best_of_trials(results: Results) -> Figure:

@@ -17,7 +17,7 @@ from experiments.study import PROTOCOLS, Study
 
 FINDINGS = Path(__file__).parent / "findings.yaml"
 KINDS = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, claims.NOT_TESTED)
-# The parts of the paper by section, in its order, in the words of this project.
+# The parts of the paper by section, in its order, in the words of this project; then the rest.
 TITLES = {
     "1": "Memory and moving objectives",
     "2": "What Adam equals",

@@ -4,35 +4,30 @@ Every study has the same arms. `matched` stands for a method's default, `tuned` 
 half-decade grid of equally many rates for all, which grows until the best is no end of it.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.study import Arm, Departure, Panel, Profile, Study
 
-# Each method at its default: the rate that its paper or its library gives (`DEFAULTS` says which).
-RATES: dict[str, tuple[str, dict[str, Any]]] = {
-    "Adam": ("adam", {"learning_rate": 0.001}),
-    "AdamW": ("adamw", {"learning_rate": 0.001, "weight_decay": 0.01}),
-    "AdaMax": ("adamax", {"learning_rate": 0.002}),
-    "RMSProp": ("rmsprop", {"learning_rate": 0.001}),
-    "AdaGrad": ("adagrad", {"learning_rate": 0.001}),
-    "SGDNesterov": ("sgd_nesterov", {"learning_rate": 0.01, "momentum": 0.9}),
-}
-# Where the defaults come from.
-DEFAULTS: dict[str, tuple[str, str]] = {
-    "Adam": ("alpha 0.001, betas 0.9 and 0.999, epsilon 1e-8", "Kingma & Ba (2015), Algorithm 1"),
-    "AdamW": (
-        "rate 0.001, betas 0.9 and 0.999, epsilon 1e-8, decay 0.01",
-        "torch.optim.AdamW",
+# Each method at its default, and whose it is.
+METHODS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "Adam": ("adam", {"learning_rate": 0.001}, "Kingma & Ba (2015), Algorithm 1"),
+    "AdamW": ("adamw", {"learning_rate": 0.001, "weight_decay": 0.01}, "torch.optim.AdamW"),
+    "AdaMax": ("adamax", {"learning_rate": 0.002}, "Kingma & Ba (2015), Algorithm 2"),
+    "RMSProp": ("rmsprop", {"learning_rate": 0.001}, "keras.optimizers.RMSprop"),
+    "AdaGrad": (
+        "adagrad",
+        {"learning_rate": 0.001},
+        "keras.optimizers.Adagrad; torch.optim.Adagrad has 0.01",
     ),
-    "AdaMax": ("alpha 0.002, betas 0.9 and 0.999", "Kingma & Ba (2015), Algorithm 2"),
-    "RMSProp": ("rate 0.001, rho 0.9, no momentum", "keras.optimizers.RMSprop"),
-    "AdaGrad": ("rate 0.001 (PyTorch's is 0.01)", "keras.optimizers.Adagrad"),
     "SGDNesterov": (
-        "rate 0.01, momentum 0.9 (Keras' own is 0)",
+        "sgd_nesterov",
+        {"learning_rate": 0.01, "momentum": 0.9},
         "keras.optimizers.SGD; the momentum is that of the paper's comparison",
     ),
 }
+RATES = {name: settings["learning_rate"] for name, (_, settings, _) in METHODS.items()}
 ARMS = tuple(
     Arm(
         name,
@@ -43,7 +38,7 @@ ARMS = tuple(
         },
         plotted=False,
     )
-    for name, (optimizer, settings) in RATES.items()
+    for name, (optimizer, settings, _) in METHODS.items()
 )
 
 COMMON = (
@@ -65,34 +60,7 @@ COMMON = (
 )
 
 
-def _study(
-    name: str,
-    title: str,
-    problem: str,
-    data_set: str,
-    batch_size: int,
-    y: tuple[float, float],
-    step_ms: float,
-    profiles: Mapping[str, Profile],
-    *departures: Departure,
-    options: Mapping[str, Any] | None = None,
-) -> Study:
-    last = profiles["paper"].epochs - 1
-    return Study(
-        name=f"defaults-{name}",
-        title=title,
-        section="Beyond the paper",
-        problem=problem,
-        options=options or {},
-        data_set=data_set,
-        batch_size=batch_size,
-        arms=ARMS,
-        profiles=profiles,
-        panels=(Panel(f"defaults-{name}", x=(0, last), y=y),),
-        departures=(*departures, *COMMON),
-        notebook="07_defaults",
-        step_ms=step_ms,
-    )
+_study = functools.partial(Study, section="Beyond the paper", arms=ARMS, notebook="07_defaults")
 
 
 def _profiles(
@@ -111,50 +79,54 @@ TEXT = Departure(
     "The text has a million windows, which overlap: seeing each once would be 84,000 steps.",
 )
 
+CLASSES = (
+    Departure(
+        "500 classes around points drawn once, the same for every seed; a seed decides the order "
+        "of the batches.",
+        "After Kunstner et al. (2024), who train on whole sets; batches of 500 of 20,000.",
+    ),
+    Departure(
+        "20 dimensions, so that the classes overlap.",
+        "In the 100 dimensions tried first, every method reached a cost of zero with steps large "
+        "enough. Two runs in 20 were seen before this was chosen.",
+    ),
+)
+
 STUDIES = (
     _study(
-        "gpt",
-        "A GPT on Tiny Shakespeare",
-        "tinyshakespeare_gpt",
-        "tinyshakespeare",
-        12,
-        (1.2, 3.5),
-        120.0,
-        _profiles(
+        name="defaults-gpt",
+        title="A GPT on Tiny Shakespeare",
+        problem="tinyshakespeare_gpt",
+        options={"train_examples": 2_400, "held_out_examples": 500},
+        data_set="tinyshakespeare",
+        batch_size=12,
+        profiles=_profiles(
             Profile(epochs=10, seeds=5, points_per_decade=2, window=5, tuning_epochs=5, rounds=4),
             {"train_examples": 240, "held_out_examples": 50, "width": 32, "depth": 2},
             {"train_examples": 48, "held_out_examples": 20, "width": 16, "depth": 1},
         ),
-        TEXT,
-        options={"train_examples": 2_400, "held_out_examples": 500},
+        panels=(Panel("defaults-gpt", x=(0, 9), y=(1.2, 3.5)),),
+        departures=(TEXT, *COMMON),
+        step_ms=120.0,
     ),
     *(
         _study(
-            f"imbalance-{frequencies}",
-            words,
-            "imbalance",
-            "none",
-            500,
-            (0.0, 6.5),
-            11.0,
-            _profiles(
+            name=f"defaults-imbalance-{frequencies}",
+            title=title,
+            problem="imbalance",
+            options={"frequencies": frequencies, "train_examples": 20_000, "dimensions": 20},
+            data_set="none",
+            batch_size=500,
+            profiles=_profiles(
                 Profile(epochs=25, seeds=5, points_per_decade=2, window=5, rounds=6),
                 {"train_examples": 4_000, "held_out_examples": 1_000},
                 {"train_examples": 1_000, "held_out_examples": 500},
             ),
-            Departure(
-                "500 classes around points drawn once, the same for every seed; a seed decides the "
-                "order of the batches.",
-                "After Kunstner et al. (2024), who train on whole sets; batches of 500 of 20,000.",
-            ),
-            Departure(
-                "20 dimensions, so that the classes overlap.",
-                "In the 100 dimensions tried first, every method reached a cost of zero with steps "
-                "large enough. Two runs in 20 were seen before this was chosen.",
-            ),
-            options={"frequencies": frequencies, "train_examples": 20_000, "dimensions": 20},
+            panels=(Panel(f"defaults-imbalance-{frequencies}", x=(0, 24), y=(0.0, 6.5)),),
+            departures=(*CLASSES, *COMMON),
+            step_ms=11.0,
         )
-        for frequencies, words in (
+        for frequencies, title in (
             ("zipf", "Classes of Zipf frequency"),
             ("equal", "Equally frequent classes"),
         )

@@ -133,10 +133,11 @@ def verify(
     found = [pages.published(study) for study in studies]
     print("The published verdicts, each with its numbers in the report:")
     judged: dict[str, list[Verdict]] = {}
+    wide = max((len(study.name) for study in studies), default=0)
     for results in found:
         name = results.study.name
         judged[name] = claims.judge(results)
-        print(f"  {name:20} {_verdicts(judged[name])}{_unfinished(results)}", flush=True)
+        print(f"  {name:{wide}} {_verdicts(judged[name])}{_unfinished(results)}", flush=True)
     for line in _other_numerics(found):
         print(line)
     if line := _not_comparable(found, backend):
@@ -487,7 +488,8 @@ def _by_study(
     room -= len(last)
     shown = checked if len(checked) <= room else checked[: max(0, room - 1)]
     rest = checked[len(shown) :]
-    lines = [f"  {name:20} {done.of(name)}" for name in names if name in shown]
+    wide = max(map(len, names), default=0)
+    lines = [f"  {name:{wide}} {done.of(name)}" for name in names if name in shown]
     lines += [f"  {len(rest)} more studies: {done.of(*rest)}"] if rest else []
     return lines + last
 

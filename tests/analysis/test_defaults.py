@@ -86,27 +86,27 @@ def test_regret_of_defaults_and_of_best_rates():
     assert set(table["n"]) == {5}
     assert len(table) == 2 * len(STUDY.arms)
     for protocol, expected in (("matched", 0.1), ("tuned", 0)):
-        shown = defaults.at_defaults(case(excess), {}, protocol).set_index("method")
+        shown = defaults.at_defaults(case(excess), protocol).set_index("method")
         assert shown.loc["Adam", "mean"] == pytest.approx(expected)
 
 
 PAPERS = STUDIES["fig3"]
 
 
-def test_on_the_papers_problems_the_tuning_trials_answer():
+def test_on_the_papers_problems_the_tuning_trials_answer(monkeypatch):
     def falls(run: Run) -> float:
         """Adam is best at 0.0003, ten times as large costs 0.8; with dropout all cost 0.5 more."""
         rate = abs(math.log10(run.settings["learning_rate"] / 0.00031623))
         return 0.8 * round(2 * rate) / 2 + 0.5 * (run.options["hidden_dropout"] > 0)
 
-    rates = {"Adam": 0.001, "SGDNesterov": 0.02}
+    monkeypatch.setattr(declared, "RATES", {"Adam": 0.001, "SGDNesterov": 0.02})
     for variant in ("", "dropout"):
-        found = defaults.at_defaults(case(falls, PAPERS, variant), rates).set_index("method")
+        found = defaults.at_defaults(case(falls, PAPERS, variant)).set_index("method")
         # From 3 (3.0 in every first pass) to 1 (or 1.5): half a decade off costs 0.4.
         assert found.loc["Adam", "mean"] == pytest.approx(0.4 / (1.5 if variant else 2))
         assert math.isnan(found.loc["Adam", "low"])
         assert list(found.index) == ["Adam"]  # 0.02 is on no grid, and AdaGrad has no default here
-        best = defaults.at_defaults(case(falls, PAPERS, variant), rates, "tuned")
+        best = defaults.at_defaults(case(falls, PAPERS, variant), "tuned")
         assert set(best["method"]) == {"Adam", "AdaGrad", "SGDNesterov"}
         assert best["mean"].min() == pytest.approx(0)
 
@@ -143,7 +143,7 @@ def test_only_constant_step_sizes_count():
     def decaying(run: Run) -> float:
         return 0.4 if run.settings["decay"] == "constant" else 0
 
-    costs = defaults.trials(results(decaying, STUDIES["fig1-mnist"]))
+    costs = case(decaying, STUDIES["fig1-mnist"]).trials
     assert {round(each[-1], 6) for rates in costs.values() for each in rates.values()} == {1.4}
     assert set(costs) == {"AdaGrad", "SGDNesterov", "Adam"}
 
@@ -181,7 +181,7 @@ def test_one_rate_for_all_is_the_one_with_the_smallest_worst_regret():
     cases = [case(excess), case(other, OTHER)]
     table = defaults.one_rate(cases)
     adam = table[table["method"] == "Adam"].set_index("rate")
-    grids = [defaults.trials(each.results)["Adam"] for each in cases]
+    grids = [each.trials["Adam"] for each in cases]
     shared = {float(f"{rate:.3g}") for rate in grids[0]} & {float(f"{r:.3g}") for r in grids[1]}
     assert set(adam.index) == shared
     assert set(adam["problems"]) == {2}
@@ -212,7 +212,6 @@ def test_every_method_is_given_as_many_rates_and_its_own_default():
                 math.isclose(rate, arm.matched["learning_rate"], rel_tol=0.6)
                 for rate in grid[arm.name]
             )
-    assert set(declared.DEFAULTS) == {arm.name for arm in declared.ARMS}
 
 
 def test_the_libraries_defaults_are_as_stated():
@@ -221,7 +220,7 @@ def test_the_libraries_defaults_are_as_stated():
     def default(optimizer: Any, name: str) -> Any:
         return inspect.signature(optimizer.__init__).parameters[name].default
 
-    rates = {name: settings for name, (_, settings) in declared.RATES.items()}
+    rates = {name: settings for name, (_, settings, _) in declared.METHODS.items()}
     assert rates["RMSProp"]["learning_rate"] == default(keras.optimizers.RMSprop, "learning_rate")
     assert default(keras.optimizers.RMSprop, "rho") == 0.9
     assert default(keras.optimizers.RMSprop, "momentum") == 0

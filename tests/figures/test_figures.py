@@ -198,7 +198,7 @@ def test_the_rates_show_the_default_and_the_methods_tuned_on_most_problems():
         "Adam", "AdaMax", "RMSProp", "AdaGrad", "SGDNesterov",
     ]  # fmt: skip
     for axis in figure.axes:
-        default = declared.RATES[axis.get_title(loc="left")][1]["learning_rate"]
+        default = declared.RATES[axis.get_title(loc="left")]
         line = next(line for line in axis.lines if line.get_label() == "default")
         assert set(line.get_xdata()) == {default}
         assert all(0 <= y <= 100 for line in axis.lines for y in line.get_ydata())

@@ -242,7 +242,7 @@ def test_data_of_the_wrong_size_are_refused_after_the_verdicts(use, tmp_path, ca
         content.write(b"more")
     assert verify("fig1-mnist") == 2
     out, err = capsys.readouterr()
-    assert "fig1-mnist           matched: " in out
+    assert "\n  fig1-mnist matched: " in out
     assert file.path in err
     assert err.count("\n") == 1
 

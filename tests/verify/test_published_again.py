@@ -13,18 +13,17 @@ from experiments.records.published import Published
 from experiments.studies import STUDIES
 from experiments.verify import again, sample
 
-METHODS, DEAR = 2, 14.0  # at most so many of a study, and of dear ones one, for a pass
+METHODS, DEAR = 3, 14.0  # at most so many of a study, and of dear ones one
 
 
 def few(study) -> list[again.Item]:
-    """The first run of each of a few methods, as `adam-study verify` would draw them, shortened."""
+    """The first run of each of a few methods, as `adam-study verify` would draw them, 2 passes."""
     found = [item for item in sample.items([pages.published(study)]) if item.level <= 3]
     by_method: dict[str, again.Item] = {}
     for item in found:
         method = item.arm.partition("+")[0]
         if not by_method or item.seconds < DEAR:
-            most = 2 if item.seconds < DEAR else 1
-            passes = item.passes if study.measured else min(item.passes, most)
+            passes = item.passes if study.measured else min(item.passes, 2)
             by_method.setdefault(method, dataclasses.replace(item, passes=passes))
     return list(by_method.values())[:METHODS]
 

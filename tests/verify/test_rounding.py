@@ -129,6 +129,7 @@ def test_a_network_has_its_usual_growth_and_a_backend_its_own_rounding():
         ("mnist_logistic_regression", {"initial_stddev": 0.1}, True),
         ("imdb_logistic_regression", {}, False),
         ("imdb_logistic_regression", {"dropout": 0.5}, True),
+        ("imbalance", {}, False),
         ("mnist_multilayer", {}, True),
         ("mnist_variational", {}, True),
         ("cifar10_convolutional", {}, True),
