@@ -442,7 +442,7 @@ def _end(
     mine = sum(check.passes for check in trained)
     equal = sum(check.equal for check in trained)
     head = [
-        f"Published: {_verdicts(verdicts)}.",
+        f"Published, of the paper: {_verdicts([v for v in verdicts if v.claim.of_paper])}.",
         f"Checked here: {counted(len(trained), 'run')} of {len(records):,}, "
         f"{counted(mine, 'pass', 'passes')} of {passes:,} ({mine / max(passes, 1):.1%}), "
         f"{equal:,} of them equal to the last bit; {_minutes(seconds)} minutes now.",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
 from experiments import pages
+from experiments.analysis import claims
 from experiments.cli.main import main
+from experiments.report import readme, summary
 from experiments.studies import STUDIES
 from experiments.verify import again, checks, command, sample, seeds
 
@@ -195,3 +198,15 @@ def test_what_could_not_be_trained_is_no_disagreement():
     assert found.faults == []
     assert len(found.failures) == 1
     assert str(found) == "1 run could not be trained"
+
+
+def test_the_end_counts_the_papers_statements_as_the_readme_does():
+    found = [pages.published(study) for study in pages.published_studies()]
+    judged = [verdict for results in found for verdict in claims.judge(results)]
+    said = command._end(found, judged, checks.Checks(), {}, 1.0, (1.0, 1.0), None, 8.0)[0]
+    answer = readme.answer(summary.parts(found))
+    for protocol in ("matched", "tuned"):
+        counts = re.search(rf"{protocol}: ([^;.]*)", said)[1]
+        number = {kind: int(n) for n, kind in re.findall(r"(\d+) ([a-z ]+)", counts)}
+        tested = sum(number.values()) - number["not tested"]
+        assert f"**{number['reproduced']} of {tested}** tested hold *{protocol}*" in answer
