@@ -188,8 +188,12 @@ def records_of(cases: Iterable[Case]) -> pd.DataFrame:
     """Which records the answers on all problems come from."""
     import pandas as pd
 
-    rows = [{"problem": case.title, **origin(case.results)} for case in cases]
-    return pd.DataFrame(rows)[["problem", "study", "runs", "records"]]
+    rows = []
+    for case in cases:
+        found = origin(case.results)
+        records = found.get("records", found["results"])  # only published records have a file
+        rows.append((case.title, found["study"], found["runs"], records))
+    return pd.DataFrame(rows, columns=["problem", "study", "runs", "records"])
 
 
 def one_rates(cases: Sequence[Case]) -> pd.DataFrame:

@@ -418,7 +418,7 @@ def test_links_lead_somewhere():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"interactiv": True}, "unknown parameter 'interactiv'; did you mean interactive"),
+        ({"interactiv": True}, "unknown parameter 'interactiv': did you mean interactive"),
         ({"interactive": "yes"}, "'interactive' must be bool, got 'yes'"),
         ({"profile": "smoke"}, "unknown parameter 'profile'"),
     ],
