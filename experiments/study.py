@@ -436,6 +436,7 @@ SYMBOLS = {
     "epsilon": "ε",
     "beta_1_decay": "λ",
     "rho": "ρ",
+    "warmup_steps": "warm-up steps",
 }
 
 

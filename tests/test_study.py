@@ -369,6 +369,16 @@ def test_final_cost(record, cost):
         ),
         ({"learning_rate": 0.1, "bias_correction": 1}, "bias_correction=1 .* True, False"),
         ({"beta_1": 0.9}, "adam needs a learning_rate"),
+        (
+            {"learning_rate": 0.1, "warmup_steps": 0.5},
+            "warmup_steps=0.5 .* number, 0 or more",
+        ),
+        ({"learning_rate": 0.1, "warmup_steps": -1}, "warmup_steps=-1 .* number, 0 or more"),
+        ({"learning_rate": 0.1, "warmup": 9}, "unknown parameter .* 'warmup': use warmup_steps"),
+        (
+            {"learning_rate": 0.1, "warmup_steps": 9, "decay": "sqrt_step"},
+            "adam warms up to a constant rate: leave out decay or warmup_steps",
+        ),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(chosen, message):

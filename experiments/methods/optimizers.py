@@ -23,6 +23,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "bias_correction": (True, False),
     "amsgrad": (True, False),
 }
+# The settings that are whole numbers, with the least of each.
+LEAST = {"minibatches": 2, "warmup_steps": 0}
 # What others call some settings; as in `adam_tf.validation`, which takes seconds to import.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "alpha", "step_size", "stepsize", "rate"), ("learning_rate",)),
@@ -32,6 +34,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "betas": ("beta_1", "beta_2"),
     "lambda": ("beta_1_decay",),
     "lambda_": ("beta_1_decay",),
+    "warmup": ("warmup_steps",),
 }
 
 
@@ -47,12 +50,17 @@ def adam(
     bias_correction: bool = True,
     beta_1_decay: float = 1.0,
     amsgrad: bool = False,
+    warmup_steps: int = 0,
 ) -> Any:
-    """Algorithm 1 of the paper; with the decaying beta_1 of Section 4, or as AMSGrad."""
+    """Algorithm 1 of the paper; with the decaying beta_1 of Section 4, or as AMSGrad, or warmed up.
+
+    Over the first `warmup_steps` steps the learning rate rises in equal steps to its value.
+    """
     from adam_tf import Adam
 
+    rate = schedule(learning_rate, decay, steps_per_epoch)
     return Adam(
-        schedule(learning_rate, decay, steps_per_epoch),
+        warmed_up(learning_rate, warmup_steps) if warmup_steps > 1 else rate,
         beta_1=beta_1,
         beta_2=beta_2,
         epsilon=epsilon,
@@ -189,6 +197,14 @@ def schedule(learning_rate: float, decay: str, steps_per_epoch: int) -> Any:
     return InverseSqrtDecay(learning_rate, steps_per_epoch if decay == "sqrt_epoch" else None)
 
 
+def warmed_up(learning_rate: float, steps: int) -> Any:
+    """A learning rate that is k / steps of its value at step k, and constant from then on."""
+    import keras
+
+    first = learning_rate / steps
+    return keras.optimizers.schedules.PolynomialDecay(first, steps - 1, learning_rate)
+
+
 def build(name: str, settings: Mapping[str, Any], steps_per_epoch: int) -> Any:
     """The optimizer `name` with `settings`: Keras's kind, but for "sfo"."""
     return OPTIMIZERS[name](steps_per_epoch, **settings)
@@ -210,6 +226,8 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"unknown parameter of {name} {key!r}: use {' and '.join(meant)}")
             known(f"parameter of {name}", key, parameters)
         _check_value(name, key, value)
+    if settings.get("warmup_steps") and settings.get("decay", "constant") != "constant":
+        raise ValueError(f"{name} warms up to a constant rate: leave out decay or warmup_steps")
     if "learning_rate" in parameters and "learning_rate" not in settings:
         raise ValueError(f"{name} needs a learning_rate; give learning_rate=NUMBER")
     return dict(settings)
@@ -221,9 +239,9 @@ def _check_value(name: str, key: str, value: Any) -> None:
         if not any(type(value) is type(each) and value == each for each in CHOICES[key]):
             raise ValueError(bad + f"use one of {', '.join(map(str, CHOICES[key]))}")
         return
-    if key == "minibatches":
-        if type(value) is not int or value < 2:
-            raise ValueError(bad + "use a whole number, 2 or more")
+    if key in LEAST:
+        if type(value) is not int or value < LEAST[key]:
+            raise ValueError(bad + f"use a whole number, {LEAST[key]} or more")
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value):

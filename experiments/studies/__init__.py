@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from experiments.options import known
 from experiments.studies import (
+    ablation,
     defaults,
     fig1_imdb,
     fig1_mnist,
@@ -52,6 +53,7 @@ STUDIES = by_name(
         *theory.STUDIES,
         *sec7.STUDIES,
         *defaults.STUDIES,
+        ablation.STUDY,
     )
 )
 

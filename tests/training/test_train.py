@@ -35,6 +35,7 @@ RUN = Run(
 )
 METHODS = {
     "adam": {"learning_rate": 0.01, "decay": "sqrt_epoch", "beta_1": 0.8, "beta_2": 0.99},
+    "adam, warmed up": {"learning_rate": 0.01, "beta_1": 0.8, "beta_2": 0.99, "warmup_steps": 10},
     "adamax": {"learning_rate": 0.01, "decay": "sqrt_step"},
     "sgd_nesterov": {"learning_rate": 0.05, "momentum": 0.9},
     "adagrad": {"learning_rate": 0.05, "decay": "sqrt_epoch"},
@@ -91,6 +92,7 @@ def oracle(run: Run):
             rate = s["learning_rate"] / math.sqrt(
                 {"constant": 1, "sqrt_epoch": epoch + 1, "sqrt_step": t}[decay]
             )
+            rate *= min(1, t / s.get("warmup_steps", 1))
             for i, (theta, g) in enumerate(zip((w, b), gradients, strict=True)):
                 if run.optimizer == "adam":
                     b1, b2 = s["beta_1"], s["beta_2"]
@@ -124,9 +126,10 @@ def oracle(run: Run):
     return np.array(rows).T
 
 
-@pytest.mark.parametrize("optimizer", METHODS)
-def test_a_run_is_the_textbooks_training(tmp_path, optimizer):
-    run = dataclasses.replace(RUN, optimizer=optimizer, settings=METHODS[optimizer])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_the_textbooks_training(tmp_path, method):
+    optimizer = method.partition(",")[0]
+    run = dataclasses.replace(RUN, optimizer=optimizer, settings=METHODS[method])
     record = train(run, tmp_path)
     assert record["status"] == "finished"
     cost, objective, held_out, accuracy = oracle(run)
