@@ -317,23 +317,35 @@ class Study:
     ) -> Run:
         """The run of one arm at one setting and seed, over all passes or the first `epochs`."""
         merged = {**self.options, **arm.options, **(options or {}), **profile.options}
-        _check_options(self.problem, tuple(merged.items()), tuple(map(type, merged.values())))
+        _check_options(self.problem, *_hashable(merged))
+        _check_settings(arm.optimizer, *_hashable(settings))
         return Run(
             problem=self.problem,
             options=merged,
             data=data,
             optimizer=arm.optimizer,
-            settings=optimizers.check_settings(arm.optimizer, settings),
+            settings=dict(settings),
             batch_size=self.batch_size,
             epochs=min(epochs or profile.epochs, profile.epochs),
             seed=seed,
         )
 
 
+def _hashable(values: Settings) -> tuple[tuple, tuple]:
+    """Names with values, and types: 1, 1.0 and True are equal but in type."""
+    return tuple(values.items()), tuple(map(type, values.values()))
+
+
 @functools.lru_cache(maxsize=4096)
 def _check_options(problem: str, options: tuple[tuple[str, Any], ...], types: tuple) -> None:
-    """Check options once, however many runs have them; 1, 1.0 and True are equal but in type."""
+    """Check options once, however many runs have them."""
     problems.check_options(problem, dict(options))
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_settings(optimizer: str, settings: tuple[tuple[str, Any], ...], types: tuple) -> None:
+    """The same for the settings of an optimizer."""
+    optimizers.check_settings(optimizer, dict(settings))
 
 
 class Records(Protocol):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -112,6 +114,25 @@ class Command:
 
     def workers(self) -> set[int]:
         return {int(line.split()[1]) for line in self.log.read_text().splitlines()}
+
+
+def on_a_terminal(command: Command, *arguments: str, pause: float) -> tuple[int, str, list[str]]:
+    """The exit code, the output, and what standard error showed, a frame at a time."""
+    import fcntl
+    import pty
+    import termios
+
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = command.start(*arguments, pause=pause, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+        while part := os.read(screen, 1 << 16):
+            shown += part
+    os.close(screen)
+    out, _ = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, shown.decode().split("\r")
 
 
 def wait_for(condition) -> None:

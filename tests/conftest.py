@@ -37,7 +37,7 @@ SLOW = {
     "verify": ("test_command.py", "test_published_again.py"),
 }
 E2E = {
-    "engines": ("test_interrupted.py", "test_training.py", "test_workers.py"),
+    "engines": (*("test_interrupted.py", "test_limits.py", "test_training.py", "test_workers.py"),),
     "records": ("test_store.py",),
     "report": ("test_notebooks.py",),
     "tests": ("test_reproduce.py", "test_extending.py", "test_examples.py"),

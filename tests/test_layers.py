@@ -13,7 +13,7 @@ from experiments.problems.registry import PROBLEMS
 
 # From the bottom up: a room is a folder or a file of `experiments`.
 ROOMS = (
-    ("options", "randomness", "paths"),
+    ("options", "randomness", "paths", "bar"),
     ("data", "methods"),
     ("theory",),
     ("problems",),
@@ -131,3 +131,17 @@ def test_a_wrong_import_is_noticed(name, text, fault):
 def test_adam_tf_knows_nothing_of_the_experiments():
     for path in (ROOT / "adam_tf").rglob("*.py"):
         assert not imported(ast.parse(path.read_text(encoding="utf-8")), ROOT), path
+
+
+def test_durations_are_of_a_clock_that_nobody_sets():
+    """The wall clock says when a record was made, and how old a file of another process is."""
+    wall = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}
+    found = {}
+    for path in sorted((ROOT / "experiments").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)]
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        calls += [f"time.{a.name}" for n in imports if n.module == "time" for a in n.names]
+        if count := sum(call in wall for call in calls):
+            found[path.relative_to(ROOT).as_posix()] = count
+    assert found == {"experiments/records/store.py": 1, "experiments/training/train.py": 2}

@@ -292,7 +292,8 @@ def _download(file: File, url: str, place: Path, progress: bool) -> Path:
     import pooch
     import requests
     import urllib3
-    from tqdm import tqdm
+
+    from experiments.bar import Bar
 
     terminal, size = sys.stderr.isatty(), file.size or 0
     if progress and not terminal:
@@ -305,7 +306,7 @@ def _download(file: File, url: str, place: Path, progress: bool) -> Path:
         with (
             requests.get(url, headers=headers, timeout=timeout, stream=True) as response,
             open(output, "wb") as out,
-            tqdm(
+            Bar(
                 total=size,
                 desc=file.path,
                 unit="B",

@@ -141,6 +141,9 @@ def content_of(folder: Path, file: File, unpack: bool = False) -> _Content:
     path = found.path
     if found.state == "missing":
         raise BadFileError(path, file, "is missing", missing=True)
+    if found.size is not None and found.size > LARGEST:
+        size = f"{found.size} bytes, more than {LARGEST}"
+        raise BadFileError(path, file, f"is not the original: it has {size}")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -94,6 +94,9 @@ def complete(
                         failed[result.run.id] = f"{study.name}: {failure(result)}"
                 plan = current()
                 bar.extend(plan)
+    if removed := store.forget_removed():
+        line = f"{removed} records were removed from {store.path} meanwhile; the same command"
+        failed[""] = f"{study.name}: {line} trains them again"
     if failed:
         raise RunsFailed(list(failed.values()))
     for run in plan.runs():  # nothing goes on from these any more

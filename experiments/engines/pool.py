@@ -7,6 +7,7 @@ of every graph that it has compiled.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -82,6 +83,7 @@ class Pool:
     tries: int = 2
     workers: list[Worker] = field(default_factory=list)
     most: int = 0
+    told: bool = False
 
     def train_all(
         self,
@@ -148,13 +150,27 @@ class Pool:
         idle = [worker for worker in self.workers if worker.run is None]
         if len(queue) > len(idle):
             for _ in range(min(len(queue) - len(idle), self.limit() - len(self.workers))):
-                idle.append(self.new())
+                try:
+                    idle.append(self.new())
+                except OSError as error:
+                    if not self.workers:
+                        raise
+                    self.go_on(error)
+                    break
                 self.workers.append(idle[-1])
             self.most = max(self.most, len(self.workers))
         for worker in idle:
             if queue and worker.ready:
                 run = queue.popleft()
                 worker.start(run, run.id in keep, self.options.timeout)
+
+    def go_on(self, error: OSError) -> None:
+        """Say once that there are fewer workers than there should be."""
+        if not self.told:
+            number = len(self.workers)
+            many = f"{number} process{'es' * (number != 1)}"
+            print(f"adam-study: {error.strerror}; training goes on in {many}", file=sys.stderr)
+            self.told = True
 
     def close(self) -> None:
         """Let all workers end by themselves."""

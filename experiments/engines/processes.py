@@ -28,11 +28,18 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs,), daemon=False)
-        with without_interrupts():
-            self.process.start()
-        theirs.close()
+        with contextlib.ExitStack() as unless_started:
+            try:
+                self.connection, theirs = context.Pipe()
+                unless_started.callback(self.connection.close)
+                self.process = context.Process(target=_work, args=(theirs,), daemon=False)
+                with theirs, without_interrupts():
+                    self.process.start()
+            except OSError as error:
+                advice = "use fewer --workers, or raise the limit (ulimit -n, ulimit -u)"
+                reason = f"cannot start a training process ({error.strerror}): {advice}"
+                raise OSError(error.errno, reason) from error
+            unless_started.pop_all()
         self.run: Run | None = None
         self.seconds = self.deadline = 0.0
         self.first_mb: float | None = None

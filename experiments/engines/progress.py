@@ -18,7 +18,7 @@ class Progress:
     """
 
     def __init__(self, name: str, plan: Plan, records: Records, show: bool = True) -> None:
-        from tqdm import tqdm
+        from experiments.bar import Bar
 
         self.show = show
         self.live = show and sys.stderr.isatty()
@@ -28,7 +28,7 @@ class Progress:
         self.done = len(plan.runs()) - len(missing)
         self.passes = sum(run.epochs for run in plan.runs()) - sum(run.epochs for run in missing)
         self.at: dict[str, int] = {}  # passes of the runs that are being trained
-        self.bar = tqdm(
+        self.bar = Bar(
             total=_passes(plan),
             initial=self.passes,
             desc=name,

@@ -20,6 +20,7 @@ import io
 import itertools
 import json
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ FIELDS = ("problem", "data", "optimizer", "batch_size", "epochs", "seed", "data_
 GROUPS = ("options", "settings", "numerics")
 FIXED = ("run", "arm", "role", *FIELDS, "status", "diverged_at", "pass", "checksum")
 PREFIXES = tuple(f"{group}." for group in (*GROUPS, "manifest"))
+# A table takes at most 20 times its file's size in memory; one that takes far more is none of ours.
+UNPACKED, SLACK = 100, 1 << 20
+TEXT, NUMBERS = "BYTE_ARRAY", ("BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE")
 Record = Mapping[str, Any]
 
 
@@ -216,21 +220,29 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: it is not such a file, or it is damaged.
     """
-    return _open(path, lambda file: dict(_records(file)))
+    return _open(path, None, lambda about, table: dict(_records(about, table)))
 
 
 def _ids(path: Path) -> list[str]:
     """The ids of a published file's records; nothing else of it is read."""
-    return _open(path, lambda file: file.read(["run"]).column("run").unique().to_pylist())
+    return _open(path, ["run"], lambda about, table: table.column("run").unique().to_pylist())
 
 
-def _open(path: Path, function: Callable[[Any], Any]) -> Any:
+def _open(path: Path, names: Sequence[str] | None, function: Callable[[Any, Any], Any]) -> Any:
+    """What a function makes of a file's own words and its table, or of some of its columns."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            return function(file)
+        size, about = path.stat().st_size, pyarrow.parquet.read_metadata(path)
+        _check_columns(about, size)
+        texts = [column.path for column in about.schema if column.physical_type == TEXT]
+        with pyarrow.parquet.ParquetFile(
+            path, metadata=about, read_dictionary=texts, page_checksum_verification=True
+        ) as file:
+            table = file.read(names)
+            _check_texts(table, size)
+            return function(about.metadata or {}, table)
     except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a whole Parquet file ({reason}); restore it") from None
@@ -238,12 +250,41 @@ def _open(path: Path, function: Callable[[Any], Any]) -> Any:
         raise ValueError(f"{path} does not hold records ({error}); restore it") from None
 
 
-def _records(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    about = file.metadata.metadata or {}
+def _check_columns(about: Any, size: int) -> None:
+    """Raise a ValueError if a file of so many bytes has columns that no record has, or far more
+    values than such a file needs."""
+    for column in about.schema:
+        if column.physical_type not in (TEXT, *NUMBERS) or column.max_repetition_level:
+            raise ValueError(f"column {reprlib.repr(column.path)} is of a type that no record has")
+    # What a damaged file says of a single column's part ends the process in Arrow.
+    groups = [about.row_group(i) for i in range(about.num_row_groups)]
+    rows = max(about.num_rows, sum(group.num_rows for group in groups))
+    _check_size(sum(group.total_byte_size for group in groups), size)
+    _check_size(8 * rows * about.num_columns, size)
+
+
+def _check_texts(table: Any, size: int) -> None:
+    """The same for the texts of a table, which repeat in it and are kept once so far."""
+    import pyarrow
+    from pyarrow import compute
+
+    total = 0
+    for column in table.columns:
+        for chunk in column.chunks if pyarrow.types.is_dictionary(column.type) else ():
+            lengths = compute.binary_length(chunk.dictionary).cast(pyarrow.int64())
+            total += compute.sum(lengths.take(chunk.indices)).as_py() or 0
+    _check_size(total, size)
+
+
+def _check_size(unpacked: int, size: int) -> None:
+    if unpacked > UNPACKED * size + SLACK:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, of {size:,}")
+
+
+def _records(about: Mapping[bytes, bytes], table: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if about.get(b"table") != TABLE.encode():
         raise ValueError(f"its table is of version {about.get(b'table')!r}, not {TABLE}")
     coded = json.loads(about[b"json"])
-    table = file.read()
     runs = table.column("run").to_numpy(zero_copy_only=False)
     starts = np.flatnonzero(np.r_[True, runs[1:] != runs[:-1]][: len(runs)])
     ends = [*starts[1:], len(runs)]

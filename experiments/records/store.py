@@ -21,6 +21,7 @@ import re
 import stat
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ from experiments.study import Records, Run, config_id
 FORMAT = 1
 STALE = 3600.0  # seconds after which a half-written file is nobody's any more
 ROOM = 1 << 20  # bytes that must be free before training starts
+LARGEST = 64 << 20  # bytes of a record
+TRIES = 3  # at writing a file whose folder is removed meanwhile
 _ID = re.compile("[0-9a-f]{16}")
 AGAIN = "; its run will be trained again"  # how the line about a damaged record ends
 PARTS = ("config", "status", "diverged_at", "metrics", "manifest")
@@ -84,7 +87,7 @@ class Store:
         """The same as `get` from the disk, and without keeping it."""
         path = f"{self._folder}{run_id}.json"  # a Path would take longer than the look
         try:
-            return decode(_content(path), run_id)
+            return decode(content_of(path, LARGEST), run_id)
         except FileNotFoundError:
             return None
         except (DamagedRecord, OSError) as error:
@@ -102,7 +105,7 @@ class Store:
     def put(self, record: Mapping[str, Any]) -> None:
         """Write a record and keep it in memory."""
         run_id = self.write(record)
-        self._cache[run_id] = decode(self._file(run_id).read_bytes(), run_id)
+        self._cache[run_id] = decode(content_of(self._file(run_id)), run_id)
 
     def write(self, record: Mapping[str, Any]) -> str:
         """Write a record; its id. What is damaged and of the same name is set aside as
@@ -137,11 +140,15 @@ class Store:
 
         The lock is the operating system's and ends with the process, however that ends.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / f"{name}.lock"
         while True:
+            self.path.mkdir(parents=True, exist_ok=True)
             try:
                 file = _open_regular(path, os.O_RDWR | os.O_CREAT)
+            except FileNotFoundError:
+                if self.path.is_dir():
+                    raise
+                continue  # the folder was removed meanwhile
             except DamagedRecord as error:
                 self._name(f"{path} is no lock: {error}; another command may train the same run")
                 yield True
@@ -198,14 +205,15 @@ class Store:
         """
         path = self._checkpoint(run)
         try:
-            found = _decode_checkpoint(_content(path), run)
+            found = _decode_checkpoint(content_of(path), run)
             if fits(found.arrays):
                 return found
             problem = "it is of another version of the optimizer or the model"
         except FileNotFoundError:
             return None
-        except (DamagedRecord, OSError) as error:
-            problem = str(error.strerror if isinstance(error, OSError) else error)
+        except (DamagedRecord, OSError, MemoryError) as error:
+            problem = "it is too large for the memory" if isinstance(error, MemoryError) else ""
+            problem = problem or str(error.strerror if isinstance(error, OSError) else error)
         self._name(f"{path} is ignored: {problem}; its run starts from the beginning")
         return None
 
@@ -216,6 +224,13 @@ class Store:
     def ids(self) -> list[str]:
         """The ids of all record files, good or damaged."""
         return sorted(path.stem for path in self.path.glob("*.json") if _ID.fullmatch(path.stem))
+
+    def forget_removed(self) -> int:
+        """Forget the records whose files somebody has removed meanwhile; how many they are."""
+        removed = self._cache.keys() - set(self.ids())
+        for run_id in removed:
+            del self._cache[run_id]
+        return len(removed)
 
     def strangers(self) -> list[str]:
         """A line for each file that looks like a record but bears no run's name."""
@@ -277,9 +292,11 @@ def _open_regular(path: Path | str, flags: int) -> Any:
     return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "rb+")
 
 
-def _content(path: Path | str) -> bytes:
-    """A file's content; DamagedRecord if it is not a file."""
+def content_of(path: Path | str, most: float = math.inf) -> bytes:
+    """A file's content; DamagedRecord if it is not a file, or has more bytes than it may."""
     with _open_regular(path, os.O_RDONLY) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise DamagedRecord(f"it has {size:,} bytes, far too many")
         content: bytes = file.read()
     return content
 
@@ -306,10 +323,16 @@ def _decode_checkpoint(content: bytes, run: Run) -> Checkpoint:
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         raise DamagedRecord("it is damaged")
     try:
+        with zipfile.ZipFile(io.BytesIO(content[32:])) as parts:  # ours are not packed
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist())
+        if packed:
+            raise DamagedRecord("it is no checkpoint")
         with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
             values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
             facts = json.loads(str(arrays["facts"]))
         lineage, found = facts["lineage"], (facts["metrics"], facts["run"], facts["continues"])
+    except MemoryError:
+        raise
     except Exception:  # whatever NumPy, zip files and JSON make of bytes that are none of theirs
         raise DamagedRecord("it is no checkpoint") from None
     if lineage != run.lineage:
@@ -376,6 +399,17 @@ def decode(content: bytes, run_id: str) -> dict[str, Any]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; errors name the file."""
+    for tried in itertools.count(1):
+        try:
+            _write(path, content)
+        except FileNotFoundError:  # its folder, or all that is in it, was removed meanwhile
+            if tried == TRIES:
+                raise
+        else:
+            return
+
+
+def _write(path: Path, content: bytes) -> None:
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -383,6 +417,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             dir=path.parent, prefix=_half_written(os.getpid()), delete=False
         ) as file:
             temporary = file.name
+            _lock(file)  # whoever sweeps leaves it alone then, whatever the clock says
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

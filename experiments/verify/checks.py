@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.pages import RESULTS
-from experiments.records.store import write_atomically
+from experiments.records.store import LARGEST, content_of, write_atomically
 from experiments.training import runtime
 from experiments.verify.again import Check
 from experiments.verify.seeds import Seed
@@ -205,7 +205,7 @@ def read(path: Path) -> Checks:
         OSError: it can't be read.
     """
     try:
-        body = _opened(path.read_bytes())
+        body = _opened(content_of(path, LARGEST))
         if body.get("format") != FORMAT:
             raise ValueError(f"its format is {body.get('format')!r}, not {FORMAT}")
         found = Checks({str(k): str(v) for k, v in dict(body["machine"]).items()})
@@ -222,7 +222,7 @@ def read(path: Path) -> Checks:
 def take(path: Path, folder: Path) -> Checks:
     """Read a file of checks and keep a copy among the imported ones."""
     found = read(path)
-    content = path.read_bytes()
+    content = content_of(path, LARGEST)
     write_atomically(folder / f"{hashlib.sha256(content).hexdigest()[:16]}.json", content)
     return found
 

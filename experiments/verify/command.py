@@ -281,11 +281,11 @@ class _Progress:
     """A live bar of the time on a terminal, which moves within a run; elsewhere lines."""
 
     def __init__(self, seconds: float, items: int) -> None:
-        from tqdm import tqdm
+        from experiments.bar import Bar
 
         self.live = sys.stderr.isatty()
         self.start, self.seconds = time.monotonic(), seconds
-        self.bar = tqdm(
+        self.bar = Bar(
             total=round(seconds),
             disable=not self.live,
             bar_format="{desc} {bar:20} {elapsed} of " + f"{seconds / 60:g} minutes" + "{postfix}",

@@ -360,6 +360,36 @@ def trainer(monkeypatch) -> cluster.Trainer:
     return made
 
 
+def test_a_run_sees_the_gpu_that_ray_gave_it(monkeypatch):
+    """Ray names the part of a GPU in the actor's environment; without a part there is none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    cluster.Trainer({}, gpu=True)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    cluster.Trainer({}, gpu=False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+@pytest.mark.parametrize(("gpus", "has"), [(None, True), (0.25, True), (0.0, False)])
+def test_an_actor_is_told_whether_it_has_a_gpu(tmp_path, use, gpus, has):
+    library, told = use(StandIn({"CPU": 8.0, "GPU": 2.0}, answer)), []
+    remote = library.remote
+
+    def noted(cls):
+        made = remote(cls)
+        if cls is not cluster.Trainer:
+            return made
+
+        def options(**asked):
+            start = made.options(**asked).remote
+            return types.SimpleNamespace(remote=lambda *given: told.append(given) or start(*given))
+
+        return types.SimpleNamespace(options=options)
+
+    library.remote = noted
+    assert len(train_all(tmp_path, [a_run(seed) for seed in range(3)], gpus=gpus)) == 3
+    assert {gpu for _, gpu in told} == {has}
+
+
 def test_a_node_says_how_it_differs(trainer):
     ours = cluster.facts()
     assert trainer.differences(ours) == ""

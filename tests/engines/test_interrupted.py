@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 
 import pytest
-from commands import PATIENCE, RUN, alive, check_complete, last_line, wait_for
+from commands import PATIENCE, RUN, alive, check_complete, last_line, on_a_terminal, wait_for
 
 from experiments.cli.main import main
 from experiments.paths import ROOT
@@ -224,23 +219,14 @@ def test_off_a_terminal_progress_is_a_line_per_run(command):
 
 
 def test_on_a_terminal_progress_is_a_live_bar(command):
-    screen, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    process = command.start(*RUN, pause=0.03, stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
-        while part := os.read(screen, 1 << 16):
-            shown += part
-    os.close(screen)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-    frames = [frame for frame in shown.decode().split("\r") if frame.startswith("fig1-mnist ")]
+    code, _, shown = on_a_terminal(command, *RUN, pause=0.03)
+    assert code == 0
+    frames = [frame for frame in shown if frame.startswith("fig1-mnist ")]
     assert len(frames) > 5
     assert " 0%, " in frames[0]
     assert frames[0].split("left")[1].strip(", ") == "0/30 runs"
     assert any(", 0/30 runs" in frame and " 0%, " not in frame for frame in frames)  # within a run
-    assert "6 more runs, since a grid has grown" in shown.decode()
+    assert "6 more runs, since a grid has grown" in "".join(shown)
     assert " 100%, " in frames[-1]
     assert ", 36/36 runs" in frames[-1]
     assert "█" in frames[-1]

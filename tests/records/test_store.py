@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -229,6 +230,44 @@ def test_what_killed_commands_left_is_swept(tmp_path):
             assert not again
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {".new-young", ".new-future", "notes.lock"}
+
+
+def test_what_is_being_written_is_not_swept_whatever_the_clock_says(tmp_path, monkeypatch):
+    """Another command starts, centuries later by its clock, while a file is half written."""
+    whole, left = store.os.fsync, []
+
+    def sweep(descriptor):
+        monkeypatch.setattr(store.os, "fsync", whole)
+        monkeypatch.setattr(store.time, "time", lambda: 1e10)
+        Store(tmp_path).check_writable()
+        left.append([path.name for path in tmp_path.glob(".new-*")])
+        whole(descriptor)
+
+    monkeypatch.setattr(store.os, "fsync", sweep)
+    store.write_atomically(tmp_path / "file", b"content")
+    assert len(left[0]) == 1
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert not list(tmp_path.glob(".new-*"))
+
+
+@pytest.mark.parametrize("times", [1, store.TRIES])
+def test_a_folder_that_is_removed_while_a_file_is_written(tmp_path, monkeypatch, times):
+    folder, whole, tries = tmp_path / "records", store.os.fsync, []
+
+    def remove(descriptor):
+        whole(descriptor)
+        tries.append(descriptor)
+        if len(tries) <= times:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(store.os, "fsync", remove)
+    if times == store.TRIES:
+        with pytest.raises(FileNotFoundError, match=f"cannot write {folder}/file: No such file"):
+            store.write_atomically(folder / "file", b"content")
+    else:
+        store.write_atomically(folder / "file", b"content")
+        assert (folder / "file").read_bytes() == b"content"
+    assert not list(tmp_path.rglob(".new-*"))
 
 
 def test_a_lock_that_its_holder_removed_is_none(tmp_path, monkeypatch):

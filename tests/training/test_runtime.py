@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
@@ -102,3 +103,25 @@ def test_the_commit_of_a_repository_around_the_project_is_not_ours(
         (repository / "unpacked").mkdir()
         monkeypatch.setattr(runtime, "ROOT", repository / "unpacked")
     assert runtime.commit() == "unknown"
+
+
+# --- a GPU, which runs may share ------------------------------------------------------------------
+
+
+def test_on_every_gpu_memory_grows_with_need(monkeypatch):
+    """TensorFlow would take all memory of a GPU for the first of the runs that share it."""
+    tensorflow = mock.MagicMock()
+    tensorflow.config.list_physical_devices.side_effect = {"GPU": ["first", "second"]}.get
+    monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
+    runtime._configure_tensorflow(threads=1)
+    grown = tensorflow.config.experimental.set_memory_growth.call_args_list
+    assert grown == [mock.call("first", True), mock.call("second", True)]
+
+
+def test_jax_takes_no_memory_in_advance(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", mock.MagicMock())
+    for name in ("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # which puts it back afterwards
+        monkeypatch.delenv(name)
+    runtime._configure_jax(threads=1)
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
