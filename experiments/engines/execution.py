@@ -83,22 +83,33 @@ def complete(
         else ENGINES[engine](store.path, Options(workers))
     )
     failed: dict[str, str] = {}
+    removed, given_up = set[str](), set[str]()  # records that vanish as soon as they are written
     with opened as train_all:
         bar = Progress(study.name, plan, records, show=progress)
         with contextlib.closing(bar):
-            while missing := [run for run in plan.missing(records) if run.id not in failed]:
+            while missing := [
+                run
+                for run in plan.missing(records)
+                if run.id not in failed and run.id not in given_up
+            ]:
+                trained = []
                 for result in train_all(missing, plan.shortened, bar.passed):
                     bar.finished(result)
+                    trained.append(result.run)
                     store.damaged += result.notes
                     if result.failed:
                         failed[result.run.id] = f"{study.name}: {failure(result)}"
                 plan = current()
                 bar.extend(plan)
-    if removed := store.forget_removed():
-        line = f"{removed} records were removed from {store.path} meanwhile; the same command"
-        failed[""] = f"{study.name}: {line} trains them again"
-    if failed:
-        raise RunsFailed(list(failed.values()))
+                again = {run.id for run in trained if records.get(run.id) is None} - failed.keys()
+                given_up |= again & removed
+                removed |= again
+    lines = list(failed.values())
+    if number := store.forget_removed() + len(given_up):
+        line = f"{number} records were removed from {store.path} meanwhile"
+        lines.append(f"{study.name}: {line}; the same command trains them again")
+    if lines:
+        raise RunsFailed(lines)
     for run in plan.runs():  # nothing goes on from these any more
         if run.id in plan.shortened:
             store.drop_checkpoint(run)

@@ -296,6 +296,8 @@ def _records(about: Mapping[bytes, bytes], table: Any) -> Iterator[tuple[str, di
         return values if name in FIXED else [_ABSENT if v is None else v for v in values]
 
     own = {name: once(name) for name in (*FIXED[:3], *FIELDS, "status", "diverged_at", "checksum")}
+    if not all(type(value) is str for name in FIXED[:3] for value in own[name]):
+        raise ValueError("a run, an arm or a role is no text")  # the checksum has no role
     groups = {
         group: {
             name.removeprefix(f"{group}."): once(name)

@@ -124,7 +124,7 @@ class Store:
         """
         path = self.path / f".writable-{os.getpid()}"
         write_atomically(path, bytes(ROOM))
-        path.unlink()
+        path.unlink(missing_ok=True)
         for left in (*self.path.glob(".new-*"), *self.path.glob("*.lock")):
             if left.suffix == ".lock" and not _ID.fullmatch(left.stem):
                 continue

@@ -182,6 +182,12 @@ def with_column(rows, name, values):
     return rows.set_column(place, name, pyarrow.array(values, rows.schema.field(name).type))
 
 
+def as_bytes(rows, name):
+    """As a flipped bit in the description of a column makes it."""
+    place = rows.column_names.index(name)
+    return rows.set_column(place, name, rows.column(name).cast(pyarrow.binary()))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -195,6 +201,8 @@ def with_column(rows, name, values):
         lambda rows: with_column(rows, "manifest.wall_seconds", [3.0] * len(rows)),
         lambda rows: with_column(rows, "settings.learning_rate", ["[" * 200_000] * len(rows)),
         lambda rows: with_column(rows, "status", ["finished"] * len(rows)),
+        lambda rows: as_bytes(rows, "role"),
+        lambda rows: as_bytes(rows, "status"),
         lambda rows: rows.drop_columns("settings.momentum"),
         lambda rows: rows.drop_columns("checksum"),
         lambda rows: rows.rename_columns({"training_cost": "objective"}),
