@@ -34,7 +34,7 @@ from experiments.data.catalogue import DATASETS
 from experiments.paths import ROOT
 from experiments.records import published, store
 from experiments.records.store import DamagedRecord
-from experiments.report import notebooks
+from experiments.report import parameters
 from experiments.study import config_id
 from experiments.verify import checks
 
@@ -204,8 +204,8 @@ TARGETS = {
     ),
     "notebook": Target(
         pages,
-        lambda path: notebooks.check(path, {}),
-        notebooks.NotebookError,
+        lambda path: parameters.check(path, {}),
+        parameters.NotebookError,
         (*JSON, b"profile: list[int] = [", b"(" * 300, b"\\u0000", b"x: int = 9**9**9", b"def f"),
     ),
     "CIFAR batch": Target(

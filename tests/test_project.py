@@ -10,6 +10,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import nbformat
 import pytest
@@ -23,7 +24,7 @@ from experiments.analysis import ledger
 from experiments.paths import ROOT
 from experiments.records import published
 from experiments.report import build as report
-from experiments.report import notebooks, readme, summary
+from experiments.report import notebooks, parameters, readme, summary
 from experiments.studies import STUDIES, defaults
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -96,6 +97,19 @@ def test_the_committed_texts_show_the_published_verdicts(written):
     assert {path.name for path in written} >= {"README.md", "VERDICTS.md", "verdicts.svg"}
     for path, text in written.items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make notebooks`"
+
+
+def test_badges_wait_for_the_address_and_lead_to_notebook_00():
+    """Without a public address there is nothing that Binder or nbviewer could open."""
+    citation = readme.CITATION.read_text(encoding="utf-8")
+    assert readme.badges(citation) == ""
+    assert readme.badges(citation + "repository-code: https://example.org/a/b\n") == ""
+    made = readme.badges(citation + "repository-code: https://github.com/ann/adam.git\n")
+    binder, viewer = (urlsplit(link) for link in re.findall(r"\)\]\(([^)]+)\)", made))
+    assert (binder.netloc, binder.path) == ("mybinder.org", "/v2/gh/ann/adam/main")
+    (opened,) = parse_qs(binder.query)["labpath"]
+    assert (ROOT / opened).exists()
+    assert (viewer.netloc, viewer.path) == ("nbviewer.org", f"/github/ann/adam/blob/main/{opened}")
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():
@@ -179,7 +193,7 @@ def test_matched_settings_are_the_nearest_tried_and_inside_their_grid(study):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_notebooks_are_thin_whole_and_published(path):
     page = json.loads(path.read_text())
-    declared = notebooks.declared(path)
+    declared = parameters.declared(path)
     if path.stem in STUDIED:
         assert declared["profile"].default == "published"
         assert declared["data"].default == "auto"
@@ -218,7 +232,7 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
     for page in studied:
         report._execute(page, tmp_path / page.name, {"profile": "smoke", "data": "real"})
     for page, values in given.items():
-        assert set(values) == {"profile", "data", "interactive"} & set(notebooks.declared(page))
+        assert set(values) == {"profile", "data", "interactive"} & set(parameters.declared(page))
     assert given[studied[0]] == {"interactive": False}
 
 

@@ -241,6 +241,11 @@ class Results:
 
         `low` and `high` are the quartiles. Empty until the whole grid is trained.
         """
+        return self._best_of
+
+    @functools.cached_property
+    def _best_of(self) -> pd.DataFrame:
+        """Found once: every claim that compares two methods asks for it."""
         if not self.plan.selected:
             return pd.DataFrame()
         trials = self.trials("tuning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -26,6 +27,7 @@ from experiments.figures.grids import complete_passes
 from experiments.figures.style import CORRECTED, colour_of, footer, new_figure, note, styled
 from experiments.study import DECAYS, Arm, describe
 
+ABREAST = 4  # panels at most: more would be too small to read
 FEWEST_FOR_QUARTILES = 8  # trials; of fewer, quartiles would say nothing
 
 
@@ -38,21 +40,30 @@ def sensitivity(results: Results) -> Figure:
         for name, arms in variants_of(study).items()
         if (tuned := [a for a in arms if a.tune])
     }
+    most = max(map(len, variants.values()))
+    columns = most if most <= ABREAST else math.ceil(most / math.ceil(most / (ABREAST - 1)))
+    parts = [
+        (variant, arms, arms[start : start + columns])
+        for variant, arms in variants.items()
+        for start in range(0, len(arms), columns)
+    ]
     with styled():
-        figure, axes = new_figure(
-            max(map(len, variants.values())), 3.6 if len(variants) > 1 else 3.8, len(variants)
-        )
-        for row, (variant, arms) in zip(axes, variants.items(), strict=True):
+        figure, axes = new_figure(columns, 3.6 if len(parts) > 1 else 3.8, len(parts))
+        for number, (row, (variant, arms, part)) in enumerate(zip(axes, parts, strict=True)):
             names = [arm.name for arm in arms]
+            below = len(parts[number + 1][2]) if number + 1 < len(parts) else 0
+            for axis in row[len(part) :]:
+                axis.remove()
             here = trials[trials["arm"].isin(names)] if len(trials) else trials
             low, top, log = cost_range(here)
             if len(here):
                 off_axis |= not here["final_cost"].between(low, top).all()
-            for axis, arm in zip(row, arms, strict=True):
+            for place, (axis, arm) in enumerate(zip(row, part, strict=False)):
                 rows = here[here["arm"] == arm.name] if len(here) else here
                 _sensitivity(axis, results, arm, rows, (low, top))
                 rate_axis(axis)
-                axis.set(title=panel_title(study, variant, arm.method), xlabel="")
+                axis.set(title=panel_title(study, variant, arm.method))
+                axis.set(xlabel="" if place < below else "step size α")
                 if len(variants) > 1:
                     axis.set(title=f"{arm.method}, {'with' if variant else 'no'} dropout")
                 axis.set(ylim=(low, top * 1.01))
@@ -66,8 +77,6 @@ def sensitivity(results: Results) -> Figure:
             for axis in axes.flat
             for handle in axis.get_legend_handles_labels()[0]
         }
-        for axis in axes[-1]:
-            axis.set(xlabel="step size α")
         size = study.profile(results.profile)
         seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
         text = f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes"

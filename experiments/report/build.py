@@ -18,7 +18,16 @@ from experiments.figures import style
 from experiments.paths import ROOT, build_folder
 from experiments.records import merge, published
 from experiments.records.store import local_store, write_atomically
-from experiments.report import charts, explorer, notebooks, readme, summary, webpage
+from experiments.report import (
+    canonical,
+    charts,
+    explorer,
+    notebooks,
+    parameters,
+    readme,
+    summary,
+    webpage,
+)
 from experiments.report.readme import README
 from experiments.report.stamp import NOTEBOOKS, Stamp
 from experiments.report.summary import Part
@@ -63,7 +72,7 @@ def build(
         The overview page, `<build>/<profile>/report/index.html`.
 
     Raises:
-        notebooks.NotebookError: a notebook can't be run, or failed.
+        parameters.NotebookError: a notebook can't be run, or failed.
     """
     folder = build_folder() / profile
     stamp = Stamp(studies)  # of what is there now
@@ -99,7 +108,8 @@ def build(
             write_atomically(made, nbformat.writes(each.notebook).encode())
         for path, text in readme.local(folder, found, parts, checked, here.faults).items():
             write_atomically(path, text.encode())
-        checked |= {f"by others: {line}": "" for line in checks.told_by(command.from_others())}
+        others = checks.told_by(command.from_others())
+        checked |= {f"elsewhere, {number}": line for number, line in enumerate(others, 1)}
         if here.faults:
             banner = f"{readme.DISAGREE}: {here.faults[0]}"
     say("the report: verdicts, figures, charts")
@@ -123,7 +133,7 @@ def build(
                 readme.caption(results),
                 page=results.study.notebook,
             )
-            for results in found
+            for results in _headlines(found)
         ],
         provenance=_provenance(found),
         checked=checked,
@@ -156,6 +166,11 @@ def _with_checks(
     return dataclasses.replace(page, notebook=notebook)
 
 
+def _headlines(found: Sequence[Results]) -> list[Results]:
+    """Those whose figures the overview shows: the paper's; without any, all."""
+    return [results for results in found if results.study.in_paper] or list(found)
+
+
 def _headline(results: Results) -> bytes:
     """The figure of a study: the published one, unless its records have changed."""
     made_from = pages.origin(results).get("records") if results.published else None
@@ -181,11 +196,11 @@ def is_current(page: Path) -> bool:
     return any(cell.outputs for cell in code) and all(digest in shown for digest in digests)
 
 
-def _execute(page: Path, output: Path, parameters: Mapping[str, object]) -> None:
+def _execute(page: Path, output: Path, values: Mapping[str, object]) -> None:
     """Run a page with those of the parameters that it declares; nobody is there to move sliders."""
-    declared = notebooks.declared(page)
-    parameters = {**parameters, "interactive": False}
-    notebooks.execute(page, output, {k: v for k, v in parameters.items() if k in declared})
+    declared = parameters.declared(page)
+    values = {**values, "interactive": False}
+    notebooks.execute(page, output, {k: v for k, v in values.items() if k in declared})
 
 
 def _note(profile: str) -> str:
@@ -304,7 +319,7 @@ def publish_pages() -> list[Path]:
     for source in notebooks_of(studies):
         output = build_folder() / "published" / "notebooks" / source.name
         _execute(source, output, {"profile": "published"})
-        notebooks.save(notebooks.canonical(nbformat.read(output, as_version=4)), source)
+        canonical.save(canonical.canonical(nbformat.read(output, as_version=4)), source)
         written.append(source)
     found = [pages.published(study) for study in studies]
     for results in (each for each in found if each.study.in_paper):

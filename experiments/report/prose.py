@@ -37,8 +37,9 @@ class Writer:
     title: str | None = None
     heading: str = ""
     attachments: dict[str, Any] = field(default_factory=dict)
-    contents: list[dict[str, str]] = field(default_factory=list)
+    contents: list[dict[str, Any]] = field(default_factory=list)
     _level: int = 0
+    _parts: bool = False  # whether further first-level headings divide the page
     _ids: set[str] = field(default_factory=set)
 
     def enter(self, where: str, cell: NotebookNode) -> None:
@@ -68,12 +69,16 @@ class Writer:
         return f'<span class="equation" tabindex="0">{mathml}</span>' if block else mathml
 
     def write_heading(self, text: str, level: int) -> str:
-        """A heading whose level follows the one before: one first-level heading, no gaps."""
+        """A heading whose level follows the one before: one first-level heading, no gaps.
+
+        Where further first-level headings divide a page, all that follow are a level deeper.
+        """
         plain = html.unescape(re.sub(r"<[^>]*>", "", text)).strip()
         if level == 1 and self._level == 0:
             self.title = plain
         else:
-            level = min(max(2, level), max(1, self._level) + 1)
+            self._parts |= level == 1
+            level = min(max(2, level + self._parts), max(1, self._level) + 1)
         self._level, self.heading = level, plain
         base = identifier = re.sub(r"\s+", "-", plain)
         number = 1
@@ -81,8 +86,8 @@ class Writer:
             number += 1
             identifier = f"{base}-{number}"
         self._ids.add(identifier)
-        if level == 2:
-            self.contents.append({"id": identifier, "text": plain})
+        if level == 2 or (level == 3 and self._parts):
+            self.contents.append({"id": identifier, "text": plain, "level": level})
         return f'<h{level} id="{html.escape(identifier)}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str) -> str | None:

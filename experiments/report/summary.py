@@ -239,8 +239,11 @@ def picture(
         counted_already: set[str] = set()
         body.append(f'<path d="M0 {y}H{width}" stroke="{colour("line")}"/>')
         body.append(_text(0, y + 24, part.title, colour("text"), 14, weight=650))
-        body.append(_text(0, y + 43, part.where, colour("soft"), 13))
-        top = y + (52 if narrow else 8)
+        if narrow:
+            body.append(_text(width, y + 24, part.where, colour("soft"), 12, anchor="end"))
+        else:
+            body.append(_text(0, y + 43, part.where, colour("soft"), 13))
+        top = y + (34 if narrow else 8)
         for protocol, rows in lines:
             body.append(_text(left - 8, top + 16, protocol, colour("soft"), 13, anchor="end"))
             for k, row in enumerate(rows):
@@ -254,7 +257,7 @@ def picture(
                 text = f"{counts[claims.REPRODUCED]} of {tested}" if tested else "–"
                 body.append(_text(width, top + 16, text, colour("text"), 14, anchor="end"))
             top += MARK + 3
-        y = max(top, y + 52) + 6
+        y = max(top, y + (34 if narrow else 52)) + 6
     rows_of = [row for part in shown for row in part.judged]
     about = ". ".join(f"{protocol}: {counted(count(rows_of, protocol))}" for protocol in PROTOCOLS)
     ground = (

@@ -28,6 +28,13 @@ from experiments.verify.seeds import Seed
 FORMAT = 1
 PUBLISHED = RESULTS / "checks"
 KINDS: dict[str, type[Check] | type[Seed]] = {"run": Check, "seed": Seed}
+# Settings by which a user tells libraries to compute as an older processor would.
+OLDER = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "ONEDNN_MAX_CPU_ISA",
+    "NPY_DISABLE_CPU_FEATURES",
+    "OPENBLAS_CORETYPE",
+)
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 
@@ -132,7 +139,9 @@ def _kind() -> str:
     widest = next((f for f in ("avx512f", "avx2", "avx", "sse4_2") if f in flags), "no vectors")
     names = ("vendor_id", "cpu family", "model")
     vendor, family, model = (facts.get(name, "?") for name in names)
-    return f"{vendor} family {family} model {model}, {widest}"
+    told = "; ".join(f"{name}={os.environ[name]}" for name in OLDER if os.environ.get(name))
+    kind = f"{vendor} family {family} model {model}, {widest}"
+    return f"{kind}, told to compute as an older one: {told}" if told else kind
 
 
 class Folder:

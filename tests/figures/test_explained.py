@@ -20,7 +20,7 @@ import adam_tf
 from experiments.figures import explained, style
 from experiments.figures.explained import bowl, ravine, run, slope
 from experiments.paths import ROOT
-from experiments.report import notebooks
+from experiments.report import canonical, notebooks, parameters
 
 PAGE = ROOT / "notebooks" / "00_adam_explained.ipynb"
 CELLS = json.loads(PAGE.read_text())["cells"]
@@ -424,8 +424,8 @@ def test_links_lead_somewhere():
     ],
 )
 def test_bad_parameters_are_refused(values, message):
-    with pytest.raises(notebooks.NotebookError, match=message):
-        notebooks.check(PAGE, values)
+    with pytest.raises(parameters.NotebookError, match=message):
+        parameters.check(PAGE, values)
 
 
 def shown(cells: list[dict[str, Any]], kind: str) -> list[str]:
@@ -438,7 +438,7 @@ def shown(cells: list[dict[str, Any]], kind: str) -> list[str]:
 def test_the_page_runs_headless_and_draws_the_same_in_every_process(tmp_path, played):
     output = tmp_path / PAGE.name
     notebooks.execute(PAGE, output, {"interactive": False})
-    ran = notebooks.canonical(nbformat.read(output, as_version=4)).cells
+    ran = canonical.canonical(nbformat.read(output, as_version=4)).cells
     drawn = [value.data for value in played[1] if hasattr(value, "alt")]
     assert [base64.b64decode(data) for data in shown(ran, "image/png")] == drawn
     assert shown(CELLS, "text") == shown(ran, "text")

@@ -442,6 +442,19 @@ def test_a_grid_that_is_half_trained_says_so():
         assert "not finished" not in texts(figure)
 
 
+@pytest.mark.parametrize(("name", "rows", "columns"), [("defaults-gpt", 2, 3), ("fig3", 2, 3)])
+def test_no_row_of_step_sizes_has_more_panels_than_can_be_read(name, rows, columns):
+    """Six methods of one network stand in two rows, as three of two networks do."""
+    found = results(name, "paper")
+    figure = figures.sensitivity(found)
+    assert figure.axes[0].get_gridspec().get_geometry() == (rows, columns)
+    tuned = [arm.method for arm in found.study.arms if arm.tune]
+    titles = [axis.get_title(loc="left") or axis.get_title() for axis in figure.axes]
+    assert [title.partition(",")[0] for title in titles] == tuned
+    labels = [axis.get_xlabel() for axis in figure.axes]
+    assert labels == [""] * columns + ["step size α"] * columns
+
+
 def test_a_trial_off_the_axis_is_spoken_of(monkeypatch):
     found = results("fig3", "paper")
     trial, get = found.plan.runs("tuning")[0].id, found.records.get

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from experiments import pages
 from experiments.analysis import claims, ledger
-from experiments.report import charts, webpage
+from experiments.report import build, charts, readme, summary, webpage
 from experiments.report.summary import DARK, LIGHT, SIGNS
 
 PNG = (
@@ -108,6 +109,7 @@ def opened(chromium, report):
 
     def open_page(name, **options):
         context = chromium.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
+        context.set_default_timeout(120_000)  # a busy machine may take long to open 5 MB
         contexts.append(context)
         page = context.new_page()
         page.faults = []
@@ -251,6 +253,28 @@ def test_charts_show_what_the_records_hold(opened, tmp_path):
     assert page.faults == []
 
 
+def test_paper_shows_charts_that_were_not_scrolled_to(opened):
+    page = opened("charts.html", viewport={"width": 1400, "height": 100})
+    page.wait_for_timeout(300)
+    assert page.locator("#one .main-svg").count() == 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_selector("#one .main-svg", state="attached")
+    assert page.locator("#one .plot").count() == 3
+    assert page.faults == []
+
+
+def test_rates_are_powers_of_ten_and_not_of_a_thousand(opened):
+    page = opened("charts.html#one")
+    page.wait_for_selector("#one .main-svg")
+    page.evaluate(
+        """Plotly.relayout(document.querySelectorAll("#one .plot")[1],
+          { "xaxis.autorange": false, "xaxis.range": [-6.5, -4.5] })"""
+    )
+    ticks = page.locator("#one .plot").nth(1).locator(".xtick").all_inner_texts()
+    assert any("10" in tick for tick in ticks)
+    assert not any("μ" in tick or "µ" in tick for tick in ticks)
+
+
 def test_the_learning_rate_slides_along_the_tuning_grid(opened):
     page = opened("charts.html#one")
     page.wait_for_selector(".charts .plot .main-svg")
@@ -304,6 +328,27 @@ def test_a_phone_has_a_picture_of_its_own_that_does_not_scroll_sideways(opened):
     page.set_viewport_size({"width": 1400, "height": 900})
     assert page.is_visible(".picture.broad")
     assert not page.is_visible(".picture.narrow")
+
+
+@pytest.mark.parametrize(("width", "height", "screens"), [(1400, 900, 2), (390, 844, 3)])
+def test_the_first_figure_is_not_far(opened, tmp_path, width, height, screens):
+    """Of the published report, with all that stands before it."""
+    parts = summary.parts([pages.published(study) for study in pages.published_studies()])
+    webpage.build(
+        tmp_path,
+        title=build.TITLE,
+        summary=build.SUMMARY,
+        verdicts=[],
+        pages=[],
+        answer=readme.answer(parts),
+        picture=summary.picture(parts),
+        narrow=summary.picture(parts, width=summary.NARROW),
+        figures=[webpage.Figure((pages.RESULTS / "fig1-mnist.png").read_bytes(), "Figure 1")],
+    )
+    page = opened("index.html", viewport={"width": width, "height": height})
+    page.goto((tmp_path / "index.html").as_uri())
+    top = page.evaluate("document.querySelector('.gallery figure').getBoundingClientRect().top")
+    assert top < screens * height
 
 
 def test_the_dark_and_print(opened):

@@ -9,14 +9,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from experiments.report import notebooks
-from experiments.report.notebooks import (
-    NotebookError,
-    NotebookFailed,
-    canonical,
-    check,
-    execute,
-    save,
-)
+from experiments.report.canonical import canonical, save
+from experiments.report.notebooks import NotebookFailed, execute
+from experiments.report.parameters import NotebookError, check
 
 PARAMETERS = """\
 profile: str = "quick"  # one of smoke, quick

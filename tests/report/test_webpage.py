@@ -202,6 +202,23 @@ def test_identifiers_and_headings(parsed):
         assert [attrs["lang"] for attrs in page.all("html")] == ["en"]
 
 
+def test_the_parts_of_a_page_hold_their_sections():
+    """Several first-level headings in a notebook: what follows each stands a level below it."""
+    titles = ("# Both", "# One", "## Data", "### Size", "# Two", "## Data", "# Provenance")
+    text = render(**arguments(pages=[page("01_adam", *map(new_markdown_cell, titles))]))[
+        "01_adam.html"
+    ]
+    levels = re.findall(r"<h(\d)[^>]*>([^<]+)", text)
+    assert levels == [
+        ("1", "Both"), ("2", "One"), ("3", "Data"), ("4", "Size"), ("2", "Two"), ("3", "Data"),
+        ("2", "Provenance"),
+    ]  # fmt: skip
+    contents = re.findall(r'<li( class="deeper")?><a href="#([^"]+)">', text)
+    assert [(bool(deeper), name) for deeper, name in contents] == [
+        (False, "One"), (True, "Data"), (False, "Two"), (True, "Data-2"), (False, "Provenance"),
+    ]  # fmt: skip
+
+
 def test_a_page_without_a_title_is_called_by_its_name(files):
     assert "<h1>Other</h1>" in files["02_other.html"]
     assert "<title>Other · Adam, &lt;again&gt;</title>" in files["02_other.html"]

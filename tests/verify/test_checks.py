@@ -12,6 +12,7 @@ import pytest
 from experiments import pages
 from experiments.analysis import claims
 from experiments.cli.main import main
+from experiments.records.published import Published
 from experiments.report import readme, summary
 from experiments.studies import STUDIES
 from experiments.verify import again, checks, command, sample, seeds
@@ -79,6 +80,32 @@ def test_an_export_is_imported_with_its_machine(tmp_path, published, capsys):
     (taken,) = checks.others(command.folder() / "imported")
     assert taken.runs == [check]
     assert set(taken.machine) >= {"processor", "kind", "numpy", "tensorflow", "backend"}
+
+
+def test_a_machine_that_computes_as_an_older_one_says_so(monkeypatch):
+    """Its check shows another rounding, and must not pass for another processor."""
+    for name in checks.OLDER:
+        monkeypatch.delenv(name, raising=False)
+    assert "older" not in checks.machine()["kind"]
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    assert checks.machine()["kind"].endswith("older one: ONEDNN_MAX_CPU_ISA=SSE41")
+
+
+def test_published_checks_are_of_the_published_records_and_agree():
+    """By this kind of processor, and with its libraries computing as an older kind does."""
+    found = checks.others(checks.PUBLISHED)
+    assert [line for each in found for line in each.damaged] == []
+    assert len({each.machine["kind"] for each in found}) == len(found) >= 2
+    assert sum("older" in each.machine["kind"] for each in found) == 1
+    records = Published(pages.RESULTS)
+    for each in found:
+        assert len(each.runs) >= 9
+        assert each.faults == each.failures == []
+        for check in each.runs:
+            record = records.get(check.run)
+            assert record is None or again.digest(record) == check.record, check
+        # Rounding shows, or there was nothing to tell from a disagreement.
+        assert 1e-9 < max(check.largest for check in each.runs) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from experiments import pages, studies, study
 from experiments.cli.main import main
 from experiments.data import catalogue, download
 from experiments.paths import ROOT
-from experiments.verify import again, checks, command, sample
+from experiments.verify import again, checks, command, sample, workers
 from experiments.verify.standing import grounds, standing
 
 CHEAP = "sec2-worst"  # needs no data, and is checked whole in a moment
@@ -397,3 +398,28 @@ def test_a_first_pass_that_cannot_end_in_time_makes_room(monkeypatch, found):
     )
     assert at.given_up == ((1, 0),)
     assert {check.run for check in made} == {item.run.id for item in items[1:]}
+
+
+@pytest.mark.parametrize(("megabytes", "large"), [(800, False), (1_151, False), (800, True)])
+def test_a_worker_does_not_grow_with_its_runs(found, megabytes, large):
+    """One that holds too much, or has trained a large run, makes room for a fresh process."""
+    task = workers.Task("key", found["fig1-mnist"].plan.runs()[0], 0, Path("x"), large)
+    ended = []
+
+    class Process:
+        def kill(self):
+            ended.append("killed")
+
+        def join(self):
+            ended.append("joined")
+
+    with workers.Workers(1) as crew:
+        ours, theirs = multiprocessing.Pipe()
+        crew._workers.append(workers._Worker(Process(), ours, task, used=True))
+        theirs.send((workers.Event(task, record={"metrics": {}}), float(megabytes)))
+        (event,) = crew.events(5.0)
+        assert event.last
+        assert crew.free == 1
+        replaced = large or megabytes > workers.LARGEST_MB
+        assert ended == ["killed", "joined"] * replaced
+        assert len(crew._workers) == 1 - replaced

@@ -16,7 +16,8 @@ function element(tag, attributes = {}, ...children) {
 }
 
 function layout(extra) {
-  const axis = { gridcolor: css("line"), linecolor: css("line"), zerolinecolor: css("line"), automargin: true };
+  const axis = { gridcolor: css("line"), linecolor: css("line"), zerolinecolor: css("line"), automargin: true,
+    exponentformat: "power" }; // a learning rate of 10⁻⁵, not of 10 micro
   return {
     paper_bgcolor: css("page"), plot_bgcolor: css("page"),
     font: { color: css("text"), size: 13, family: "system-ui, sans-serif" },
@@ -328,19 +329,23 @@ function margins() {
   if (!fromAddress()) choose();
 }
 
+function draw(section) {
+  DRAW.unobserve(section);
+  waiting.delete(section);
+  const study = DATA.studies.find((each) => each.name === section.dataset.study);
+  const parent = section.querySelector(".charts");
+  if (study.grid) grid(parent, study);
+  else curves(parent, study);
+  if (study.trials?.length) trials(parent, study);
+}
+
+const waiting = new Set(document.querySelectorAll("[data-study]"));
 const DRAW = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    DRAW.unobserve(target);
-    const study = DATA.studies.find((each) => each.name === target.dataset.study);
-    const parent = target.querySelector(".charts");
-    if (study.grid) grid(parent, study);
-    else curves(parent, study);
-    if (study.trials?.length) trials(parent, study);
-  }
+  for (const { isIntersecting, target } of entries) if (isIntersecting) draw(target);
 }, { rootMargin: "400px" });
+addEventListener("beforeprint", () => waiting.forEach(draw)); // paper does not scroll
 
 margins();
-document.querySelectorAll("[data-study]").forEach((section) => DRAW.observe(section));
+waiting.forEach((section) => DRAW.observe(section));
 document.documentElement.dataset.charts = "ready";
 })();
