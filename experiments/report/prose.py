@@ -173,6 +173,19 @@ def to_mathml(latex: str, *, block: bool = False) -> str:
     return mathml
 
 
+def _code(soup: Any, table: Any) -> None:
+    """Names in backticks as code, which a data frame writes as they are."""
+    for text in table.find_all(string=re.compile("`[^`]+`")):
+        if text.find_parent("code"):
+            continue
+        parts = re.split("`([^`]+)`", text)
+        for k in range(1, len(parts), 2):
+            name = soup.new_tag("code")
+            name.string = parts[k]
+            parts[k] = name
+        text.replace_with(*filter(None, parts))
+
+
 def tables(fragment: str) -> str:
     """HTML whose tables scroll on a narrow screen and whose headers say what they head."""
     from bs4 import BeautifulSoup
@@ -187,6 +200,7 @@ def tables(fragment: str) -> str:
         for header in table.find_all("th"):
             header.attrs.setdefault("scope", "col" if header.find_parent("thead") else "row")
         _align(table)
+        _code(soup, table)
         frame = soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "region"})
         frame.attrs["aria-label"] = "Table"
         table.wrap(frame)

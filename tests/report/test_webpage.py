@@ -34,7 +34,7 @@ PNG = base64.b64encode(png()).decode()
 TABLE = (
     '<div><style scoped>th { color: red }</style><table border="1" class="dataframe"><thead><tr>'
     "<th></th><th>arm</th><th>cost</th></tr></thead><tbody>"
-    "<tr><th>0</th><td>Adam</td><td>-0.5</td></tr></tbody></table></div>"
+    "<tr><th>0</th><td>Adam, not `adam_tf.Adam`</td><td>-0.5</td></tr></tbody></table></div>"
 )
 TEXT = r"""# Adam & co
 
@@ -329,7 +329,8 @@ def test_outputs(files, parsed):
     assert frames == [{"class": "dataframe"}]
     assert {header["scope"] for header in page.all("th")} == {"col", "row"}
     assert "color: red" not in files["01_adam.html"]
-    assert '<td class="words">Adam</td><td>-0.5</td>' in files["01_adam.html"]
+    words = '<td class="words">Adam, not <code>adam_tf.Adam</code></td><td>-0.5</td>'
+    assert words in files["01_adam.html"]
     assert len([attrs for attrs in page.all("div") if attrs.get("class") == "scroll"]) == 2
 
 
