@@ -74,6 +74,34 @@ class Optimizer(keras.optimizers.Optimizer):
     def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
         return self.clip(grads)
 
+    def decays(self, variable: Variable) -> bool:
+        """Whether weight decay is meant for a variable."""
+        return self.weight_decay is not None and self._use_weight_decay(variable)
+
+    def decay(self, variables: Sequence[Variable]) -> None:
+        """Apply weight decay. A subclass may leave some out, and decay them itself."""
+        super()._apply_weight_decay(variables)
+
+    def _apply_weight_decay(self, variables: Sequence[Variable]) -> None:
+        self.decay(variables)
+
+    @property
+    def averages(self) -> list[keras.Variable | None]:
+        """The moving average of each variable, or None where it has none."""
+        return self._model_variables_moving_average if self.use_ema else [None] * len(self.trained)
+
+    def average(self) -> None:
+        """Bring the averages up to date. A subclass may do it in another precision."""
+        super()._update_model_variables_moving_average(self.trained)
+
+    def _update_model_variables_moving_average(self, variables: Sequence[Variable]) -> None:
+        self.average()
+
+    @property
+    def batches(self) -> keras.Variable:
+        """How many times `apply` was called, which is more than `iterations` may be."""
+        return self._iterations
+
     def update(
         self, gradients: Sequence[Tensor], variables: Sequence[Variable], learning_rate: Tensor
     ) -> None:

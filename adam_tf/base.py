@@ -172,6 +172,7 @@ class Scalars(NamedTuple):
     """
 
     step: Tensor  # t - 1 as int32
+    decay: Any = None  # learning rate times weight decay in float32, for narrow variables
     float32: Any = None
     float64: Any = None
     float32_kernel: Any = None
@@ -193,13 +194,13 @@ class Slot:
     def __init__(
         self,
         moments: list[keras.Variable],
-        remainder: keras.Variable | None,
+        remainders: list[keras.Variable],
         way: Way,
         joined: Any | None,
     ) -> None:
         """See `MomentOptimizer.build`."""
         self.moments = moments
-        self.remainder = remainder  # of a narrow variable
+        self.remainders = remainders  # of a narrow variable: its own, that of its average
         self.way = way
         self.joined = joined  # the tensorflow.joined.Joined it belongs to
 
@@ -285,12 +286,17 @@ class MomentOptimizer(Optimizer):
             learning_rate = check_number("learning_rate", learning_rate, 0)
         for name in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
             if kwargs.get(name) is not None:
-                # Keras reads a clip of 0 as "no clip", which None says better.
-                check_number(name, kwargs[name], 0, low_open=name != "weight_decay")
+                # Keras reads a clip of 0 as "no clip", which None says better. What is kept is
+                # Python's: a number of NumPy could not be saved.
+                kwargs[name] = check_number(name, kwargs[name], 0, low_open=name != "weight_decay")
         if kwargs.get("loss_scale_factor") is not None:
-            check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
-        if kwargs.get("gradient_accumulation_steps") is not None:
-            check_integer("gradient_accumulation_steps", kwargs["gradient_accumulation_steps"], 2)
+            scale = check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
+            kwargs["loss_scale_factor"] = scale
+        if kwargs.get("ema_momentum") is not None:
+            kwargs["ema_momentum"] = check_number("ema_momentum", kwargs["ema_momentum"], 0, 1)
+        for name, low in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 1)):
+            if kwargs.get(name) is not None:
+                kwargs[name] = check_integer(name, kwargs[name], low)
         # Keras would hold the learning rate in floatx, where 0.001 is 0.0010000000475. It is given
         # a callable until then: to drop a variable again spoils the list for tf.train.Checkpoint.
         wide = isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx()
@@ -313,6 +319,12 @@ class MomentOptimizer(Optimizer):
             raise ValueError(
                 "sparse='lazy' must go without gradient_accumulation_steps, which adds gradients "
                 f"up densely, got {self.gradient_accumulation_steps}"
+            )
+        if self.ema_overwrite_frequency and self.gradient_accumulation_steps:
+            raise ValueError(
+                "ema_overwrite_frequency must go without gradient_accumulation_steps: Keras would "
+                "overwrite the weights within a step, got "
+                f"{self.ema_overwrite_frequency} and {self.gradient_accumulation_steps}"
             )
         if wide:
             self.hold_learning_rate(learning_rate, scalar_dtype())
@@ -351,6 +363,7 @@ class MomentOptimizer(Optimizer):
             return
         for variable in variables:
             check_variable(variable)
+        self.check_clips()
         super().build(variables)
         names = self.moment_names()
         ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
@@ -372,13 +385,13 @@ class MomentOptimizer(Optimizer):
             for part, variable in zip(parts, variables, strict=True)
         ]
         # Next to 1, bfloat16 has nothing closer than 0.004: what rounding takes from a step of
-        # 0.001 is kept and added to the next.
+        # 0.001 is kept and added to the next. So it is with the average of such a variable.
+        kept = ["remainder", "average_remainder"][: 2 if self.use_ema else 1]
         remainders = [
-            self._new_state(variable, ["remainder"] if is_narrow(variable) else [])
-            for variable in variables
+            self._new_state(variable, kept if is_narrow(variable) else []) for variable in variables
         ]
         self._slots = [
-            Slot([*a, *b], remainder[0] if remainder else None, way, group)
+            Slot([*a, *b], remainder, way, group)
             for a, b, remainder, way, group in zip(
                 first, rest, remainders, ways, joined, strict=True
             )
@@ -407,18 +420,44 @@ class MomentOptimizer(Optimizer):
         state = [
             *itertools.chain.from_iterable(slot.moments[:2] for slot in self._slots),
             *itertools.chain.from_iterable(slot.moments[2:] for slot in self._slots),
-            *(slot.remainder for slot in self._slots if slot.remainder is not None),
+            *itertools.chain.from_iterable(slot.remainders for slot in self._slots),
         ]
         moved = {id(variable) for variable in flat + state}
         return [v for v in self.own_variables if id(v) not in moved] + state
 
     def set_weights(self, weights: Sequence[Tensor]) -> None:
-        """Set the state, in the order of `variables`."""
-        if not any(slot.joined for slot in self._slots):
-            super().set_weights(weights)
-            return
-        for variable, weight in zip(self.variables, weights, strict=True):
+        """Set the state, in the order of `variables`.
+
+        Raises:
+            ValueError: when there are more or fewer weights than variables, or one has another
+                shape.
+        """
+        variables = self.variables
+        if len(weights) != len(variables):
+            raise ValueError(
+                f"weights must be {len(variables)} arrays, one for each variable, "
+                f"got {len(weights)}"
+            )
+        for variable, weight in zip(variables, weights, strict=True):
+            if tuple(variable.shape) != tuple(np.shape(weight)):
+                raise ValueError(
+                    f"the weight of {name_of(variable)!r} must have its shape "
+                    f"{tuple(variable.shape)}, got {tuple(np.shape(weight))}"
+                )
+        for variable, weight in zip(variables, weights, strict=True):
             variable.assign(weight)
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: str = "zeros"
+    ) -> keras.Variable:
+        """A variable of the optimizer for one of the model, as Keras makes it.
+
+        Gradients of narrow variables are accumulated in float32.
+        """
+        narrow = is_narrow(reference_variable) and not self.is_overwritten(reference_variable)
+        if name == "gradient_accumulator" and narrow:
+            return self._new_state(reference_variable, [name])[0]
+        return super().add_variable_from_reference(reference_variable, name, initializer)
 
     def _new_state(
         self, variable: Variable, names: Sequence[str], dtype: str | None = None
@@ -477,7 +516,7 @@ class MomentOptimizer(Optimizer):
             for variable in variables:
                 check_variable(variable)
         grads = [
-            g if g is None else checked_gradient(g, v)
+            g if g is None else self._wide(checked_gradient(g, v), v)
             for g, v in zip(grads, variables, strict=True)
         ]
         if self.sparse == "lazy":
@@ -488,6 +527,29 @@ class MomentOptimizer(Optimizer):
             for g, v in zip(grads, variables, strict=True)
         ]
 
+    def _wide(self, gradient: Tensor, variable: Variable) -> Tensor:
+        """`gradient` as a tensor, in float32 for a narrow variable.
+
+        The square of 300 is infinite in float16, and in bfloat16 a sum of 200 gradients stops
+        growing.
+        """
+        if self.is_overwritten(variable):
+            return gradient
+        if not backend.is_sparse(gradient):
+            gradient = ops.convert_to_tensor(gradient)
+        return backend.cast(gradient, "float32") if is_narrow(variable) else gradient
+
+    def check_clips(self) -> None:
+        """Refuse two ways of clipping, one of which was set later: no file of it could be read.
+
+        Raises:
+            ValueError: when there are two.
+        """
+        names = ("clipnorm", "clipvalue", "global_clipnorm")
+        chosen = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name)]
+        if len(chosen) > 1:
+            raise ValueError(f"only one of {', '.join(names)} can be set, got {', '.join(chosen)}")
+
     def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The clipped gradients; rows that occur twice are added up first."""
         if self.clipnorm or self.clipvalue or self.global_clipnorm:
@@ -496,12 +558,49 @@ class MomentOptimizer(Optimizer):
             ]
         return super().clip(gradients)
 
+    def decay(self, variables: Sequence[Variable]) -> None:
+        """Apply weight decay to all but narrow variables, which `update_step` decays."""
+        wide = [v for v in variables if self.decays(v) and not is_narrow(v)]
+        if wide:
+            super().decay(wide)
+
+    def average(self) -> None:
+        """Bring the averages up to date: in float32, and once for each step."""
+        steps = self.gradient_accumulation_steps
+        if not steps and not any(slot.remainders for slot in self._slots):
+            super().average()
+            return
+        whole, part, none = (
+            ops.convert_to_tensor(w, dtype=scalar_dtype()) for w in (1, 1 - self.ema_momentum, 0)
+        )
+        weight = ops.where(self.iterations == 0, whole, part)
+        if steps:  # until the end of the first step, the average is what there is
+            within = ops.logical_and(self.iterations > 0, (self.batches + 1) % steps != 0)
+            weight = ops.where(within, none, weight)
+        for variable, average, slot in zip(self.trained, self.averages, self._slots, strict=True):
+            if average is None:
+                continue
+            kept = slot.remainders[1] if slot.remainders else None
+            dtype = moment_dtype(variable)
+            old = ops.cast(average, dtype)
+            if kept is not None:
+                old = old + kept
+            new = old + ops.cast(weight, dtype) * (ops.cast(variable, dtype) - old)
+            rounded = ops.cast(new, average.dtype)
+            average.assign(self._laid_out(rounded, average))
+            if kept is not None:
+                kept.assign(self._laid_out(new - ops.cast(rounded, dtype), kept))
+
     def update(
         self, gradients: Sequence[Tensor], variables: Sequence[Variable], learning_rate: Scalar
     ) -> None:
         """Work out the scalars of the step, once, and update joined variables together."""
         pairs = list(zip(gradients, variables, strict=True))
         scalars = self._scalars({self._way(g, v) for g, v in pairs}, learning_rate)
+        if self.weight_decay and any(map(is_narrow, variables)):
+            rate = ops.convert_to_tensor(learning_rate, dtype=scalar_dtype())
+            decay = ops.convert_to_tensor(rate * self.weight_decay, dtype="float32")
+            scalars = scalars._replace(decay=decay)
         separate = []
         # By group: the gradients by variable, and for one that is named again another update.
         together: dict[Any, list[dict[int, Tensor]]] = {}
@@ -528,7 +627,11 @@ class MomentOptimizer(Optimizer):
         return way._replace(kernel=way.kernel and not backend.is_sparse(gradient))
 
     def _scalars(self, ways: set[Way], learning_rate: Scalar) -> Scalars:
-        t = ops.cast(self.iterations + 1, scalar_dtype())
+        before = self.iterations
+        if keras.backend.standardize_dtype(before.dtype) == "int32":
+            # It may run over; the corrections are 1 long before.
+            before = ops.where(before < 0, 2**31 - 1, before)
+        t = ops.cast(before, scalar_dtype()) + 1
         rate = ops.convert_to_tensor(learning_rate, dtype=scalar_dtype())
         found: dict[str, NamedTuple] = {}
         for way in sorted(ways):
@@ -577,14 +680,26 @@ class MomentOptimizer(Optimizer):
                 new = self._rounded(new, Seed(scalars.step, 4 * i + j))
             self.assign(moment, backend.at(self._laid_out(new, moment), where))
         step = self._laid_out(step, variable)
-        if slot.remainder is None:
+        if not slot.remainders:
             self.assign_sub(variable, backend.at(step, where))
             return
-        kept = slot.remainder
-        wide = backend.read(variable, where)
-        wide = ops.cast(wide, step.dtype) + backend.read(kept, where) - step
+        if scalars.decay is not None and self.decays(variable):  # all rows of it
+            wide = self._with_remainder(variable, slot, None)
+            self._assign_wide(variable, slot, wide - scalars.decay * wide, None)
+        self._assign_wide(variable, slot, self._with_remainder(variable, slot, where) - step, where)
+
+    def _with_remainder(self, variable: Variable, slot: Slot, where: Tensor | None) -> Tensor:
+        """A narrow variable, or its rows, in float32."""
+        wide = ops.cast(backend.read(variable, where), "float32")
+        return wide + backend.read(slot.remainders[0], where)
+
+    def _assign_wide(
+        self, variable: Variable, slot: Slot, wide: Tensor, where: Tensor | None
+    ) -> None:
+        """Assign float32 to a narrow variable, or to its rows, and keep what rounding takes."""
         rounded = ops.cast(wide, variable.dtype)
         self.assign(variable, backend.at(rounded, where))
+        kept = slot.remainders[0]
         lost = self._laid_out(wide - ops.cast(rounded, wide.dtype), kept)
         self.assign(kept, backend.at(lost, where))
 
@@ -635,6 +750,7 @@ class MomentOptimizer(Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""
+        self.check_clips()
         return super().get_config() | {
             "fused": self.fused,
             "sparse": self.sparse,

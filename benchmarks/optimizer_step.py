@@ -1,15 +1,23 @@
 """Time and memory of one optimizer update, side by side with other implementations.
 
-    python benchmarks/optimizer_step.py                 # a table of times
+    python benchmarks/optimizer_step.py                 # a table of times, one thread
+    python benchmarks/optimizer_step.py --threads 2
     python benchmarks/optimizer_step.py --memory        # peak memory, one process per contestant
 
 The gradients are given; what is measured is one call that updates all variables, as a training
 step makes it. Contestants take turns within one process, so that what else the machine does hits
-all of them alike; the medians of all rounds are compared, with the quartiles as their spread.
+all of them alike. A ratio is the median of the rounds' ratios, by processor time of all threads,
+which other load disturbs least; the quartiles are of the wall clock.
+
+The same amount of numbers in more and more variables shows what a kernel does with memory:
+TensorFlow updates m, then v, then the weights, each over a shard of the variable. When a shard is
+larger than the cache, 40 bytes per number come from memory instead of 28. The shards are made by
+the number of threads: more threads than cores make them smaller.
 PyTorch and optax take part where they are installed.
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import resource
@@ -34,9 +42,12 @@ Update = Callable[[], object]
 PROBLEMS: dict[str, Shapes] = {
     "MLP, 1.8M in 6": [(784, 1000), (1000,), (1000, 1000), (1000,), (1000, 10), (10,)],
     "33.5M in 2": [(4096, 4096), (4096, 4096)],
+    "33.5M in 64": [(512, 1024)] * 64,
+    "33.5M in 512": [(64, 1024)] * 512,
     "1.2M in 300": [(4000,)] * 300,
 }
-ROUNDS = {"MLP, 1.8M in 6": 40, "33.5M in 2": 9, "1.2M in 300": 25}
+ROUNDS = {"MLP, 1.8M in 6": 40, "1.2M in 300": 25}  # of the others, 9
+THREADS = 1
 
 
 def size(shapes: Shapes) -> int:
@@ -57,6 +68,9 @@ def keras_update(make: Callable[[], object], jit: bool) -> Callable[[Shapes], Up
         import keras
         import tensorflow as tf
 
+        with contextlib.suppress(RuntimeError):  # another contestant has started TensorFlow
+            tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+            tf.config.threading.set_inter_op_parallelism_threads(THREADS)
         variables = [keras.Variable(a) for a in arrays(shapes, 0)]
         gradients = [tf.constant(a) for a in arrays(shapes, 1)]
         optimizer = make()
@@ -90,10 +104,40 @@ def our_adam(fused: bool | None) -> Callable[[], object]:
     return make
 
 
+def chunked_update(shapes: Shapes) -> Update:
+    """TensorFlow's kernel on moments of 65536 numbers each, and the changes added to the weights.
+
+    No variable of TensorFlow can be a view of another, so the kernel cannot reach a part of one.
+    """
+    import tensorflow as tf
+
+    weights = [tf.Variable(a) for a in arrays(shapes, 0)]
+    gradients = [tf.constant(a) for a in arrays(shapes, 1)]
+    sizes = [[65536] * (n // 65536) + [n % 65536] * bool(n % 65536) for n in map(np.prod, shapes)]
+    state = [[[tf.Variable(tf.zeros(n)) for n in part] for _ in range(3)] for part in sizes]
+    scalars = {"beta1_power": 0.0, "beta2_power": 0.0, "lr": 0.001, "beta1": 0.9, "beta2": 0.999}
+
+    @tf.function(autograph=False)
+    def step() -> None:
+        for weight, gradient, part, (change, m, v) in zip(
+            weights, gradients, sizes, state, strict=True
+        ):
+            pieces = tf.split(tf.reshape(gradient, [-1]), part)
+            for c, m_i, v_i, piece in zip(change, m, v, pieces, strict=True):
+                c.assign(tf.zeros_like(piece))
+                handles = {"var": c.handle, "m": m_i.handle, "v": v_i.handle}
+                tf.raw_ops.ResourceApplyAdam(**handles, **scalars, epsilon=1e-8, grad=piece)
+            changes = tf.concat([c.read_value() for c in change], 0)
+            weight.assign_add(tf.reshape(changes, weight.shape))
+
+    return lambda: (step(), weights[-1][0].numpy())
+
+
 def torch_update(shapes: Shapes) -> Update:
     """PyTorch's fused kernel."""
     import torch
 
+    torch.set_num_threads(THREADS)
     parameters = [torch.nn.Parameter(torch.from_numpy(a)) for a in arrays(shapes, 0)]
     for parameter, gradient in zip(parameters, arrays(shapes, 1), strict=True):
         parameter.grad = torch.from_numpy(gradient)
@@ -126,10 +170,9 @@ def optax_update(shapes: Shapes) -> Update:
 
 def copy_update(shapes: Shapes) -> Update:
     """The limit: gradient and three states read, three states written, 28 bytes per parameter."""
-    workers = os.cpu_count() or 1
-    sources = np.array_split(np.zeros(14 * size(shapes), "uint8"), workers)
+    sources = np.array_split(np.zeros(14 * size(shapes), "uint8"), THREADS)
     targets = [source.copy() for source in sources]
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(THREADS)
     return lambda: list(pool.map(np.copyto, targets, sources))
 
 
@@ -139,6 +182,7 @@ CONTESTANTS: dict[str, Callable[[Shapes], Update]] = {
     "adam_tf plain": keras_update(our_adam(False), jit=False),
     "adam_tf plain XLA": keras_update(our_adam(False), jit=True),
     "adam_tf": keras_update(our_adam(None), jit=False),
+    "kernel in chunks": chunked_update,
     "torch fused": torch_update,
     "optax jit": optax_update,
     "memory copy": copy_update,
@@ -149,6 +193,15 @@ NEEDS = {"torch fused": "torch", "optax jit": "optax"}
 def present() -> list[str]:
     """The contestants whose library is installed."""
     return [name for name in CONTESTANTS if name not in NEEDS or find_spec(NEEDS[name])]
+
+
+def limit(threads: int) -> None:
+    """Let each library compute in so many threads."""
+    global THREADS
+    THREADS = threads
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
+        os.environ[name] = str(threads)
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
 
 
 def machine() -> str:
@@ -162,27 +215,32 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {cpu}; Python {platform.python_version()}, {versions}"
 
 
-def compare_times(problem: str, names: list[str]) -> None:
+def compare_times(problem: str, names: list[str], rounds: int | None) -> None:
     """Print one table row per contestant."""
     updates = {name: CONTESTANTS[name](PROBLEMS[problem]) for name in names}
-    times: dict[str, list[float]] = {name: [] for name in names}
+    wall: dict[str, list[float]] = {name: [] for name in names}
+    busy: dict[str, list[float]] = {name: [] for name in names}
     for update in updates.values():
         update()
         update()
-    for _ in range(ROUNDS[problem]):
+    for _ in range(rounds or ROUNDS.get(problem, 9)):
         for name, update in updates.items():
-            start = time.perf_counter()
+            start, processor = time.perf_counter(), time.process_time()
             update()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, values in times.items():
-        low, _, high = statistics.quantiles(values, n=4)
-        relative = [
-            f"{medians[name] / medians[other]:.2f}" if other in medians else "-"
-            for other in ("keras graph", "keras XLA", "torch fused")
+            busy[name].append(1e3 * (time.process_time() - processor))
+            wall[name].append(1e3 * (time.perf_counter() - start))
+    for name in names:
+        low, middle, high = statistics.quantiles(wall[name], n=4)
+        spent = statistics.median(busy[name])
+        ratios = [
+            f"{statistics.median(a / b for a, b in zip(busy[name], busy[other], strict=True)):.2f}"
+            if other in busy
+            else "-"
+            for other in ("keras graph", "keras XLA", "torch fused", "memory copy")
         ]
-        row = [problem, name, f"{medians[name]:.2f}", f"{low:.2f} to {high:.2f}"]
-        print("| " + " | ".join([*row, f"{min(values):.2f}", *relative]) + " |", flush=True)
+        row = [problem, name, f"{spent:.2f}", f"{1e6 * spent / size(PROBLEMS[problem]):.2f}"]
+        row += [f"{middle:.2f}", f"{low:.2f} to {high:.2f}", *ratios]
+        print("| " + " | ".join(row) + " |", flush=True)
 
 
 def peak_memory(problem: str, name: str) -> float:
@@ -205,13 +263,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--problem", choices=PROBLEMS, help="only this one")
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, help="only these")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, help="turns of each contestant")
     parser.add_argument("--only", choices=CONTESTANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     problems = [arguments.problem] if arguments.problem else list(PROBLEMS)
     if arguments.only:
         print(peak_memory(problems[0], arguments.only))
         return
-    print(machine())
+    limit(arguments.threads)
+    print(f"{machine()}; threads: {THREADS}; load before the start: {os.getloadavg()[0]:.1f}")
     print()
     if arguments.memory:
         problem = arguments.problem or "33.5M in 2"
@@ -221,10 +283,12 @@ def main() -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             print(f"| {problem} | {name} | {float(done.stdout.split()[-1]):.1f} |")
         return
-    print("| problem | contestant | ms, median | quartiles | fastest | / keras graph |", end="")
-    print(" / keras XLA | / torch fused |\n|---|---|---|---|---|---|---|---|")
+    columns = ["problem", "contestant", "processor ms", "ns per number", "wall ms", "quartiles"]
+    columns += ["/ keras graph", "/ keras XLA", "/ torch fused", "/ memory copy"]
+    print("|", " | ".join(columns), "|\n" + "|---" * len(columns) + "|")
+    names = [n for n in present() if n in (arguments.contestants or CONTESTANTS)]
     for problem in problems:
-        compare_times(problem, present())
+        compare_times(problem, names, arguments.rounds)
 
 
 if __name__ == "__main__":

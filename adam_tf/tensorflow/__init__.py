@@ -4,6 +4,7 @@ from adam_tf.tensorflow.joined import Joined, join
 from adam_tf.tensorflow.kernels import apply_adam, apply_adamax, obstacle, rounded
 from adam_tf.tensorflow.rows import (
     at,
+    cast,
     is_sparse,
     known_shape,
     of_shape,
@@ -18,6 +19,7 @@ __all__ = [
     "apply_adam",
     "apply_adamax",
     "at",
+    "cast",
     "is_sparse",
     "join",
     "known_shape",

@@ -12,6 +12,11 @@ def is_sparse(gradient: Tensor) -> bool:
     return isinstance(gradient, tf.IndexedSlices)
 
 
+def cast(gradient: Tensor, dtype: str) -> Tensor:
+    """`gradient`, or its rows, in another dtype."""
+    return tf.cast(gradient, dtype)
+
+
 def to_dense(gradient: tf.IndexedSlices, variable: Variable) -> Tensor:
     """The whole gradient: rows that occur twice are added, rows that do not occur are 0."""
     return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])

@@ -74,7 +74,10 @@ def _status(folder: Path, file: File) -> FileStatus:
             raise DataError(f"{path} is a broken link: repair or delete it") from None
         return FileStatus(file, path, "missing", None)
     except OSError as error:
-        raise DataError(f"cannot look at {path}: {error.strerror or error}") from error
+        raise DataError(
+            f"cannot look at {path} ({error.strerror or error}): set ADAM_TF_DATA to a folder that "
+            "you can read"
+        ) from error
     right = size == file.size or (file.size is None and size > 0)
     return FileStatus(file, path, "present" if right else "wrong size", size)
 

@@ -421,7 +421,8 @@ def _write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        # Readable by those who can use the folder: a temporary file is its maker's alone.
+        os.chmod(temporary, path.parent.stat().st_mode & 0o666)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -484,3 +484,13 @@ def test_a_failed_write_leaves_the_file_and_nothing_else(tmp_path, monkeypatch, 
         assert f"cannot write {path}: No space left" in str(caught.value)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_a_file_is_for_those_who_can_use_its_folder(tmp_path, umask, mode):
+    path, before = tmp_path / "made" / "file", os.umask(umask)
+    try:
+        store.write_atomically(path, b"new")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode
