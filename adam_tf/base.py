@@ -627,7 +627,7 @@ class MomentOptimizer(Optimizer):
         return way._replace(kernel=way.kernel and not backend.is_sparse(gradient))
 
     def _scalars(self, ways: set[Way], learning_rate: Scalar) -> Scalars:
-        before = self.iterations
+        before = ops.convert_to_tensor(self.iterations)
         if keras.backend.standardize_dtype(before.dtype) == "int32":
             # It may run over; the corrections are 1 long before.
             before = ops.where(before < 0, 2**31 - 1, before)

@@ -288,6 +288,9 @@ def test_one_gradient_that_is_nan_stays_where_it_is(make, beside, fused):
         np.testing.assert_allclose(numbers(v), -0.2, rtol=1e-5)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras scales losses there in stateless_apply alone"
+)
 @CASES
 def test_a_skipped_step_changes_no_state(make, beside, fused):
     # huggingface/accelerate#139, keras-team/keras#21706
