@@ -133,14 +133,16 @@ def test_update_step_by_hand(make):
     assert_alike(joined, apart)
 
 
-def test_other_features(make):
+@pytest.mark.parametrize(
+    "other", [{"ema_overwrite_frequency": 3}, {"gradient_accumulation_steps": 2}], ids=str
+)
+def test_other_features(make, other):
     settings = {
         "weight_decay": 0.1,
         "global_clipnorm": 2.0,
         "use_ema": True,
-        "ema_overwrite_frequency": 3,
-        "gradient_accumulation_steps": 2,
         "loss_scale_factor": 4.0,
+        **other,
     }
     joined, apart = Trained(make(**settings)), Trained(make(**settings), apart=True)
     for i in range(8):
