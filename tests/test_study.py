@@ -374,7 +374,7 @@ def test_final_cost(record, cost):
             "warmup_steps=0.5 .* number, 0 or more",
         ),
         ({"learning_rate": 0.1, "warmup_steps": -1}, "warmup_steps=-1 .* number, 0 or more"),
-        ({"learning_rate": 0.1, "warmup": 9}, "unknown parameter .* 'warmup': use warmup_steps"),
+        ({"learning_rate": 0.1, "warmup": 9}, "'warmup': did you mean warmup_steps"),
         (
             {"learning_rate": 0.1, "warmup_steps": 9, "decay": "sqrt_step"},
             "adam warms up to a constant rate: leave out decay or warmup_steps",

@@ -185,12 +185,11 @@ def _valley(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     shares: dict[str, dict[int, float]] = {}
     for arm in claim.arms:
         costs: dict[int, list[float]] = {}
-        for entry in results.plan.entries:
-            if (entry.role, entry.arm) != ("tuning", arm):
-                continue
-            record = results.records.get(entry.run.id)
-            if record is None:
-                return np.array([])
+        planned = sum((entry.role, entry.arm) == ("tuning", arm) for entry in results.plan.entries)
+        recorded = list(results.recorded("tuning", arm=arm))
+        if len(recorded) < planned:
+            return np.array([])
+        for entry, record in recorded:
             finished = record["status"] == "finished"
             cost = record["metrics"]["training_cost"][-1] if finished else math.inf
             costs.setdefault(entry.run.seed, []).append(cost)

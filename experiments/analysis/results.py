@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,20 @@ from experiments.analysis.statistics import best_of, interval
 from experiments.data import catalogue
 from experiments.paper import curves as digitised
 from experiments.plan import plan
-from experiments.study import PROTOCOLS, Panel, Plan, Records, Study, in_words
+from experiments.study import PROTOCOLS, Entry, Panel, Plan, Records, Study, in_words
 
 COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 # The averages of Section 7.2 as they are recorded, and in words.
 AVERAGES = {"mean": "mean of all steps", "exponential": "exponential, corrected"}
+# The columns of the tables, those of empty ones too.
+PASSES = (
+    *("study", "run", "role", "arm", "trial", "problem", "data", "optimizer"),
+    *("batch_size", "epochs", "seed", "status", "pass"),
+)
+DECLARED = ("settings.", "options.")
+CURVES = ("arm", "pass", "mean", "low", "high", "n")
+TRIALS = ("arm", "trial", "learning_rate", "decay", "seeds", "final_cost", "first_cost")
+BEST_OF = ("k", "median", "low", "high", "arm")
 SETTINGS = {"matched": "the paper's defaults", "tuned": "tuned"}
 
 
@@ -83,24 +92,47 @@ class Results:
         runs = len(self.plan.runs()) + self.plan.later
         return f"{runs - self.missing} of {runs} runs"
 
-    def table(self, role: str) -> pd.DataFrame:
-        """One row per run and pass: arm, trial, seed, pass, status and every metric."""
-        frames = []
+    def recorded(self, *roles: str, arm: str = "") -> Iterator[tuple[Entry, Mapping[str, Any]]]:
+        """The uses of runs that have a record, with it, as planned; of all roles if none is named.
+
+        A run may serve several purposes, as tuned settings that are the matched ones too.
+        """
         for entry in self.plan.entries:
-            record = self.records.get(entry.run.id) if entry.role == role else None
-            if record is None:
-                continue
-            frame = pd.DataFrame(record["metrics"])
-            frame.insert(0, "pass", np.arange(len(frame)))
-            for name, value in (
-                ("status", record["status"]),
-                ("seed", entry.run.seed),
-                ("trial", entry.trial),
-                ("arm", entry.arm),
-            ):
-                frame.insert(0, name, value)
-            frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+            if (not roles or entry.role in roles) and arm in ("", entry.arm):
+                record = self.records.get(entry.run.id)
+                if record is not None:
+                    yield entry, record
+
+    def passes(self, *roles: str) -> pd.DataFrame:
+        """A row for each use of a run and each of its passes: what it is, and what was recorded.
+
+        The columns of `PASSES`, then `settings.NAME`, `options.NAME` and every metric.
+        """
+        frames = []
+        for entry, record in self.recorded(*roles):
+            run, frame = entry.run, pd.DataFrame(record["metrics"])
+            about = {
+                "study": self.study.name,
+                "run": run.id,
+                "role": entry.role,
+                "arm": entry.arm,
+                "trial": entry.trial,
+                "problem": run.problem,
+                "data": run.data,
+                "optimizer": run.optimizer,
+                **{f"settings.{name}": value for name, value in run.settings.items()},
+                **{f"options.{name}": value for name, value in run.options.items()},
+                "batch_size": run.batch_size,
+                "epochs": run.epochs,
+                "seed": run.seed,
+                "status": record["status"],
+                "pass": range(len(frame)),
+            }
+            frames.append(pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1))
+        table = _joined(frames, PASSES)
+        names = list(map(str, table))
+        first = [name for name in names if name in PASSES or name.startswith(DECLARED)]
+        return table[[*first, *(name for name in names if name not in first)]]
 
     def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:
         """One metric of one arm: a row per seed, a column per pass, or per row that was measured.
@@ -112,11 +144,8 @@ class Results:
             role = "matched"
         epochs = 0 if self.study.measured else self.study.profile(self.profile).epochs
         rows: dict[int, list[float]] = {}
-        for entry in self.plan.entries:
-            if (entry.role, entry.arm) != (role, arm):
-                continue
-            record = self.records.get(entry.run.id)
-            if record is None or metric not in record["metrics"]:
+        for entry, record in self.recorded(role, arm=arm):
+            if metric not in record["metrics"]:
                 continue
             values = list(record["metrics"][metric])
             if not _finished(record):
@@ -141,24 +170,19 @@ class Results:
                 )
                 columns = {"pass": block.columns, "mean": mean, "low": low, "high": high}
                 frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": len(block)}))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return _joined(frames, CURVES)
 
     def diagnostic(self, role: str, arm: str) -> list[str]:
         """The names of what the runs of an arm recorded beside its costs."""
         names: dict[str, None] = {}
-        for entry in self.plan.entries:
-            record = self.records.get(entry.run.id) if entry.role == role else None
-            if record is not None and entry.arm == arm:
-                names |= dict.fromkeys(set(record["metrics"]) - set(COSTS))
+        for _, record in self.recorded(role, arm=arm):
+            names |= dict.fromkeys(set(record["metrics"]) - set(COSTS))
         return sorted(names)
 
     def grid(self, last: int, metric: str = "training_cost") -> pd.DataFrame:
         """The paper's grid at pass `last`: arm, learning_rate, seed, loss (infinite: diverged)."""
         rows: dict[tuple[str, float, int], float] = {}
-        for entry in self.plan.entries:
-            record = self.records.get(entry.run.id) if entry.role == "grid" else None
-            if record is None:
-                continue
+        for entry, record in self.recorded("grid"):
             values = record["metrics"].get(metric, ())
             loss = (
                 values[last] if len(values) > last else math.nan if _finished(record) else math.inf
@@ -171,13 +195,11 @@ class Results:
     def at_default(self, arm: str, metric: str) -> pd.DataFrame:
         """A metric of a grid's arm at the paper's default alpha = 0.001, by seed and pass."""
         rows: dict[int, list[float]] = {}
-        for entry in self.plan.entries:
-            run = entry.run
-            if (entry.role, entry.arm, run.settings.get("learning_rate")) == ("grid", arm, 1e-3):
-                record = self.records.get(run.id)
-                values = record["metrics"].get(metric, []) if record else []
-                if len(values) > len(rows.get(run.seed, ())):  # of its stages the longest
-                    rows[run.seed] = values
+        for entry, record in self.recorded("grid", arm=arm):
+            values = record["metrics"].get(metric, [])
+            longest = len(values) > len(rows.get(entry.run.seed, ()))  # of its stages
+            if entry.run.settings.get("learning_rate") == 1e-3 and longest:
+                rows[entry.run.seed] = values
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def averages(self) -> pd.DataFrame:
@@ -215,10 +237,7 @@ class Results:
         """One row per trial: arm, settings, final training cost (mean over seeds; inf: diverged),
         and its distance to the paper's curve."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for entry in self.plan.entries:
-            record = self.records.get(entry.run.id) if entry.role == role else None
-            if record is None:
-                continue
+        for entry, record in self.recorded(role):
             key = (entry.arm, entry.trial)
             row = rows.setdefault(
                 key, {"arm": entry.arm, "trial": entry.trial, **entry.run.settings, "costs": []}
@@ -234,7 +253,7 @@ class Results:
             row["rms"], row["largest"] = (
                 distance(self.study.panel, row["arm"], curve) if plotted else (math.nan, math.nan)
             )
-        return pd.DataFrame(rows.values())
+        return _joined([pd.DataFrame(rows.values())], TRIALS)
 
     def best_of(self) -> pd.DataFrame:
         """The best of k trials drawn at random from each arm's grid: arm, k, median, low, high.
@@ -246,15 +265,13 @@ class Results:
     @functools.cached_property
     def _best_of(self) -> pd.DataFrame:
         """Found once: every claim that compares two methods asks for it."""
-        if not self.plan.selected:
-            return pd.DataFrame()
-        trials = self.trials("tuning")
-        frames = []
-        for arm in self.study.arms:
-            mine = trials[trials["arm"] == arm.name] if len(trials) else trials
-            if len(mine):
-                frames.append(best_of(mine["final_cost"]).assign(arm=arm.name))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        trials = self.trials("tuning") if self.plan.selected else _joined([], TRIALS)
+        frames = [
+            best_of(mine["final_cost"]).assign(arm=arm.name)
+            for arm in self.study.arms
+            if len(mine := trials[trials["arm"] == arm.name])
+        ]
+        return _joined(frames, BEST_OF)
 
     def fit(self, best: int | None = None) -> pd.DataFrame:
         """The settings tried to match the paper's curves, nearest first; the `best` of each arm."""
@@ -311,8 +328,8 @@ class Results:
         trials = self.trials("departure")
         rows = []
         for arm in self.study.arms:
-            others = trials[trials["arm"] == arm.name] if len(trials) else trials
-            if not len(others):
+            others = trials[trials["arm"] == arm.name]
+            if others.empty:
                 continue
             ours = self.matrix("matched", arm.name).to_numpy()[: others["seeds"].max()]
             curve = ours.mean(axis=0)[: self.study.profile(self.profile).fit_epochs]
@@ -338,6 +355,12 @@ def results(
 ) -> Results:
     """The results of a study from the records that exist; nothing is trained."""
     return Results(study, profile, data, records, plan(study, profile, data, records), published)
+
+
+def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """One table of several; of none, an empty one that has its columns all the same."""
+    full = [frame for frame in frames if len(frame)]
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=list(columns))
 
 
 def _finished(record: Mapping[str, Any]) -> bool:

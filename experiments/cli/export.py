@@ -32,7 +32,7 @@ def export(found: Iterable[Results], folder: Path, form: str) -> Iterator[str]:
         table = pd.DataFrame(numbers.verdicts(found))
         yield _csv(table, folder / "csv" / "verdicts.csv")
         for results in found:
-            yield _csv(numbers.passes(results), folder / "csv" / f"{results.study.name}.csv")
+            yield _csv(results.passes(), folder / "csv" / f"{results.study.name}.csv")
     if form in ("both", "tensorboard"):
         for results in found:
             place = folder / "tensorboard" / results.study.name

@@ -28,8 +28,22 @@ TITLES = {
 
 def defaults_of(study: Study) -> str:
     """What stands for matched settings where the paper shows no curve, in words."""
+    if not tunes(study):
+        return "all at one step size"
     whose = "the paper's" if study.section.startswith("Section") else "each method's"
     return f"{whose} default settings"
+
+
+def tunes(study: Study) -> bool:
+    """Whether any of its arms is tuned."""
+    return any(arm.tune or arm.search for arm in study.arms)
+
+
+def title_of(study: Study, protocol: str) -> str:
+    """What a protocol means in this study."""
+    if protocol == "matched" and not study.fitted:
+        return defaults_of(study)
+    return TITLES[protocol]
 
 
 def variants_of(study: Study) -> dict[str, list[Arm]]:
@@ -48,13 +62,14 @@ def panel_title(study: Study, variant: str, title: str) -> str:
 
 
 def protocols_of(results: Results) -> list[str]:
-    """The protocols of which there are runs; both while there are none at all."""
+    """The protocols of which there are runs; all that there can be while there are none at all."""
+    possible = PROTOCOLS if tunes(results.study) else PROTOCOLS[:1]
     done = [
         protocol
-        for protocol in PROTOCOLS
+        for protocol in possible
         if any(not results.matrix(protocol, arm.name).empty for arm in results.study.arms)
     ]
-    return done or list(PROTOCOLS)
+    return done or list(possible)
 
 
 def last_pass(results: Results, protocols: Iterable[str], arms: Iterable[Arm]) -> int:
@@ -65,7 +80,7 @@ def last_pass(results: Results, protocols: Iterable[str], arms: Iterable[Arm]) -
 
 def seeds_drawn(results: Results, *tables: pd.DataFrame) -> str:
     """How many seeds were averaged, and whether runs are still missing."""
-    found = sorted({int(n) for table in tables if len(table) for n in table["n"]})
+    found = sorted({int(n) for table in tables for n in table["n"]})
     if not found:
         return "No runs yet."
     n = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
@@ -125,9 +140,8 @@ def seeds_of(methods: Iterable[str], *tables: pd.DataFrame) -> dict[str, list[in
     """The numbers of seeds that were averaged in these tables of curves, by method."""
     found: dict[str, set[int]] = {method: set() for method in methods}
     for table in tables:
-        if len(table):
-            for arm, n in table.groupby("arm")["n"]:
-                found.get(str(arm).partition("+")[0], set()).update(map(int, n))
+        for arm, n in table.groupby("arm")["n"]:
+            found.get(str(arm).partition("+")[0], set()).update(map(int, n))
     return {method: sorted(numbers) for method, numbers in found.items()}
 
 
@@ -243,7 +257,7 @@ def draw_curve(axis: Axes, results: Results, panel: Panel, arm: Arm, table: pd.D
     if arm.plotted and not results.stand_in:
         paper = paper_curve(panel.name, arm.name)
         axis.plot(paper.index, paper, color=colour, ls=DASHED, lw=1.3, alpha=0.75)
-    ours = table[table["arm"] == arm.name] if len(table) else table
+    ours = table[table["arm"] == arm.name]
     if not len(ours):
         return
     draw_mean(axis, ours.replace([np.inf, -np.inf], np.nan), colour)
@@ -267,7 +281,7 @@ def draw_mean(axis: Axes, ours: pd.DataFrame, colour: str) -> None:
 
 def cost_range(trials: pd.DataFrame) -> tuple[float, float, bool]:
     """Limits for final costs, and whether they span so much that the axis is logarithmic."""
-    kept = trials["final_cost"] if len(trials) else pd.Series(dtype=float)
+    kept = trials["final_cost"].astype(float)
     kept = kept[np.isfinite(kept)]
     if not len(kept):
         return 0.0, 1.0, False

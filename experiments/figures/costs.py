@@ -29,6 +29,7 @@ from experiments.figures.axes import (
     protocols_of,
     seeds_drawn,
     seeds_of,
+    title_of,
     variants_of,
 )
 from experiments.figures.style import PASSES, colour_of, footer, new_figure, note, styled
@@ -65,7 +66,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
             axis.set(title="with dropout, by passes", xlim=study.panel.x, xlabel=PASSES)
             axis.set(ylabel="training cost (nats)")
             names = [arm.name for arm in others]
-            ours = table[table["arm"].isin(names)] if len(table) else table
+            ours = table[table["arm"].isin(names)]
             if len(ours):
                 axis.set(ylim=around(ours["mean"]))
                 log_axis(axis)
@@ -121,9 +122,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     continue
                 for arm in arms:
                     draw_curve(axis, results, panel, arm, table)
-                title = panel.title or TITLES[protocol]
-                if protocol == "matched" and not study.fitted:
-                    title = defaults_of(study)
+                title = panel.title or title_of(study, protocol)
                 title = f"{protocol}, {title}" if panel.title else title
                 pass_axis(axis, results, panel, arms, [protocol])
                 axis.set(title=panel_title(study, variant, title), ylim=cost_limits(panel, axis))
@@ -134,7 +133,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 elif panel.log:
                     log_axis(axis)
                 names = [arm.name for arm in arms]
-                ours = table[table["arm"].isin(names)] if len(table) else table
+                ours = table[table["arm"].isin(names)]
                 if enlarge:
                     axis.set(
                         title=panel_title(study, variant, "tuned, enlarged"), ylim=enlarged(ours)
@@ -167,7 +166,7 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
                 table = table.replace([np.inf, -np.inf], np.nan)
                 tables.append(table)
                 for arm in study.arms:
-                    ours = table[table["arm"] == arm.name] if len(table) else table
+                    ours = table[table["arm"] == arm.name]
                     if not len(ours):
                         continue
                     colour = colour_of(arm.method)
@@ -227,7 +226,7 @@ def held_out(results: Results) -> Figure:
             for row, (variant, arms) in zip(axes, variants.items(), strict=True):
                 axis = row[column]
                 for arm in arms:
-                    ours = table[table["arm"] == arm.name] if len(table) else table
+                    ours = table[table["arm"] == arm.name]
                     if not len(ours):
                         continue
                     mean, low, high = (ours[name].to_numpy() for name in ("mean", "low", "high"))

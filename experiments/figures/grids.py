@@ -32,7 +32,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
     table = results.grid(passes - 1, metric)
     held = "held-out " if metric == "held_out_cost" else ""
     finite = table[np.isfinite(table["loss"].astype(float))]
-    trained = set(finite["arm"].str.rpartition("/")[0]) if len(finite) else set()
+    trained = {arm.rpartition("/")[0] for arm in finite["arm"]}
     every = dict.fromkeys(arm.name.rpartition("/")[0] for arm in study.arms)
     pairs = [pair for pair in every if pair in trained]
     panel = study.panel
@@ -67,7 +67,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
         legend_above(figure, handles)
         n = sorted(set(table.groupby(["arm", "learning_rate"])["seed"].count())) or [0]
         seeds = f"{n[0]} to {n[-1]}" if len(n) > 1 else f"{n[0]}"
-        settings = len(table.groupby(["arm", "learning_rate"])) if len(table) else 0
+        settings = len(table.groupby(["arm", "learning_rate"]))
         text = f"{settings} settings, mean of {seeds} seed{'s' * (seeds != '1')}, bars: range."
         if len(pairs) < len(every):
             text += f" Not trained yet: {len(every) - len(pairs)} pairs of betas."

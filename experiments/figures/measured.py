@@ -83,7 +83,7 @@ def second_moments(results: Results, role: str = "matched") -> Figure:
                 colours, zip(kinds, ("-", ":"), strict=True)
             ):
                 table = results.curves(role, f"{kind} {layer}")
-                ours = table[table["arm"] == arm.name] if len(table) else table
+                ours = table[table["arm"] == arm.name]
                 if len(ours):
                     tables.append(ours)
                     label = layer if kind == "below_epsilon" else None

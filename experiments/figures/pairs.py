@@ -17,12 +17,12 @@ from experiments.analysis.ledger import of
 from experiments.analysis.results import Results, of_equal_seeds, paper_curve
 from experiments.analysis.statistics import interval
 from experiments.figures.axes import (
-    TITLES,
     draw_mean,
     left_out_of,
     panel_title,
     pass_axis,
     protocols_of,
+    title_of,
     variants_of,
 )
 from experiments.figures.style import DASHED, colour_of, footer, new_figure, note, styled
@@ -56,7 +56,7 @@ def ratios(results: Results) -> Figure:
                     for pair in here
                     for values in _ratio(axis, results, protocol, pair, _pair_colour(pair, pairs))
                 ]
-                axis.set(title=panel_title(study, variant, TITLES[protocol]), yscale="log")
+                axis.set(title=panel_title(study, variant, title_of(study, protocol)), yscale="log")
                 axis.set(ylabel="ratio of training costs", ylim=_ratio_limits(drawn))
                 if all(results.matrix(protocol, arm).empty for pair in here for arm in pair):
                     note(axis, "no runs yet")

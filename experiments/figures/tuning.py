@@ -54,12 +54,11 @@ def sensitivity(results: Results) -> Figure:
             below = len(parts[number + 1][2]) if number + 1 < len(parts) else 0
             for axis in row[len(part) :]:
                 axis.remove()
-            here = trials[trials["arm"].isin(names)] if len(trials) else trials
+            here = trials[trials["arm"].isin(names)]
             low, top, log = cost_range(here)
-            if len(here):
-                off_axis |= not here["final_cost"].between(low, top).all()
+            off_axis |= not here["final_cost"].between(low, top).all()
             for place, (axis, arm) in enumerate(zip(row, part, strict=False)):
-                rows = here[here["arm"] == arm.name] if len(here) else here
+                rows = here[here["arm"] == arm.name]
                 _sensitivity(axis, results, arm, rows, (low, top))
                 rate_axis(axis)
                 axis.set(title=panel_title(study, variant, arm.method))
@@ -102,9 +101,9 @@ def _neutral(handle: Line2D) -> Line2D:
 def _sensitivity(
     axis: Axes, results: Results, arm: Arm, rows: pd.DataFrame, shown: tuple[float, float]
 ) -> None:
-    if len(rows) and "decay" not in rows:
+    if "decay" not in rows:
         rows = rows.assign(decay="constant")
-    for decay, line in rows.groupby(rows["decay"].fillna("constant")) if len(rows) else ():
+    for decay, line in rows.groupby(rows["decay"].fillna("constant")):
         decay = str(decay)
         line = line.sort_values("learning_rate")
         axis.plot(
@@ -141,7 +140,7 @@ def best_of_trials(results: Results) -> Figure:
         figure, axes = new_figure(len(variants), 3.8)
         for axis, (variant, arms) in zip(axes[0], variants.items(), strict=True):
             names = [arm.name for arm in arms]
-            here = table[table["arm"].isin(names)] if len(table) else table
+            here = table[table["arm"].isin(names)]
             lines = {arm.method: here[here["arm"] == arm.name] for arm in arms if len(here)}
             _best_of(axis, lines, {name: colour_of(name) for name in lines})
             if not lines:

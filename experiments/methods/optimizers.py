@@ -34,7 +34,6 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "betas": ("beta_1", "beta_2"),
     "lambda": ("beta_1_decay",),
     "lambda_": ("beta_1_decay",),
-    "warmup": ("warmup_steps",),
 }
 
 

@@ -95,9 +95,8 @@ def _trials(results: Results) -> list[dict[str, Any]]:
     """The trials of each tuned arm by learning rate; of each its longest runs, mean over seeds."""
     kept: dict[tuple[str, str], dict[int, list[float]]] = {}
     settings: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in results.plan.entries:
-        record = results.records.get(entry.run.id) if entry.role == "tuning" else None
-        if record is None or "learning_rate" not in entry.run.settings:
+    for entry, record in results.recorded("tuning"):
+        if "learning_rate" not in entry.run.settings:
             continue
         key = entry.arm, entry.trial
         costs = list(record["metrics"]["training_cost"])

@@ -1,19 +1,16 @@
-"""Verdicts and records as plain tables, for whoever analyses them with tools of their own."""
+"""Verdicts as plain tables, for whoever analyses them with tools of their own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.analysis.claims import Verdict
 from experiments.analysis.metrics import METRICS
 from experiments.analysis.results import Results
 from experiments.report import summary
 from experiments.study import PROTOCOLS, Panel
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def verdicts(found: Iterable[Results]) -> list[dict[str, Any]]:
@@ -86,48 +83,3 @@ def _numbers(verdict: Verdict, panel: Panel) -> dict[str, Any]:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
     }
-
-
-def passes(results: Results) -> pd.DataFrame:
-    """A row for each use of a run and each of its passes: what it is, and what was recorded.
-
-    A run may serve several purposes (`role`), as tuned settings that are the matched ones too.
-    """
-    import pandas as pd
-
-    frames = []
-    for entry in results.plan.entries:
-        record = results.records.get(entry.run.id)
-        if record is None:
-            continue
-        run, frame = entry.run, pd.DataFrame(record["metrics"])
-        about = {
-            "study": results.study.name,
-            "run": run.id,
-            "role": entry.role,
-            "arm": entry.arm,
-            "trial": entry.trial,
-            "problem": run.problem,
-            "data": run.data,
-            "optimizer": run.optimizer,
-            **{f"settings.{name}": value for name, value in run.settings.items()},
-            **{f"options.{name}": value for name, value in run.options.items()},
-            "batch_size": run.batch_size,
-            "epochs": run.epochs,
-            "seed": run.seed,
-            "status": record["status"],
-            "pass": range(len(frame)),
-        }
-        frames.append(pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1))
-    if not frames:
-        return pd.DataFrame()
-    table = pd.concat(frames, ignore_index=True)
-    names = list(map(str, table))
-    first = [name for name in names if name in FIRST or name.startswith(("settings.", "options."))]
-    return table[[*first, *(name for name in names if name not in first)]]
-
-
-FIRST = (
-    *("study", "run", "role", "arm", "trial", "problem", "data", "optimizer"),
-    *("batch_size", "epochs", "seed", "status", "pass"),
-)

@@ -435,7 +435,7 @@ def test_an_unknown_curve_is_refused():
 
 def test_tables_hold_every_run_and_pass():
     found = results(noisy())
-    assert len(found.table("matched")) == 3 * 10 * 46
+    assert len(found.passes("matched")) == 3 * 10 * 46
     assert set(found.curves("tuned")["n"]) == {10}
     assert list(found.matrix("matched", "Adam").index) == list(range(10))
     selected = found.selected()
@@ -475,9 +475,16 @@ def test_a_seed_that_diverges_at_once_counts_as_diverged():
 def test_an_empty_store_gives_empty_tables():
     records = Synthetic(noisy())
     found = Results(FIG1, "quick", "mnist", records, Plan((), 0, {}, {}, ()))
-    assert found.table("matched").empty
-    assert found.curves("tuned").empty
-    assert found.trials().empty
+    assert found.passes().empty
+    assert list(found.passes()) == list(analysis.PASSES)
+    for table, column in (
+        (found.curves("tuned"), "mean"),
+        (found.trials(), "final_cost"),
+        (found.best_of(), "median"),
+        (found.grid(0), "loss"),
+    ):
+        assert table.empty
+        assert table[column].empty  # columns are there without rows, so that nobody must ask
     assert found.fit().empty
     assert found.alternatives().empty
 

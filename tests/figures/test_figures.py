@@ -137,6 +137,8 @@ def every_figure(found: Results):
     elif study.name.startswith("sec7-"):
         drawn = [figures.main, figures.averages, lambda r: figures.averages(r, "tuned")]
         drawn += [figures.sensitivity]
+    elif study.name == "ablation-gpt":
+        drawn = [figures.main, figures.ratios, figures.held_out]
     elif study.name.startswith("defaults-"):
         drawn = [figures.main, figures.sensitivity, figures.best_of_trials, figures.held_out]
     elif study.arms[0].grid:
@@ -249,6 +251,7 @@ def test_every_figure_of_an_unfinished_study_says_so(name):
         kept &= run.problem != "optimizer_state"
         kept &= not set(dropped) & {str(value) for value in run.options.values()}
         kept &= run.settings.get("minibatches") != 100 and run.optimizer != "adamax"
+        kept &= not run.settings.get("warmup_steps")
         return (
             kept
             and (run.settings.get("beta_1"), run.problem)
