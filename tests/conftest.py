@@ -22,6 +22,7 @@ SLOW = {
         *("test_joined.py", "test_keras_features.py", "test_mutations.py", "test_paths.py"),
         *("test_peers.py", "test_precision.py", "test_properties.py", "test_saving.py"),
         *("test_sparse.py", "test_reports.py", "test_sharding.py", "test_groups.py"),
+        "test_public_reports.py",
     ),
     "data": ("test_cifar10.py", "test_imdb.py"),
     "figures": ("test_explained.py",),
