@@ -28,8 +28,7 @@ function layout(extra) {
 }
 
 function plot(target, traces, given) {
-  const narrow = target.clientWidth < 600;
-  const legend = narrow ? { orientation: "h", y: -0.28, yanchor: "top" } : { orientation: "h", y: 1.02, yanchor: "bottom" };
+  const legend = { orientation: "h", y: 1.02, yanchor: "bottom" }; // below, it would lie on the axis' title
   const extra = { legend, ...given };
   drawn.set(target, () => plot(target, traces, given));
   return Plotly.react(target, traces, layout(extra), { displaylogo: false, responsive: true, displayModeBar: false });
