@@ -67,8 +67,9 @@ def place(tmp_path_factory):
         for name in ("fig1-mnist", "fig1-imdb", "sec7-logistic"):
             shutil.copy(ROOT / "results" / f"{name}.parquet", target)
     here.mkdir()
-    theirs = Store(folder / "theirs" / "build" / "records")
-    theirs.put(made_up(plan(STUDIES["fig1-mnist"], "smoke", "mnist", theirs).runs()[0], theirs))
+    for other in (folder / "theirs" / "build" / "records", here / "build" / "cloud"):
+        store = Store(other)
+        store.put(made_up(plan(STUDIES["fig1-mnist"], "smoke", "mnist", store).runs()[0], store))
 
     def no_network(name, progress=True):
         raise download.DownloadError("no network in tests")

@@ -143,10 +143,10 @@ def test_damaged_published_records_are_one_line(monkeypatch, tmp_path, capfd):
 
 
 def test_a_record_that_can_not_be_read_is_named_and_skipped(monkeypatch, build, capfd):
-    def denied(path):
+    def denied(path, most):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("experiments.records.store._content", denied)
+    monkeypatch.setattr("experiments.records.store.content_of", denied)
     assert run(f"plan {STUDY} --profile smoke --data stand-in") == 0
     lines = capfd.readouterr().err.splitlines()
     assert lines
