@@ -39,7 +39,7 @@ from experiments.study import config_id
 from experiments.verify import checks
 
 TRIES = 200
-SECONDS = 3.0  # that one mutation may take, however busy the machine is
+SECONDS = 10.0  # that one mutation may take, however busy or full the process is
 
 
 @dataclass(frozen=True)

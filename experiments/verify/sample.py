@@ -6,7 +6,7 @@ replacement by a fixed seed, cheaper ones first, where a run costs half as much 
 by level and within a level cheapest first:
 
 0. one run of every study;
-1. one of every method, with the settings that are matched to the paper or make up its grid;
+1. one of every optimizer, with the settings that are matched to the paper or make up its grid;
 2. one of every arm, the same;
 3. one tuned run of every arm;
 4. one of every further stratum: trials, fits, measured alternatives;
@@ -93,9 +93,9 @@ def items(
     firsts = [key for key in strata if not key[1].endswith(" whole")]
     ranked = sorted(firsts, key=lambda key: (key[1] not in FIRST, min(map(_price, strata[key]))))
     for key in ranked:
-        study, role, arm = key
+        study, role, _ = key
         drawn = draw(strata[key], key)
-        method = (study, arm.partition("+")[0])
+        method = (study, drawn[0].run.optimizer)
         if study not in studies:
             level = 0
         elif role in FIRST and method not in methods:
