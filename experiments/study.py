@@ -70,6 +70,20 @@ class Run:
             "numerics": {part: NUMERICS.get(part, 1) for part in parts},
         }
 
+    def facts(self, *, options: str = "", settings: str = "") -> dict[str, Any]:
+        """What the run is, by name; with what to put before the names of options and settings."""
+        return {
+            "run": self.id,
+            "problem": self.problem,
+            **{options + name: value for name, value in self.options.items()},
+            "data": self.data,
+            "optimizer": self.optimizer,
+            **{settings + name: value for name, value in self.settings.items()},
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "seed": self.seed,
+        }
+
     @functools.cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this run."""
@@ -294,6 +308,11 @@ class Study:
     def fitted(self) -> bool:
         """Whether the paper shows curves, to which the matched settings are fitted."""
         return any(arm.plotted and arm.matched for arm in self.arms)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether any of its arms is tuned."""
+        return any(arm.tune or arm.search for arm in self.arms)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""

@@ -26,10 +26,10 @@ COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "se
 AVERAGES = {"mean": "mean of all steps", "exponential": "exponential, corrected"}
 # The columns of the tables, those of empty ones too.
 PASSES = (
-    *("study", "run", "role", "arm", "trial", "problem", "data", "optimizer"),
+    *("study", "role", "arm", "trial", "run", "problem", "data", "optimizer"),
     *("batch_size", "epochs", "seed", "status", "pass"),
 )
-DECLARED = ("settings.", "options.")
+OPTION, SETTING = "options.", "settings."  # before the names of these
 CURVES = ("arm", "pass", "mean", "low", "high", "n")
 TRIALS = ("arm", "trial", "learning_rate", "decay", "seeds", "final_cost", "first_cost")
 BEST_OF = ("k", "median", "low", "high", "arm")
@@ -106,32 +106,24 @@ class Results:
     def passes(self, *roles: str) -> pd.DataFrame:
         """A row for each use of a run and each of its passes: what it is, and what was recorded.
 
-        The columns of `PASSES`, then `settings.NAME`, `options.NAME` and every metric.
+        The columns of `PASSES`, among them `options.NAME` and `settings.NAME`, and every metric.
         """
         frames = []
         for entry, record in self.recorded(*roles):
-            run, frame = entry.run, pd.DataFrame(record["metrics"])
+            frame = pd.DataFrame(record["metrics"])
             about = {
                 "study": self.study.name,
-                "run": run.id,
                 "role": entry.role,
                 "arm": entry.arm,
                 "trial": entry.trial,
-                "problem": run.problem,
-                "data": run.data,
-                "optimizer": run.optimizer,
-                **{f"settings.{name}": value for name, value in run.settings.items()},
-                **{f"options.{name}": value for name, value in run.options.items()},
-                "batch_size": run.batch_size,
-                "epochs": run.epochs,
-                "seed": run.seed,
+                **entry.run.facts(options=OPTION, settings=SETTING),
                 "status": record["status"],
                 "pass": range(len(frame)),
             }
             frames.append(pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1))
         table = _joined(frames, PASSES)
         names = list(map(str, table))
-        first = [name for name in names if name in PASSES or name.startswith(DECLARED)]
+        first = [name for name in names if name in PASSES or name.startswith((OPTION, SETTING))]
         return table[[*first, *(name for name in names if name not in first)]]
 
     def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:

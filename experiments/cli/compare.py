@@ -83,20 +83,7 @@ def _by_id(text: str) -> Record:
 
 def facts(record: Record) -> dict[str, Any]:
     """What a run is, by name."""
-    config = record["config"]
-    run = Run.from_config(config)
-    return {
-        "run": run.id,
-        "problem": run.problem,
-        **run.options,
-        "data": run.data,
-        "optimizer": run.optimizer,
-        **run.settings,
-        "batch_size": run.batch_size,
-        "epochs": run.epochs,
-        "seed": run.seed,
-        "status": record["status"],
-    }
+    return {**Run.from_config(record["config"]).facts(), "status": record["status"]}
 
 
 def compared(records: Sequence[Record]) -> tuple[list[tuple[str, Any, Any]], list[dict[str, Any]]]:

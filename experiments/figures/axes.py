@@ -28,15 +28,10 @@ TITLES = {
 
 def defaults_of(study: Study) -> str:
     """What stands for matched settings where the paper shows no curve, in words."""
-    if not tunes(study):
-        return "all at one step size"
+    if not study.tunes:
+        return "nothing is tuned"
     whose = "the paper's" if study.section.startswith("Section") else "each method's"
     return f"{whose} default settings"
-
-
-def tunes(study: Study) -> bool:
-    """Whether any of its arms is tuned."""
-    return any(arm.tune or arm.search for arm in study.arms)
 
 
 def title_of(study: Study, protocol: str) -> str:
@@ -63,7 +58,7 @@ def panel_title(study: Study, variant: str, title: str) -> str:
 
 def protocols_of(results: Results) -> list[str]:
     """The protocols of which there are runs; all that there can be while there are none at all."""
-    possible = PROTOCOLS if tunes(results.study) else PROTOCOLS[:1]
+    possible = PROTOCOLS if results.study.tunes else PROTOCOLS[:1]
     done = [
         protocol
         for protocol in possible

@@ -32,7 +32,7 @@ STUDY = dataclasses.replace(
     arms=tuple(Arm(name, "adam", settings, plotted=False) for name, settings in PARTS.items()),
     profiles={
         **_GPT.profiles,
-        "paper": dataclasses.replace(_GPT.profile("paper"), seeds=3, tuning_epochs=None),
+        "paper": dataclasses.replace(_GPT.profile("paper"), seeds=3),
     },
     departures=(
         defaults.TEXT,
