@@ -296,7 +296,11 @@ class Command:
             time.sleep(0.1)
         self.counts["orphans"] += len(left)
         for pid in left:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                print(
+                    f"{self.engine} {self.study}: left {pid} {words}", file=sys.stderr, flush=True
+                )
                 os.kill(pid, signal.SIGKILL)
 
     def compare(self, expected: dict[str, dict]) -> None:

@@ -82,14 +82,13 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
         }
     try:
         with _as_before():
-            if options.address is None:
-                ended.enter_context(_nothing_left())
+            watch = None if options.address else ended.enter_context(_Watch())
             try:
                 library.init(**where, log_to_driver=False, logging_level=logging.FATAL)
             except (OSError, RuntimeError, ValueError, ImportError) as error:
                 place = options.address or "this machine"
                 raise ConnectionError(f"no Ray cluster at {place}: {runs.reason(error)}") from None
-        cluster = _Cluster(library, Store(folder), options)
+        cluster = _Cluster(library, Store(folder), options, watch)
         shared = pool.Pool(cluster.start, cluster.wait, cluster.limit, options, TRIES)
         try:
             yield shared.train_all
@@ -106,41 +105,55 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
         ended.close()
 
 
-# Waits until whoever started it has ended, however that was; ends all that has a mark then.
+# Waits until whoever started it has ended, however that was; then ends all that has a mark, again
+# and again until there is nothing for a while: it may be starting others.
 WATCH = """\
-import os, sys
+import os, sys, time
 sys.stdin.buffer.read()
-for name in os.listdir("/proc"):
-    try:
-        with open(f"/proc/{name}/environ", "rb") as file:
-            marked = sys.argv[1].encode() in file.read()
-        if marked and int(name) != os.getpid():
-            os.kill(int(name), 9)
-    except (OSError, ValueError):
-        pass
+quiet = 0
+while quiet < 5:
+    quiet += 1
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                marked = sys.argv[1].encode() in file.read()
+            if marked and int(name) != os.getpid():
+                os.kill(int(name), 9)
+                quiet = 0
+        except (OSError, ValueError):
+            pass
+    time.sleep(0.1)
 """
 
 
-@contextlib.contextmanager
-def _nothing_left() -> Iterator[None]:
-    """End what Ray starts here with this process: those that are still starting may not notice."""
-    if not os.path.isdir("/proc/self"):
-        yield
-        return
-    mark = uuid.uuid4().hex
-    watch = subprocess.Popen(
-        [sys.executable, "-S", "-c", WATCH, mark],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.environ["ADAM_STUDY_RAY"] = mark
-    try:
-        yield
-    finally:
+class _Watch:
+    """Ends what Ray starts here with this process: those that are still starting may not notice."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> _Watch:
+        os.environ["ADAM_STUDY_RAY"] = self.mark
+        self.keep()
+        return self
+
+    def keep(self) -> None:
+        """Start it, and again if it was killed."""
+        if os.path.isdir("/proc/self") and (not self.process or self.process.poll() is not None):
+            self.process = subprocess.Popen(
+                [sys.executable, "-S", "-c", WATCH, self.mark],
+                env={**os.environ, "ADAM_STUDY_RAY": ""},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def __exit__(self, *exception: object) -> None:
         del os.environ["ADAM_STUDY_RAY"]
-        watch.communicate()
+        if self.process:
+            self.process.communicate()
 
 
 def _check_address(address: str) -> None:
@@ -170,8 +183,10 @@ def _as_before() -> Iterator[None]:
 class _Cluster:
     """A connected cluster: how large it is, and how its actors are started and waited for."""
 
-    def __init__(self, library: Any, store: Store, options: Options) -> None:
-        self.library, self.store, self.options = library, store, options
+    def __init__(
+        self, library: Any, store: Store, options: Options, watch: _Watch | None = None
+    ) -> None:
+        self.library, self.store, self.options, self.watch = library, store, options, watch
         found = library.cluster_resources()
         if options.gpus and not found.get("GPU"):
             raise ValueError(
@@ -211,6 +226,8 @@ class _Cluster:
 
     def wait(self, workers: Sequence[Actor], seconds: float) -> None:
         """Wait for any of these actors, and say so when none has a place for long."""
+        if self.watch:
+            self.watch.keep()
         if not workers or all(not worker.ready for worker in workers):
             if time.monotonic() - self.had_node > QUIET_SECONDS:
                 print("waiting for a node of the Ray cluster with room", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -332,7 +333,7 @@ def test_nothing_that_ray_started_here_outlives_the_command(tmp_path):
     script.write_text(
         "import os, subprocess, sys, time\n"
         "from experiments.engines import cluster\n"
-        "with cluster._nothing_left():\n"
+        "with cluster._Watch():\n"
         "    child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
         "    print(child.pid, flush=True)\n"
         "    time.sleep(0 if sys.argv[1:] else 600)\n"
@@ -345,6 +346,43 @@ def test_nothing_that_ray_started_here_outlives_the_command(tmp_path):
         process.communicate()
         wait_until(lambda child=child: not alive(child))
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
+def test_what_is_still_starting_others_does_not_outlive_the_command(tmp_path):
+    """Processes that leave their session, start the next and end; and a watch that was killed."""
+    script = tmp_path / "script.py"
+    leaps = "import os, time\nwhile not (os.fork() and 1):\n    os.setsid()\n    time.sleep(0.01)\n"
+    script.write_text(
+        "import subprocess, sys, time\n"
+        "from experiments.engines import cluster\n"
+        "with cluster._Watch() as watch:\n"
+        "    for _ in range(4):\n"
+        f"        subprocess.Popen([sys.executable, '-c', {leaps!r}], start_new_session=True)\n"
+        "    watch.process.kill()\n"
+        "    watch.process.wait()\n"
+        "    watch.keep()\n"
+        "    print(watch.mark, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = start([sys.executable, str(script)])
+    mark = process.stdout.readline().strip().encode()
+    assert marked(mark)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not marked(mark))
+    time.sleep(0.5)
+    assert not marked(mark)
+
+
+def marked(mark: bytes) -> list[str]:
+    """The processes with this mark in their environment."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (place / "environ").read_bytes():
+                found.append(place.name)
+    return found
 
 
 # --- what a node does -----------------------------------------------------------------------------
