@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from experiments.analysis.results import Results, paper_curve
+from experiments.figures.drawn import BENEATH
 from experiments.figures.style import DASHED, PASSES, colour_of
 from experiments.study import PROTOCOLS, Arm, Panel, Study
 
@@ -204,7 +205,7 @@ def show_hidden(axis: Axes) -> None:
         for over in shown[i + 1 :] if _named(under) else ():
             if _covers(over, under, np.log(high / low) if log else high - low, log):
                 under.set(linewidth=6, alpha=0.35, linestyle="-", solid_capstyle="butt")
-                under.set_label(f"{under.get_label()} (wide, beneath)")
+                under.set_label(f"{under.get_label()}{BENEATH}")
                 break
 
 

@@ -132,6 +132,7 @@ def build(
                 _headline(results),
                 readme.caption(results),
                 page=results.study.notebook,
+                name=results.study.name,
             )
             for results in _headlines(found)
         ],

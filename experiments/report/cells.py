@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from experiments.report.webpage import Page
 
 OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded away
+RECORDS = "Provenance"  # the heading under which a page names the records it was made from
 
 
 def body_of(page: Page, names: Sequence[str]) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def body_of(page: Page, names: Sequence[str]) -> dict[str, Any]:
 
     _refuse_unexecuted(page)
     writer = Writer(where=page.name, names=names, root=page.root)
+    records = _has_records(page.notebook)
     cells: list[dict[str, Any]] = []
     for number, cell in enumerate(page.notebook.cells, start=1):
         writer.enter(f"{page.name}: cell {number}", cell)
@@ -34,7 +36,10 @@ def body_of(page: Page, names: Sequence[str]) -> dict[str, Any]:
             body = writer.markdown(cell.source)
         elif cell.cell_type == "code" and cell.source.strip():
             code = Markup(_highlight(cell.source))
-            body = _outputs(cell, writer)
+            links = [("code", f"#code-{number}")]
+            if records:
+                links.append(("records", f"#{RECORDS}"))
+            body = _outputs(cell, writer, links)
         if code or body:
             unfolded = OPEN in cell.metadata.get("tags", [])
             last = cells[-1] if cells else None
@@ -65,6 +70,12 @@ def _refuse_unexecuted(page: Page) -> None:
         raise ValueError(f"{page.name}: the notebook was not executed")
 
 
+def _has_records(notebook: NotebookNode) -> bool:
+    heading = re.compile(rf"^#+ {RECORDS}$", re.MULTILINE)
+    text = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return any(heading.search(source) for source in text)
+
+
 def _highlight(source: str) -> str:
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
@@ -73,7 +84,7 @@ def _highlight(source: str) -> str:
     return highlight(source.rstrip(), get_lexer_by_name("ipython3"), HtmlFormatter())
 
 
-def _outputs(cell: NotebookNode, writer: Writer) -> str:
+def _outputs(cell: NotebookNode, writer: Writer, links: Sequence[tuple[str, str]]) -> str:
     parts, printed = [], ""
     for output in cell.outputs:
         if output.output_type == "error":
@@ -81,7 +92,7 @@ def _outputs(cell: NotebookNode, writer: Writer) -> str:
         if output.output_type == "stream":
             printed += output.text if output.name == "stdout" else ""
             continue
-        parts += [_printed(printed), _output(output, cell, writer)]
+        parts += [_printed(printed), _output(output, cell, writer, links)]
         printed = ""
     return "\n".join(filter(None, [*parts, _printed(printed)]))
 
@@ -93,7 +104,9 @@ def _printed(text: str) -> str:
     return f'<pre class="printed" tabindex="0">{html.escape(text)}</pre>' if text.strip() else ""
 
 
-def _output(output: NotebookNode, cell: NotebookNode, writer: Writer) -> str:
+def _output(
+    output: NotebookNode, cell: NotebookNode, writer: Writer, links: Sequence[tuple[str, str]]
+) -> str:
     """The richest form of one output that a page without scripts can show."""
     data = output.data
     if any("widget" in mime for mime in data):
@@ -104,14 +117,19 @@ def _output(output: NotebookNode, cell: NotebookNode, writer: Writer) -> str:
         return writer.markdown(data["text/markdown"])
     for mime in ("image/svg+xml", "image/png", "image/jpeg"):
         if mime in data:
-            return _output_figure(mime, data[mime], output, cell, writer)
+            return _output_figure(mime, data[mime], output, cell, writer, links)
     if "text/latex" in data:
         return f"<p>{writer.formula(data['text/latex'].strip().strip('$'), block=True)}</p>"
     return _printed(data.get("text/plain", ""))
 
 
 def _output_figure(
-    mime: str, data: str, output: NotebookNode, cell: NotebookNode, writer: Writer
+    mime: str,
+    data: str,
+    output: NotebookNode,
+    cell: NotebookNode,
+    writer: Writer,
+    links: Sequence[tuple[str, str]],
 ) -> str:
     places = (output.metadata.get(mime, {}), output.metadata, cell.metadata)
     said = {
@@ -128,13 +146,33 @@ def _output_figure(
         )
     if mime == "image/svg+xml":
         data = base64.b64encode(data.encode()).decode("ascii")
-    ending = "svg" if mime == "image/svg+xml" else mime.partition("/")[2]
+    data = data.replace("\n", "")
     name = re.sub(r"[^a-z0-9]+", "-", f"{writer.where} {writer.heading}".lower()).strip("-")
-    tools = (
-        f'<p class="tools-of-figure"><a class="save" download="{name}.{ending}" href="#" hidden>'
-        f"{ending.upper()}</a></p>"
-    )
-    return framed(image_of(mime, data.replace("\n", ""), alt), html.escape(said["caption"]), tools)
+    tools = tools_of(name, mime, data, links)
+    return framed(image_of(mime, data, alt), html.escape(said["caption"]), tools)
+
+
+def tools_of(name: str, mime: str, data: str, links: Sequence[tuple[str, str]] = ()) -> str:
+    """What can be saved of a picture, and where it comes from.
+
+    Args:
+        name: of the files, without their ending.
+        mime: the picture's type.
+        data: the picture in base64. Its texts `SVG` and `CSV` can be saved too; a script of the
+            page reads them from it.
+        links: words and addresses.
+    """
+    kinds = ["SVG" if mime == "image/svg+xml" else mime.partition("/")[2].upper()]
+    if mime == "image/png":
+        picture = base64.b64decode(data)
+        kinds += [kind for kind in ("SVG", "CSV") if b"iTXt%s\0" % kind.encode() in picture]
+    saved = [
+        f'<a class="save" download="{name}.{kind.lower()}" href="#" aria-label="save as {kind}" '
+        f"hidden>{kind}</a>"
+        for kind in kinds
+    ]
+    led = [f'<a href="{html.escape(address)}">{words}</a>' for words, address in links]
+    return f'<p class="tools-of-figure">{" ".join([*saved, *led])}</p>'
 
 
 def framed(picture: str, caption: str, tools: str = "") -> str:

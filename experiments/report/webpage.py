@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.records.store import write_atomically
 from experiments.report import explorer
-from experiments.report.cells import body_of, framed, image_of
+from experiments.report.cells import body_of, framed, image_of, tools_of
 from experiments.report.contained import foreign
 from experiments.report.prose import Writer, address_of
 
@@ -112,12 +112,14 @@ class Figure:
         caption: one or two sentences of plain text below it.
         page: the name of the page it comes from, if any.
         alt: what the picture shows, in words for readers who cannot see it; by default the caption.
+        name: of the files that it is saved as, without their ending; by default the page's.
     """
 
     png: bytes
     caption: str
     page: str | None = None
     alt: str = ""
+    name: str = ""
 
 
 def build(
@@ -240,7 +242,7 @@ def render(
         "index.html": environment.get_template("index.html.j2").render(
             shared,
             **_place(shared["nav"], 0),
-            **_scripts(*([_own("overview.js")] if rows else [])),
+            **_scripts(*([_own("overview.js")] if rows else []), _own("save.js")),
             summary=_summary(summary, names),
             answer=_summary(answer, names) if answer else "",
             picture=_svg(picture),
@@ -270,7 +272,10 @@ def render(
         )
     for number, body in enumerate(bodies, start=3 if charts else 2):
         files[body["href"]] = environment.get_template("page.html.j2").render(
-            shared, **_place(shared["nav"], number), **_scripts(_own("page.js")), page=body
+            shared,
+            **_place(shared["nav"], number),
+            **_scripts(_own("page.js"), _own("save.js")),
+            page=body,
         )
     return files
 
@@ -482,4 +487,5 @@ def _card(figure: Figure, names: Sequence[str]) -> Markup:
         caption += f' <a href="{address_of(figure.page, names)}">More on its page</a>'
     data = base64.b64encode(figure.png).decode("ascii")
     picture = image_of("image/png", data, figure.alt or figure.caption)
-    return Markup(framed(picture, caption))
+    name = figure.name or re.sub(r"[^a-z0-9]+", "-", (figure.page or "figure").lower())
+    return Markup(framed(picture, caption, tools_of(name, "image/png", data)))

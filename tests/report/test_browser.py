@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from experiments import pages
 from experiments.analysis import claims, ledger
+from experiments.figures import style
 from experiments.report import build, charts, readme, summary, webpage
 from experiments.report.summary import DARK, LIGHT, SIGNS
 
@@ -73,6 +77,13 @@ def verdict_row(number):
     }  # fmt: skip
 
 
+def curves_of_one():
+    with style.styled():
+        figure, axes = style.new_figure(1)
+        axes[0][0].plot([0, 1], [2.5, 1.5], color="#d55e00", label="α, “Adam”")
+    return style.png(figure)
+
+
 def notebook():
     words = "\n\n".join(["Some words that fill the page."] * 40)
     cells = [new_markdown_cell("# The page: of figures")]
@@ -80,6 +91,10 @@ def notebook():
         cells.append(new_markdown_cell(f"## {title}\n\n{words}"))
     picture = new_output("display_data", data={"image/png": PNG}, metadata={"alt": "A curve"})
     cells.append(new_code_cell("draw()", outputs=[picture], execution_count=1))
+    ours = base64.b64encode(curves_of_one()).decode()
+    picture = new_output("display_data", data={"image/png": ours}, metadata={"alt": "Ours"})
+    cells.append(new_code_cell("draw_ours()", outputs=[picture], execution_count=2))
+    cells.append(new_markdown_cell("## Provenance\n\nRecords."))
     return webpage.Page("01_adam", new_notebook(cells=cells))
 
 
@@ -198,7 +213,7 @@ def test_without_scripts_everything_can_be_read(opened):
 def test_the_contents_follow_the_scroll(opened):
     page = opened("01_adam.html")
     links = page.locator(".contents a")
-    assert links.all_inner_texts() == ["First", "Second thing", "Third"]
+    assert links.all_inner_texts() == ["First", "Second thing", "Third", "Provenance"]
     assert page.locator(".contents a[aria-current]").inner_text() == "First"
     page.evaluate("document.getElementById('Second-thing').scrollIntoView()")
     page.wait_for_timeout(200)
@@ -214,6 +229,32 @@ def test_a_figure_is_saved_as_it_is_shown(opened, tmp_path):
     assert download.value.suggested_filename == "01-adam-cell-5-third.png"
     download.value.save_as(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert page.locator("figure").first.locator("a.save").count() == 1  # it holds nothing else
+
+
+def test_a_figure_of_ours_gives_its_numbers_and_its_lines(opened, tmp_path):
+    page = opened("01_adam.html")
+    tools = page.locator("figure").nth(1).locator(".tools-of-figure")
+    held = Image.open(io.BytesIO(curves_of_one())).text
+    for kind in ("CSV", "SVG"):
+        with page.expect_download() as download:
+            tools.locator("a", has_text=kind).click()
+        assert download.value.suggested_filename == f"01-adam-cell-6-third.{kind.lower()}"
+        download.value.save_as(tmp_path / kind)
+        assert (tmp_path / kind).read_text(encoding="utf-8") == held[kind]
+    assert "α, “Adam”" in held["CSV"]
+
+
+def test_a_figure_leads_to_its_code_and_its_records(opened):
+    page = opened("01_adam.html")
+    code = page.locator("#code-6")
+    assert code.get_attribute("open") is None
+    page.locator("figure").nth(1).get_by_text("code", exact=True).click()
+    assert code.get_attribute("open") is not None
+    assert "draw_ours" in code.inner_text()
+    page.locator("figure").nth(1).get_by_text("records", exact=True).click()
+    assert page.url.endswith("#Provenance")
+    assert page.locator("#Provenance").is_visible()
 
 
 def traces(page, number=0):

@@ -1,6 +1,6 @@
 (() => {
 "use strict";
-// The contents follow the scroll, and every figure can be saved as it is shown.
+// The contents follow the scroll.
 const links = new Map([...document.querySelectorAll(".contents a")].map((a) => [a.hash.slice(1), a]));
 const headings = [...links.keys()].map((id) => document.getElementById(decodeURIComponent(id)));
 
@@ -28,9 +28,9 @@ if (headings.length) {
   follow();
 }
 
-for (const link of document.querySelectorAll("a.save")) {
-  const picture = link.closest("figure").querySelector("img");
-  link.href = picture.src;
-  link.hidden = false;
-}
+// A link to code unfolds it.
+addEventListener("click", (event) => {
+  const hash = event.target.closest?.('a[href^="#code-"]')?.hash;
+  if (hash) document.getElementById(hash.slice(1)).open = true;
+});
 })();
