@@ -15,6 +15,7 @@ from experiments.studies import (
     fig2_sfo,
     fig3,
     fig4,
+    first_moment,
     sec7,
     theory,
 )
@@ -50,6 +51,7 @@ STUDIES = by_name(
         fig2_sfo.COST,
         fig3.STUDY,
         fig4.STUDY,
+        *first_moment.STUDIES,
         *theory.STUDIES,
         *sec7.STUDIES,
         *defaults.STUDIES,
