@@ -21,6 +21,7 @@ import numpy as np
 from experiments.analysis import claims
 from experiments.analysis.metrics import METRICS
 from experiments.analysis.results import Results
+from experiments.analysis.statistics import quantile_of_t
 from experiments.study import PROTOCOLS, Entry
 from experiments.verify.again import Item
 from experiments.verify.sample import cost
@@ -76,11 +77,9 @@ class Seed:
 
 def predicted(values: np.ndarray, probability: float, log: bool) -> tuple[float, float]:
     """The interval in which one more value lies with this probability."""
-    from scipy.stats import t
-
     x = np.log(values) if log else values
     n = len(x)
-    half = t.ppf((1 + probability) / 2, n - 1) * np.std(x, ddof=1) * np.sqrt(1 + 1 / n)
+    half = quantile_of_t(n - 1, probability) * np.std(x, ddof=1) * np.sqrt(1 + 1 / n)
     half += 1e-6 * max(1e-3, float(np.max(np.abs(x))))  # deterministic ones differ by rounding
     ends = np.array([np.mean(x) - half, np.mean(x) + half])
     low, high = np.exp(ends) if log else ends
