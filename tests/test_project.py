@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import nbformat
 import pytest
 import yaml
+from IPython.core.interactiveshell import InteractiveShell
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from PIL import Image
@@ -24,7 +26,7 @@ from experiments.analysis import ledger
 from experiments.paths import ROOT
 from experiments.records import published
 from experiments.report import build as report
-from experiments.report import notebooks, parameters, readme, summary
+from experiments.report import notebooks, parameters, public, readme, summary
 from experiments.studies import STUDIES, defaults
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -102,14 +104,36 @@ def test_the_committed_texts_show_the_published_verdicts(written):
 def test_badges_wait_for_the_address_and_lead_to_notebook_00():
     """Without a public address there is nothing that Binder or nbviewer could open."""
     citation = readme.CITATION.read_text(encoding="utf-8")
-    assert readme.badges(citation) == ""
-    assert readme.badges(citation + "repository-code: https://example.org/a/b\n") == ""
-    made = readme.badges(citation + "repository-code: https://github.com/ann/adam.git\n")
-    binder, viewer = (urlsplit(link) for link in re.findall(r"\)\]\(([^)]+)\)", made))
+    assert public.badges(citation) == ""
+    assert public.badges(citation + "repository-code: https://example.org/a/b\n") == ""
+    made = public.badges(citation + "repository-code: https://github.com/ann/adam.git\n")
+    colab, binder, viewer = (urlsplit(link) for link in re.findall(r"\)\]\(([^)]+)\)", made))
     assert (binder.netloc, binder.path) == ("mybinder.org", "/v2/gh/ann/adam/main")
     (opened,) = parse_qs(binder.query)["labpath"]
     assert (ROOT / opened).exists()
     assert (viewer.netloc, viewer.path) == ("nbviewer.org", f"/github/ann/adam/blob/main/{opened}")
+    assert colab.netloc == "colab.research.google.com"
+    assert colab.path == f"/github/ann/adam/blob/main/{opened}"
+
+
+def test_on_colab_notebook_00_gets_its_checkout(tmp_path):
+    """Once there is an address: a cell that does nothing anywhere else, written once."""
+    citation = readme.CITATION.read_text(encoding="utf-8")
+    page = nbformat.read(ROOT / "notebooks" / public.EXPLAINED, as_version=4)
+    before = [cell.id for cell in page.cells]
+    public.for_colab(page, citation)
+    assert [cell.id for cell in page.cells] == before
+    for _ in range(2):
+        public.for_colab(page, citation + "repository-code: https://github.com/ann/adam\n")
+    assert [cell.id for cell in page.cells] == [before[0], "colab", *before[1:]]
+    source = page.cells[1].source
+    assert "git clone --quiet --depth 1 https://github.com/ann/adam adam" in source
+    shell = InteractiveShell.instance()
+    done = shell.run_cell(source)
+    InteractiveShell.clear_instance()
+    assert done.success
+    assert "google.colab" not in sys.modules
+    assert Path.cwd() == ROOT
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():

@@ -24,6 +24,7 @@ from experiments.report import (
     explorer,
     notebooks,
     parameters,
+    public,
     readme,
     summary,
     webpage,
@@ -317,6 +318,9 @@ def publish_pages() -> list[Path]:
     """Rewrite every committed page from `results/`: notebooks, the README's table and figures."""
     studies = pages.published_studies()
     written = []
+    explained = nbformat.read(NOTEBOOKS / public.EXPLAINED, as_version=4)
+    public.for_colab(explained, readme.CITATION.read_text(encoding="utf-8"))
+    canonical.save(explained, NOTEBOOKS / public.EXPLAINED)
     for source in notebooks_of(studies):
         output = build_folder() / "published" / "notebooks" / source.name
         _execute(source, output, {"profile": "published"})

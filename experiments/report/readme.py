@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from experiments.analysis.results import Results
 from experiments.paths import ROOT
-from experiments.report import summary
+from experiments.report import public, summary
 from experiments.report.summary import Judged, Part
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS
@@ -18,7 +16,6 @@ from experiments.study import PROTOCOLS
 README = ROOT / "README.md"
 CITATION = ROOT / "CITATION.cff"
 RESULTS = ROOT / "results"
-SHIELD = "https://img.shields.io/badge"
 DISAGREE = "Published records DISAGREE with runs on this machine"
 CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
 HOW_TO_READ = """\
@@ -78,34 +75,10 @@ def readme(text: str, found: Sequence[Results]) -> str:
         ValueError: it lacks one of the marks between which they stand.
     """
     parts = summary.parts(found)
-    text = _between(text, "badges", badges(CITATION.read_text(encoding="utf-8")))
+    text = _between(text, "badges", public.badges(CITATION.read_text(encoding="utf-8")))
     text = _between(text, "answer", answer(parts))
     text = _between(text, "parts", "\n".join(_by_part(parts)))
     return _between(text, "studies", "\n".join(_published(found)))
-
-
-def badges(citation: str) -> str:
-    """Links that open notebook 00, which needs no data, from the repository's public address.
-
-    Args:
-        citation: the text of `CITATION.cff`, whose `repository-code` is that address.
-
-    Returns:
-        Markdown; nothing without an address, or for a host that these services do not read.
-    """
-    import yaml
-
-    address = str(yaml.safe_load(citation).get("repository-code", ""))
-    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", address)
-    if not found:
-        return ""
-    page = "notebooks/00_adam_explained.ipynb"
-    binder = f"https://mybinder.org/v2/gh/{found[1]}/main?labpath={quote(page, safe='')}"
-    viewer = f"https://nbviewer.org/github/{found[1]}/blob/main/{page}"
-    return (
-        f"[![run notebook 00 on Binder](https://mybinder.org/badge_logo.svg)]({binder})\n"
-        f"[![notebook 00 on nbviewer]({SHIELD}/nbviewer-notebook_00-17599e)]({viewer})"
-    )
 
 
 def local(
