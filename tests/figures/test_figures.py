@@ -137,7 +137,7 @@ def every_figure(found: Results):
     elif study.name.startswith("sec7-"):
         drawn = [figures.main, figures.averages, lambda r: figures.averages(r, "tuned")]
         drawn += [figures.sensitivity]
-    elif study.name == "ablation-gpt":
+    elif study.name == "ablation-gpt" or study.name.startswith("sec6-"):
         drawn = [figures.main, figures.ratios, figures.held_out]
     elif study.name.startswith("defaults-"):
         drawn = [figures.main, figures.sensitivity, figures.best_of_trials, figures.held_out]
