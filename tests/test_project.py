@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -99,6 +101,21 @@ def test_the_committed_texts_show_the_published_verdicts(written):
     assert {path.name for path in written} >= {"README.md", "VERDICTS.md", "verdicts.svg"}
     for path, text in written.items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make notebooks`"
+
+
+def test_every_committed_figure_holds_its_numbers_and_its_lines():
+    pictures = [path.read_bytes() for path in readme.RESULTS.glob("*.png")]
+    for page in PAGES:
+        for cell in nbformat.read(page, as_version=4).cells:
+            for output in cell.get("outputs", ()):
+                if data := output.get("data", {}).get("image/png"):
+                    pictures.append(base64.b64decode(data))
+    assert len(pictures) > 70
+    for picture in pictures:
+        texts = Image.open(io.BytesIO(picture)).text
+        assert texts["CSV"].startswith("panel,kind,series,x,y,low,high,value,words\n")
+        assert texts["CSV"].count("\n") > 3
+        assert "</svg>" in texts["SVG"]
 
 
 def test_badges_wait_for_the_address_and_lead_to_notebook_00():

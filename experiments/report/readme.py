@@ -180,6 +180,15 @@ def gallery(found: Sequence[Results], parts: Sequence[Part]) -> str:
         "The paper's figures, drawn from the published records in this folder. The verdicts behind",
         "them are in [VERDICTS.md](VERDICTS.md); `make notebooks` writes both.",
         "",
+        "Each picture, here and in the notebooks, holds its own numbers and lines as texts, which",
+        "the report saves and Pillow reads:",
+        "",
+        "```python",
+        "from PIL import Image",
+        "",
+        'numbers = Image.open("results/fig3.png").text["CSV"]  # and "SVG"',
+        "```",
+        "",
     ]
     for results in (each for each in found if each.study.in_paper):
         name, notebook = results.study.name, results.study.notebook
