@@ -8,14 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf.base import (
-    MomentOptimizer,
-    backend,
-    decayed_average,
-    maximum,
-    moment_dtype,
-    one_minus_power,
-)
+from adam_tf.arithmetic import decayed_average, maximum, moment_dtype, one_minus_power
+from adam_tf.backend import backend
+from adam_tf.base import MomentOptimizer
 from adam_tf.typing import Scalar, Tensor, Variable
 from adam_tf.validation import check_choice, check_number
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from adam_tf._keras import layout_of
-from adam_tf.base import moment_dtype
+from adam_tf.arithmetic import moment_dtype
 from adam_tf.typing import Scalar, Variable
 from adam_tf.validation import check_choice, check_number
 

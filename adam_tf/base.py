@@ -1,8 +1,6 @@
 """What Adam and AdaMax share: exact scalars computed once per step, wide moments, two paths."""
 
-import importlib
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,249 +9,20 @@ import numpy as np
 from keras import ops
 
 from adam_tf._keras import Optimizer, layout_of
+from adam_tf.arithmetic import Seed, agreeing, is_narrow, moment_dtype, scalar_dtype
+from adam_tf.backend import backend
+from adam_tf.inputs import check_variable, check_weights, checked_gradient, name_of
+from adam_tf.shared import SHARED, SHARED_REFERENCES
+from adam_tf.slots import Scalars, Slot, Way, divided_layout, state_name
 from adam_tf.typing import Scalar, Tensor, Variable
-from adam_tf.validation import check_choice, check_integer, check_names, check_number
-
-# Keras' backend is chosen when Keras is imported, once and for all.
-backend = importlib.import_module(
-    "adam_tf.tensorflow" if keras.backend.backend() == "tensorflow" else "adam_tf.plain"
+from adam_tf.validation import (
+    check_choice,
+    check_clips,
+    check_keras_arguments,
+    check_names,
+    check_number,
+    check_together,
 )
-
-# What the docstrings of all optimizers say of the arguments that they share.
-SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
-            not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
-            included, until they occur again; faster, and another algorithm.
-        fused: `None` updates a variable (many small ones together) by one TensorFlow kernel where
-            that is possible and by `keras.ops` elsewhere; `True` insists on the kernel, `False` on
-            `keras.ops`.
-        moments: `None` keeps the moments in float32, or float64 for a float64 variable.
-            `"bfloat16"` takes half of that memory; they are rounded up or down at random, so that
-            they are right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
-        cautious: `True` is another algorithm (Liang et al.): where step and gradient point in
-            opposite directions the step is 0, and the others of the variable are made larger in
-            turn, by its size over 1 + the number of those that are left.
-        divide_state: `True` divides the moments among the devices that share a batch under
-            `keras.distribution` (stage 1 of ZeRO, Rajbhandari et al.; JAX only). `False` lays
-            them out as their variable is.
-        **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
-            `gradient_accumulation_steps`, `name`, ...)."""
-SHARED_REFERENCES = """Gupta et al., Deep Learning with Limited Numerical Precision, ICML 2015.
-
-        Liang et al., [Cautious Optimizers](https://arxiv.org/abs/2411.16085), 2024.
-
-        Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
-        SC 2020."""
-
-
-def scalar_dtype() -> str:
-    """Dtype of scalar work: float64 where the backend has it (JAX by default has not)."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return "float64" if jax.config.jax_enable_x64 else "float32"  # type: ignore[attr-defined]
-    if backend == "torch":
-        import torch
-
-        return "float32" if torch.backends.mps.is_available() else "float64"
-    return "float64"
-
-
-def moment_dtype(variable: Variable) -> str:
-    """Dtype of the arithmetic: float32 or wider, so that small gradients survive squaring."""
-    dtype = keras.backend.standardize_dtype(variable.dtype)
-    return dtype if dtype == "float64" else "float32"
-
-
-def is_narrow(variable: Variable) -> bool:
-    """Whether a variable has fewer digits than its moments."""
-    return keras.backend.standardize_dtype(variable.dtype) != moment_dtype(variable)
-
-
-def one_minus_power(beta: float, t: Scalar) -> Scalar:
-    r"""$1 - \beta^t$ without the cancellation of computing it so."""
-    log_beta = math.log(beta) if beta > 0 else -math.inf
-    return -ops.expm1(t * log_beta)
-
-
-def decayed_average(average: Tensor, gain: Scalar, value: Tensor) -> Tensor:
-    r"""$\beta x + (1 - \beta) y$ from `gain` = $1 - \beta$, which rounds better than $\beta$.
-
-    In float32 1 - 0.999 is off by 1.3e-5 of itself when it is taken from the rounded 0.999.
-    """
-    return average - gain * average + gain * value
-
-
-def maximum(a: Tensor, b: Tensor) -> Tensor:
-    """The larger one, elementwise; `ops.maximum` takes float64 through float32 on PyTorch."""
-    return ops.where(a > b, a, b)
-
-
-def name_of(variable: Variable) -> str:
-    """What a message calls a variable."""
-    return getattr(variable, "path", None) or getattr(variable, "name", None) or repr(variable)
-
-
-def divided_layout(variable: Variable) -> object:
-    """The layout of a variable, divided also over the devices that share a batch.
-
-    Its largest dimension that is whole and that they can divide evenly is divided; where there is
-    none the layout stays.
-
-    Raises:
-        ValueError: when there is no distribution.
-    """
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        raise ValueError(
-            "divide_state=True needs keras.distribution.set_distribution, and a model made after it"
-        )
-    mesh, layout = distribution.device_mesh, layout_of(variable)
-    axis = distribution.batch_dim_name
-    devices = mesh.shape[mesh.axis_names.index(axis)]
-    axes = list(getattr(layout, "axes", ())) or [None] * len(variable.shape)
-    free = [
-        (size, -d)
-        for d, size in enumerate(variable.shape)
-        if axes[d] is None and size % devices == 0 and size > 0
-    ]
-    if not free or axis in axes:
-        return layout
-    axes[-max(free)[1]] = axis
-    return keras.distribution.TensorLayout(axes, mesh)
-
-
-def agreeing(step: Tensor, gradient: Tensor) -> Tensor:
-    r"""The step of a cautious optimizer: $u\,\phi\,d / (1 + \sum\phi)$, $\phi = [u g > 0]$.
-
-    Args:
-        step: $u$, what would be subtracted from the variable, $d$ numbers.
-        gradient: $g$, of the same shape.
-    """
-    # By their signs: a product of small numbers would underflow.
-    agree = ops.cast(ops.sign(step) * ops.sign(gradient) > 0, step.dtype)
-    whole = ops.cast(ops.size(step), step.dtype)
-    return step * agree * (whole / (1 + ops.sum(agree)))
-
-
-class Seed(keras.random.SeedGenerator):
-    """The seed of one rounding: a function of the step and of what is rounded, with no state."""
-
-    def __init__(self, step: Tensor, index: int) -> None:
-        """For state number `index` at step `step`."""
-        self.pair = step, index
-
-    def next(self, ordered: bool = True) -> Tensor:
-        """The seed, always the same."""
-        step, index = self.pair
-        # An odd factor, because PyTorch adds the two.
-        words = ops.stack([step * 65537, ops.full_like(step, index)])
-        return ops.cast(words, "uint32")
-
-
-def state_name(variable: Variable, name: str) -> str:
-    """What Keras calls the state `name` of a variable."""
-    path = getattr(variable, "path", None) or variable.name
-    return f"{path.replace('/', '_').replace(':', '_')}_{name}"
-
-
-class Way(NamedTuple):
-    """How the arithmetic of a variable is done."""
-
-    dtype: str  # float32 or float64
-    kernel: bool
-
-
-class Scalars(NamedTuple):
-    """The scalars of one step, by the ways of arithmetic that it needs (None: not needed).
-
-    Keras hands one value to each update, which it takes for the learning rate: this one. It must be
-    a tuple of tensors, since `tf.distribute` looks into it.
-    """
-
-    step: Tensor  # t - 1 as int32
-    decay: Any = None  # learning rate times weight decay in float32, for narrow variables
-    float32: Any = None
-    float64: Any = None
-    float32_kernel: Any = None
-    float64_kernel: Any = None
-
-    @staticmethod
-    def name(way: Way) -> str:
-        """The field for a way of arithmetic."""
-        return way.dtype + "_kernel" * way.kernel
-
-    def of(self, way: Way) -> Any:
-        """The scalars for a way of arithmetic."""
-        return getattr(self, self.name(way))
-
-
-class Slot:
-    """What the optimizer keeps for one variable. Keras does not look into it for variables."""
-
-    def __init__(
-        self,
-        moments: list[keras.Variable],
-        remainders: list[keras.Variable],
-        way: Way,
-        joined: Any | None,
-    ) -> None:
-        """See `MomentOptimizer.build`."""
-        self.moments = moments
-        self.remainders = remainders  # of a narrow variable: its own, that of its average
-        self.way = way
-        self.joined = joined  # the tensorflow.joined.Joined it belongs to
-
-
-def check_variable(variable: Variable) -> None:
-    """Refuse what has no real gradient, or no shape to give its moments.
-
-    Raises:
-        ValueError: when the dtype is not a real floating one, or a dimension is unknown.
-    """
-    dtype = keras.backend.standardize_dtype(variable.dtype)
-    if not keras.backend.is_float_dtype(dtype):
-        hint = "; train its two parts as real variables" if dtype.startswith("complex") else ""
-        raise ValueError(
-            f"variable {name_of(variable)!r} must have a real floating dtype, got {dtype}{hint}"
-        )
-    shape = backend.known_shape(variable)
-    if shape is None or None in shape:
-        raise ValueError(
-            f"variable {name_of(variable)!r} must have a shape without None, got {shape}"
-        )
-
-
-def checked_gradient(gradient: Tensor, variable: Variable) -> Tensor:
-    """`gradient` when it is a real one of the shape of `variable`.
-
-    A dimension that TensorFlow does not know yet is checked when the graph runs.
-
-    Args:
-        gradient: a tensor, an array or `tf.IndexedSlices`.
-        variable: what it is the gradient of.
-
-    Raises:
-        ValueError: when it has another shape, or is complex.
-    """
-    values = gradient.values if backend.is_sparse(gradient) else gradient
-    if "complex" in str(getattr(values, "dtype", "")):
-        dtype = keras.backend.standardize_dtype(values.dtype)
-        raise ValueError(f"the gradient of {name_of(variable)!r} must be real, got {dtype}")
-    wanted, given = tuple(variable.shape), backend.known_shape(values)
-    if backend.is_sparse(gradient):  # any number of rows, each as those of the variable
-        wanted, given = wanted[1:], given and given[1:]
-    if given == wanted:
-        return gradient
-    if given is not None and (
-        len(given) != len(wanted)
-        or any(n is not None and n != m for n, m in zip(given, wanted, strict=True))
-    ):
-        kind = "rows of the gradient" if backend.is_sparse(gradient) else "gradient"
-        raise ValueError(
-            f"the {kind} of {name_of(variable)!r} must have its shape {wanted}, got {given}"
-        )
-    return backend.of_shape(gradient, wanted)
 
 
 class MomentOptimizer(Optimizer):
@@ -284,19 +53,7 @@ class MomentOptimizer(Optimizer):
         check_names(type(self), kwargs)
         if isinstance(learning_rate, str) or not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate, 0)
-        for name in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
-            if kwargs.get(name) is not None:
-                # Keras reads a clip of 0 as "no clip", which None says better. What is kept is
-                # Python's: a number of NumPy could not be saved.
-                kwargs[name] = check_number(name, kwargs[name], 0, low_open=name != "weight_decay")
-        if kwargs.get("loss_scale_factor") is not None:
-            scale = check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
-            kwargs["loss_scale_factor"] = scale
-        if kwargs.get("ema_momentum") is not None:
-            kwargs["ema_momentum"] = check_number("ema_momentum", kwargs["ema_momentum"], 0, 1)
-        for name, low in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 1)):
-            if kwargs.get(name) is not None:
-                kwargs[name] = check_integer(name, kwargs[name], low)
+        check_keras_arguments(kwargs)
         # Keras would hold the learning rate in floatx, where 0.001 is 0.0010000000475. It is given
         # a callable until then: to drop a variable again spoils the list for tf.train.Checkpoint.
         wide = isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx()
@@ -307,25 +64,7 @@ class MomentOptimizer(Optimizer):
         self.moments = check_choice("moments", moments, (None, "bfloat16"))
         self.cautious = check_choice("cautious", cautious, (True, False))
         self.divide_state = check_choice("divide_state", divide_state, (True, False))
-        if fused and keras.backend.backend() != "tensorflow":
-            raise ValueError(
-                f"fused=True needs the tensorflow backend, got {keras.backend.backend()!r}"
-            )
-        if divide_state and keras.backend.backend() != "jax":
-            raise ValueError(
-                f"divide_state=True needs the jax backend, got {keras.backend.backend()!r}"
-            )
-        if sparse == "lazy" and self.gradient_accumulation_steps:
-            raise ValueError(
-                "sparse='lazy' must go without gradient_accumulation_steps, which adds gradients "
-                f"up densely, got {self.gradient_accumulation_steps}"
-            )
-        if self.ema_overwrite_frequency and self.gradient_accumulation_steps:
-            raise ValueError(
-                "ema_overwrite_frequency must go without gradient_accumulation_steps: Keras would "
-                "overwrite the weights within a step, got "
-                f"{self.ema_overwrite_frequency} and {self.gradient_accumulation_steps}"
-            )
+        check_together(self)
         if wide:
             self.hold_learning_rate(learning_rate, scalar_dtype())
 
@@ -363,7 +102,7 @@ class MomentOptimizer(Optimizer):
             return
         for variable in variables:
             check_variable(variable)
-        self.check_clips()
+        check_clips(self)
         super().build(variables)
         names = self.moment_names()
         ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
@@ -433,17 +172,7 @@ class MomentOptimizer(Optimizer):
                 shape.
         """
         variables = self.variables
-        if len(weights) != len(variables):
-            raise ValueError(
-                f"weights must be {len(variables)} arrays, one for each variable, "
-                f"got {len(weights)}"
-            )
-        for variable, weight in zip(variables, weights, strict=True):
-            if tuple(variable.shape) != tuple(np.shape(weight)):
-                raise ValueError(
-                    f"the weight of {name_of(variable)!r} must have its shape "
-                    f"{tuple(variable.shape)}, got {tuple(np.shape(weight))}"
-                )
+        check_weights(weights, variables)
         for variable, weight in zip(variables, weights, strict=True):
             variable.assign(weight)
 
@@ -538,17 +267,6 @@ class MomentOptimizer(Optimizer):
         if not backend.is_sparse(gradient):
             gradient = ops.convert_to_tensor(gradient)
         return backend.cast(gradient, "float32") if is_narrow(variable) else gradient
-
-    def check_clips(self) -> None:
-        """Refuse two ways of clipping, one of which was set later: no file of it could be read.
-
-        Raises:
-            ValueError: when there are two.
-        """
-        names = ("clipnorm", "clipvalue", "global_clipnorm")
-        chosen = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name)]
-        if len(chosen) > 1:
-            raise ValueError(f"only one of {', '.join(names)} can be set, got {', '.join(chosen)}")
 
     def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The clipped gradients; rows that occur twice are added up first."""
@@ -750,7 +468,7 @@ class MomentOptimizer(Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """What rebuilds this optimizer through `from_config`."""
-        self.check_clips()
+        check_clips(self)
         return super().get_config() | {
             "fused": self.fused,
             "sparse": self.sparse,

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from adam_tf.base import scalar_dtype
+from adam_tf.arithmetic import scalar_dtype
 from adam_tf.typing import Scalar
 from adam_tf.validation import check_integer, check_number
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+import keras
+
 # What other libraries and the paper call some arguments.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "alpha", "step_size", "stepsize", "rate"), ("learning_rate",)),
@@ -128,3 +130,66 @@ def check_names(cls: type, names: Iterable[str]) -> None:
             raise ValueError(f"{cls.__name__} has no argument {name!r}: use {' and '.join(meant)}")
         if meant == ("epsilon",):
             raise ValueError(f"{cls.__name__} has no argument {name!r}: its rule has no epsilon")
+
+
+def check_keras_arguments(kwargs: dict[str, Any]) -> None:
+    """Check the numbers among the keywords of every Keras optimizer, where Keras does not.
+
+    Args:
+        kwargs: the keywords; numbers become Python's, since those of NumPy could not be saved.
+
+    Raises:
+        TypeError: when one is not a number.
+        ValueError: when one is out of its range.
+    """
+    for name in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
+        if kwargs.get(name) is not None:
+            # Keras reads a clip of 0 as "no clip", which None says better.
+            kwargs[name] = check_number(name, kwargs[name], 0, low_open=name != "weight_decay")
+    if kwargs.get("loss_scale_factor") is not None:
+        scale = check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
+        kwargs["loss_scale_factor"] = scale
+    if kwargs.get("ema_momentum") is not None:
+        kwargs["ema_momentum"] = check_number("ema_momentum", kwargs["ema_momentum"], 0, 1)
+    for name, low in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 1)):
+        if kwargs.get(name) is not None:
+            kwargs[name] = check_integer(name, kwargs[name], low)
+
+
+def check_together(optimizer: Any) -> None:
+    """Refuse settings that do not go together, or not with the backend.
+
+    Raises:
+        ValueError: when there are such.
+    """
+    if optimizer.fused and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"fused=True needs the tensorflow backend, got {keras.backend.backend()!r}"
+        )
+    if optimizer.divide_state and keras.backend.backend() != "jax":
+        raise ValueError(
+            f"divide_state=True needs the jax backend, got {keras.backend.backend()!r}"
+        )
+    if optimizer.sparse == "lazy" and optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "sparse='lazy' must go without gradient_accumulation_steps, which adds gradients "
+            f"up densely, got {optimizer.gradient_accumulation_steps}"
+        )
+    if optimizer.ema_overwrite_frequency and optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "ema_overwrite_frequency must go without gradient_accumulation_steps: Keras would "
+            "overwrite the weights within a step, got "
+            f"{optimizer.ema_overwrite_frequency} and {optimizer.gradient_accumulation_steps}"
+        )
+
+
+def check_clips(optimizer: Any) -> None:
+    """Refuse two ways of clipping, one of which was set later: no file of it could be read.
+
+    Raises:
+        ValueError: when there are two.
+    """
+    names = ("clipnorm", "clipvalue", "global_clipnorm")
+    chosen = [f"{name}={getattr(optimizer, name)}" for name in names if getattr(optimizer, name)]
+    if len(chosen) > 1:
+        raise ValueError(f"only one of {', '.join(names)} can be set, got {', '.join(chosen)}")

@@ -1,4 +1,4 @@
-"""The flow of the code: a file imports from the rooms below its own, and never in a circle."""
+"""The flow of the code: imports from the rooms below and never in a circle; files of 500 lines."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ ROOMS = (
     ("cli",),
     ("__main__",),
 )
+LINES = 500  # of a file, at most
+LONG = {
+    "experiments/methods/sfo/optimizer.py": (
+        "It is one class, SFO: every part of an iteration reads and changes the same arrays."
+    ),
+}
 RANK = {name: rank for rank, row in enumerate(ROOMS) for name in row}
 
 
@@ -131,6 +137,18 @@ def test_a_wrong_import_is_noticed(name, text, fault):
 def test_adam_tf_knows_nothing_of_the_experiments():
     for path in (ROOT / "adam_tf").rglob("*.py"):
         assert not imported(ast.parse(path.read_text(encoding="utf-8")), ROOT), path
+
+
+def test_no_file_is_long_without_a_reason():
+    """Nor is there a reason for a file that is short by now."""
+    folders = (ROOT / "adam_tf", ROOT / "experiments")
+    lines = {
+        path.relative_to(ROOT).as_posix(): path.read_bytes().count(b"\n")
+        for folder in folders
+        for path in folder.rglob("*.py")
+    }
+    assert len(lines) > 100
+    assert {name for name, number in lines.items() if number > LINES} == set(LONG)
 
 
 def test_durations_are_of_a_clock_that_nobody_sets():

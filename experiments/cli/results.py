@@ -125,15 +125,15 @@ def export_command(options: argparse.Namespace) -> None:
 def verify_command(options: argparse.Namespace) -> int:
     """Check the published records here; or write, or take in, a file of checks."""
     from experiments import pages
-    from experiments.verify import checks, command
+    from experiments.verify import checks, command, kept
 
     if options.import_:
-        taken = checks.take(Path(options.import_), command.imported())
+        taken = checks.take(Path(options.import_), kept.imported())
         print("\n".join(checks.told_by([taken])))
         return 1 if taken.faults else 0
     chosen = [studies.get(name) for name in options.studies] or pages.published_studies()
     if options.export:
-        done = command.here([pages.published(study) for study in chosen])
+        done = kept.here([pages.published(study) for study in chosen])
         checks.export(done, Path(options.export))
         print(f"{options.export}: {done}")
         return 0

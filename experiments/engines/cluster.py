@@ -10,13 +10,9 @@ lost node's runs go on from them elsewhere, else they start again. A run has `TR
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import importlib
-import importlib.metadata
 import logging
 import os
-import platform
 import signal
 import socket
 import subprocess
@@ -27,19 +23,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.data import catalogue, download, files
-from experiments.engines import pool, runs
+from experiments.engines import node, pool, runs
 from experiments.engines.runs import Options, Result, Train
-from experiments.paths import ROOT, build_folder
+from experiments.paths import ROOT
 from experiments.records.store import Store
 from experiments.study import Run
 
 TRIES = 3
 CONNECT_SECONDS = 30.0
 LOOK_SECONDS = 5.0  # between looks at how large the cluster is
-TELL_SECONDS = 1.0  # between words on how far a run is
 QUIET_SECONDS = 60.0  # without a free node, after which that is said
-PACKAGES = ("keras", "numpy", "scipy", "tensorflow", "jax", "ray")
 MEGABYTE = 1 << 20
 # Ray neither sends nor says anything of its own accord; on a busy machine its processes may take
 # their time to start, and those that train have the priority that the command has.
@@ -193,11 +186,13 @@ class _Cluster:
                 f"--gpus-per-run {options.gpus:g}: the Ray cluster has no GPU; leave it out"
             )
         self.gpus = options.gpus if options.gpus is not None else float(bool(found.get("GPU")))
-        self.actor = library.remote(Trainer).options(num_cpus=1, num_gpus=self.gpus, max_restarts=0)
-        self.board = library.remote(Board).options(num_cpus=0).remote()
+        self.actor = library.remote(node.Trainer).options(
+            num_cpus=1, num_gpus=self.gpus, max_restarts=0
+        )
+        self.board = library.remote(node.Board).options(num_cpus=0).remote()
         self.passes: dict[str, int] = {}  # of the runs that are being trained
         self.heard: Any = self.board.passes.remote()
-        self.here = facts()
+        self.here = node.facts()
         self.failed_starts = 0
         self.looked = -LOOK_SECONDS
         self.slots = 0
@@ -385,120 +380,3 @@ def _lost(error: BaseException) -> str:
     if "memory" in text:
         return "its node ran out of memory"
     return f"its process was killed ({kind})"
-
-
-# --- on a node ------------------------------------------------------------------------------------
-
-
-@functools.cache
-def facts() -> dict[str, str]:
-    """What decides the numbers of a run on this machine: the code, the lock and the packages."""
-    code = hashlib.sha256()
-    for folder in ("adam_tf", "experiments"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            name = path.relative_to(ROOT).as_posix()
-            code.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    lock = hashlib.sha256()
-    with contextlib.suppress(FileNotFoundError):
-        lock.update((ROOT / "requirements.lock").read_bytes())
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {
-        "code": code.hexdigest()[:12],
-        "requirements.lock": lock.hexdigest()[:12],
-        "python": python,
-        **versions,
-    }
-
-
-class Board:
-    """Where nodes write how many passes their runs have."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, int] = {}
-
-    def tell(self, run_id: str, passes: int) -> None:
-        """Take note of a run's passes."""
-        self.known[run_id] = passes
-
-    def passes(self) -> dict[str, int]:
-        """The passes of all runs so far."""
-        return self.known
-
-
-class Trainer:
-    """A process on a node, which trains what it is given."""
-
-    def __init__(self, environment: dict[str, str], gpu: bool) -> None:
-        os.environ.update(environment)
-        if not gpu:
-            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-
-    def differences(self, theirs: dict[str, str]) -> str:
-        """How this node differs from the machine that asks, in one line; "" if it does not."""
-        ours = facts()
-        found = [
-            f"{name} is {ours.get(name, 'missing')}, not {theirs.get(name, 'missing')}"
-            for name in dict.fromkeys((*theirs, *ours))
-            if ours.get(name) != theirs.get(name)
-        ]
-        if not found:
-            return ""
-        return (
-            f"node {socket.gethostname()} differs from this machine: {'; '.join(found)}; give it "
-            "the same checkout and `make env`"
-        )
-
-    def train(self, config: dict[str, Any], folder: str, keep: bool, board: Any) -> dict[str, Any]:
-        """Train a run: its record, or why there is none; a board is told of its passes."""
-        from experiments.training.runtime import memory_mb
-
-        run, store = Run.from_config(config), Store(_checkpoints(folder))
-        told = 0.0
-
-        def tell(passes: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > TELL_SECONDS:
-                told = time.monotonic()
-                board.tell.remote(run.id, passes)
-
-        found: dict[str, Any]
-        try:
-            _fetch(run.data)
-            record = runs.attempt(run, store, keep, tell)
-        except (OSError, files.DataError) as error:  # this node's fault: so it will be with others
-            words = getattr(error, "strerror", None) or " ".join(str(error).split())
-            found = {"stop": f"node {socket.gethostname()}: {words}"}
-        else:
-            if isinstance(record, runs.Failure):
-                found = {"failed": record.reason, "trace": record.trace}
-            else:
-                found = {"record": record, "keep": keep}
-                if not keep:
-                    store.drop_checkpoint(run)
-        return {**found, "notes": tuple(store.damaged), "megabytes": memory_mb()}
-
-
-@functools.cache
-def _checkpoints(folder: str) -> Path:
-    """Where this node keeps checkpoints: the driver's folder if it is there, else its own."""
-    if os.path.isdir(folder) and os.access(folder, os.W_OK):
-        return Path(folder)
-    return build_folder() / "records"
-
-
-@functools.cache
-def _fetch(data: str) -> None:
-    """Get a data set that this node lacks, once for all its processes, and verify it."""
-    if data not in catalogue.DATASETS:
-        return
-    while not files.available(data):
-        with Store(files.root()).claim("fetch") as first:
-            if first:
-                download.fetch(data, progress=False)
-                return
-        time.sleep(pool.POLL_SECONDS)
-    download.fetch(data, progress=False)

@@ -34,7 +34,7 @@ from experiments.report.stamp import NOTEBOOKS, Stamp
 from experiments.report.summary import Part
 from experiments.studies import STUDIES
 from experiments.study import Records, Study, config_id, describe
-from experiments.verify import checks, command
+from experiments.verify import checks, kept
 
 EXPLORER = ROOT / "docs" / "explorer.html"
 TITLE = "Adam, reproduced"
@@ -101,15 +101,15 @@ def build(
     checked: dict[str, str] = {}
     parts = summary.parts(found)
     if profile == "published":
-        here = command.here(found)
-        checked = command.by_study(found, here)
+        here = kept.here(found)
+        checked = kept.by_study(found, here)
         shown = [_with_checks(each, checked, here) for each in shown]
         for each in shown:
             made = folder / "notebooks" / f"{each.name}.ipynb"
             write_atomically(made, nbformat.writes(each.notebook).encode())
         for path, text in readme.local(folder, found, parts, checked, here.faults).items():
             write_atomically(path, text.encode())
-        others = checks.told_by(command.from_others())
+        others = checks.told_by(kept.from_others())
         checked |= {f"elsewhere, {number}": line for number, line in enumerate(others, 1)}
         if here.faults:
             banner = f"{readme.DISAGREE}: {here.faults[0]}"

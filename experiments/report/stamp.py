@@ -15,7 +15,8 @@ from experiments import pages
 from experiments.paths import ROOT, build_folder
 from experiments.records.store import write_atomically
 from experiments.study import Study
-from experiments.verify import command
+from experiments.verify import kept
+from experiments.verify.checks import PUBLISHED
 
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -29,7 +30,7 @@ class Stamp:
     def __init__(self, studies: Sequence[Study]) -> None:
         self.path = build_folder() / "published" / "report.made-from"
         self.report = build_folder() / "published" / "report"
-        checks = [command.folder() / "checks", command.PUBLISHED, command.imported()]
+        checks = [kept.folder() / "checks", PUBLISHED, kept.imported()]
         files = [
             *(path for place in (*checks, NOTEBOOKS, pages.RESULTS) for path in place.glob("*.*")),
             *(path for path in (ROOT / "experiments").rglob("*.*") if path.suffix != ".pyc"),
@@ -38,7 +39,7 @@ class Stamp:
         digest = hashlib.sha256()
         for path in sorted(path for path in files if path.is_file()):
             digest.update(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-        named = [(study.name, command.data_is_there(study)) for study in studies]
+        named = [(study.name, kept.data_is_there(study)) for study in studies]
         digest.update(f"{named} {sys.version}".encode())
         self.digest = digest.hexdigest()
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,11 @@ def digest(record: dict[str, Any]) -> str:
     """A short name of a record's numbers."""
     text = json.dumps([record["metrics"], record["diverged_at"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def passes_of(record: Mapping[str, Any]) -> int:
+    """How many passes a record has; of a measurement, how many rows."""
+    return len(next(iter(record["metrics"].values()), ()))
 
 
 def train_again(
@@ -273,7 +278,7 @@ class _Session:
 
 
 def _check(item: Item, record: dict[str, Any], **found: Any) -> Check:
-    published = len(next(iter(record["metrics"].values()), ()))
+    published = passes_of(record)
     return Check(
         run=item.run.id,
         record=digest(record),

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,85 +19,26 @@ from experiments import pages
 from experiments.analysis import claims
 from experiments.analysis.claims import Verdict
 from experiments.analysis.results import Results
-from experiments.data import catalogue, download, files
+from experiments.data import catalogue, download
 from experiments.engines import execution
-from experiments.paths import build_folder
 from experiments.plan import plan
 from experiments.problems import registry
 from experiments.records.store import Store
-from experiments.study import NUMERICS, PROTOCOLS, Study
+from experiments.study import NUMERICS, Study
 from experiments.training import runtime
 from experiments.verify import again, sample, seeds
 from experiments.verify.checks import (
-    PUBLISHED,
     Budget,
     Checks,
     Folder,
     counted,
-    others,
-    told_by,
 )
-from experiments.verify.standing import standing
+from experiments.verify.ending import end, in_minutes, in_numbers
+from experiments.verify.kept import GET_DATA, folder, from_others, here, published_records
 
 MINUTES = 8.0
 SMOKE_SECONDS = 60.0
-LINES = 25  # at the end, at most
 SPENT_EVERY = 5.0  # seconds after which the time spent is written down
-GET_DATA = "`adam-study data fetch` downloads them; or name their folder, ADAM_TF_DATA=FOLDER"
-
-
-def folder() -> Path:
-    """Where checks made here are, those of each backend on their own."""
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    alone = backend in runtime.BACKENDS and backend != "tensorflow"
-    return build_folder() / (f"verify-{backend}" if alone else "verify")
-
-
-def imported() -> Path:
-    """Where the checks of others are."""
-    return build_folder() / "verify" / "imported"
-
-
-def here(found: Sequence[Results]) -> Checks:
-    """The checks made here of the published records of these studies as they are now."""
-    made = Folder(folder() / "checks").all().of(*(results.study.name for results in found))
-    records = _records(found)
-    checked = {check.run for check in made.runs}
-    return made.valid({run: again.digest(records[run]) for run in checked if run in records})
-
-
-def from_others() -> list[Checks]:
-    """The published checks and the imported ones."""
-    return others(PUBLISHED, imported())
-
-
-def by_study(found: Sequence[Results], made: Checks) -> dict[str, str]:
-    """The column *checked here*, by study: what was checked, or why nothing was."""
-    lines = {}
-    for results in found:
-        name = results.study.name
-        if made.of(name):
-            lines[name] = str(made.of(name))
-        elif data_is_there(results.study):
-            lines[name] = "nothing yet"
-        else:
-            lines[name] = f"nothing: no real data. {GET_DATA}"
-    return lines
-
-
-def data_is_there(study: Study) -> bool:
-    """Whether the real data of a study are here; nothing is downloaded."""
-    return study.data_set == catalogue.NONE or files.available(study.data_set)
-
-
-def _records(found: Sequence[Results]) -> dict[str, dict[str, Any]]:
-    """The published records of these studies, by run."""
-    return {
-        run.id: record
-        for results in found
-        for run in results.plan.runs()
-        if (record := results.records.get(run.id)) is not None
-    }
 
 
 def verify(
@@ -137,7 +75,7 @@ def verify(
     for results in found:
         name = results.study.name
         judged[name] = claims.judge(results)
-        print(f"  {name:{wide}} {_verdicts(judged[name])}{_unfinished(results)}", flush=True)
+        print(f"  {name:{wide}} {in_numbers(judged[name])}{_unfinished(results)}", flush=True)
     for line in _other_numerics(found):
         print(line)
     if line := _not_comparable(found, backend):
@@ -153,7 +91,7 @@ def verify(
     budget = Budget(folder() / "spent", filter(Path.exists, tables))
     before_now, given = budget.spent, 60 * minutes
     if before_now and usable:
-        print(f"Minutes spent before: {_minutes(min(before_now, given))} of {minutes:g}.")
+        print(f"Minutes spent before: {in_minutes(min(before_now, given))} of {minutes:g}.")
     sys.stdout.flush()
     for text in dict.fromkeys(lacking.values()):
         print(text, file=sys.stderr)
@@ -170,12 +108,8 @@ def verify(
     index = report() if report else None
     print()
     verdicts = [verdict for each in judged.values() for verdict in each]
-    print("\n".join(_end(found, verdicts, done, lacking, trained, peak, index, minutes)))
+    print("\n".join(end(found, verdicts, done, lacking, trained, peak, index, minutes)))
     return 1 if done.faults or done.failures else 0
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f}".removesuffix(".0")
 
 
 @contextlib.contextmanager
@@ -211,7 +145,7 @@ def _train(
     items += [item for results in found for item in seeds.items(results, fresh)]
     items = sample.in_order(items, workers)
     by_id = {item.run.id: item for item in items}
-    records = _records(found)
+    records = published_records(found)
     progress = _Progress(seconds, len(items))
     peak = (0.0, 0.0)
 
@@ -223,7 +157,7 @@ def _train(
             keep()
 
     def trained(item: again.Item, record: dict[str, Any]) -> None:
-        if item.role.endswith(", new") and len(_passes(record)) + _gone(record) >= _full(item):
+        if item.role.endswith(", new") and again.passes_of(record) + _gone(record) >= _full(item):
             fresh.put(record)
             progress.line(f"{item.words}: trained")
 
@@ -252,10 +186,6 @@ def _train(
 def _asked(check: again.Check) -> int:
     """Passes that count as checked; of a measurement, whose rows are no passes, all."""
     return sys.maxsize if check.passes >= check.published else check.passes
-
-
-def _passes(record: Mapping[str, Any]) -> Sequence[float]:
-    return next(iter(record["metrics"].values()), ())
 
 
 def _gone(record: Mapping[str, Any]) -> int:
@@ -373,18 +303,6 @@ class _Nothing:
         """No run has a record."""
 
 
-def _verdicts(judged: Sequence[Verdict]) -> str:
-    """Verdicts in numbers, by protocol."""
-    parts = []
-    for protocol in PROTOCOLS:
-        mine = [v for v in judged if v.protocol == protocol and v.claim.source != "control"]
-        counts = Counter(v.verdict for v in mine if v.verdict)
-        if counts:
-            text = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
-            parts.append(f"{protocol}: {text}")
-    return "; ".join(parts) or "no claims"
-
-
 def _unfinished(results: Results) -> str:
     return f" (not finished: {results.progress})" if results.missing else ""
 
@@ -414,7 +332,7 @@ def _other_numerics(found: Sequence[Results]) -> list[str]:
 def _not_comparable(found: Sequence[Results], backend: str) -> str:
     """How many records another backend made, with random numbers that this one does not draw."""
     runs = [run for results in found for run in results.plan.runs()]
-    records = _records(found)
+    records = published_records(found)
     others = [r for r in runs if r.id in records]
     left = [r for r in others if not sample.comparable(r, records[r.id], backend)]
     if not left:
@@ -423,104 +341,3 @@ def _not_comparable(found: Sequence[Results], backend: str) -> str:
         f"{backend} draws other random numbers than the records' backend: {len(left):,} of "
         f"{len(others):,} runs can't be compared; new seeds of them can."
     )
-
-
-def _end(
-    found: Sequence[Results],
-    verdicts: Sequence[Verdict],
-    done: Checks,
-    lacking: Mapping[str, str],
-    seconds: float,
-    peak: tuple[float, float],
-    index: Path | None,
-    minutes: float,
-) -> list[str]:
-    """At most 25 lines that say what was checked and what came of it."""
-    records = _records(found)
-    passes = sum(len(_passes(record)) for record in records.values())
-    trained = [check for check in done.runs if not check.failed]
-    mine = sum(check.passes for check in trained)
-    equal = sum(check.equal for check in trained)
-    head = [
-        f"Published, of the paper: {_verdicts([v for v in verdicts if v.claim.of_paper])}.",
-        f"Checked here: {counted(len(trained), 'run')} of {len(records):,}, "
-        f"{counted(mine, 'pass', 'passes')} of {passes:,} ({mine / max(passes, 1):.1%}), "
-        f"{equal:,} of them equal to the last bit; {_minutes(seconds)} minutes now.",
-    ]
-    agree = {check.run for check in trained if not check.fault}
-    if agree:
-        total, some, whole = standing(found, agree)
-        head.append(
-            f"Of {total} verdicts, {some} rest on runs that were checked here and agree, "
-            f"{whole or 'none'} of them on such runs alone."
-        )
-    tail = [_speed(trained, peak)]
-    told = told_by(from_others())
-    if told:
-        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-        tail.append(f"By others{more}: {told[0]}")
-    tail += [f"report: {index}"] if index else []
-    tail.append(
-        f"Next: `make reproduce MINUTES={max(120, 2 * minutes):g}` checks more; "
-        "`adam-study verify --export FILE` writes the check as a file to send."
-    )
-    tail = [line for line in tail if line]
-    room = LINES - len(head) - len(tail)
-    faults = _named("DISAGREEMENT", "DISAGREEMENTS", done.faults, room // 3)
-    if not done.faults:
-        faults = ["Nothing disagrees by more than rounding."] if trained else [_nothing(lacking)]
-    one, many = "run could not be trained", "runs could not be trained"
-    faults += _named(one, many, done.failures, room // 4)
-    return [*head, *_by_study(found, done, lacking, room - len(faults)), *faults, *tail]
-
-
-def _by_study(
-    found: Sequence[Results], done: Checks, lacking: Mapping[str, str], room: int
-) -> list[str]:
-    """What was checked, a line for each study; what the room does not hold, in one."""
-    names = [results.study.name for results in found]
-    checked = sorted((n for n in names if done.of(n)), key=lambda n: not _wrong(done.of(n)))
-    last = []
-    if nothing := [n for n in names if n not in checked and n not in lacking]:
-        last.append(f"  nothing yet: {', '.join(nothing)}")
-    if without := [n for n in names if n not in checked and n in lacking]:
-        last.append(f"  nothing: no real data: {', '.join(without)}")
-    room -= len(last)
-    shown = checked if len(checked) <= room else checked[: max(0, room - 1)]
-    rest = checked[len(shown) :]
-    wide = max(map(len, names), default=0)
-    lines = [f"  {name:{wide}} {done.of(name)}" for name in names if name in shown]
-    lines += [f"  {len(rest)} more studies: {done.of(*rest)}"] if rest else []
-    return lines + last
-
-
-def _wrong(checks: Checks) -> bool:
-    return bool(checks.faults or checks.failures)
-
-
-def _named(what: str, plural: str, texts: Sequence[str], room: int) -> list[str]:
-    """What is wrong, by name, in so many lines at most."""
-    if not texts:
-        return []
-    shown = texts if len(texts) < room else texts[: max(1, room - 2)]
-    lines = [f"{counted(len(texts), what, plural)}:", *(f"  {text}" for text in shown)]
-    if len(texts) > len(shown):
-        lines.append(f"  and {len(texts) - len(shown)} more, in {folder() / 'checks'}")
-    return lines
-
-
-def _nothing(lacking: Mapping[str, str]) -> str:
-    return f"Nothing was checked. {GET_DATA}." if lacking else "Nothing was checked."
-
-
-def _speed(trained: Sequence[again.Check], peak: tuple[float, float]) -> str:
-    """This machine's speed against that of the records, and the memory that it took."""
-    speeds = [c.seconds / c.seconds_published for c in trained if c.seconds_published]
-    parts = []
-    if speeds:
-        times = f"{statistics.median(speeds):.2g} times as long as in the records"
-        parts.append(f"A pass takes {times}")
-    if peak[0]:
-        held, shared = (megabytes / 1024 for megabytes in peak)
-        parts.append(f"the largest process held {held:.1f} GB, {shared:.1f} of them shared")
-    return "; ".join(parts) + "." if parts else ""

@@ -63,7 +63,8 @@ def test_bfloat16_moments_are_kept_as_such_and_the_same_again(make):
 
 
 def test_rounding_keeps_what_bfloat16_has_and_meets_both_neighbours():
-    from adam_tf.base import Seed, backend
+    from adam_tf.arithmetic import Seed
+    from adam_tf.backend import backend
 
     def rounded(x, step=1):
         optimizer = Adam()

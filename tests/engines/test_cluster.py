@@ -19,7 +19,7 @@ import pytest
 from commands import OFTEN, alive
 
 from experiments.cli.main import main
-from experiments.engines import cluster, pool
+from experiments.engines import cluster, node, pool
 from experiments.engines.runs import Failure, Options
 from experiments.paths import ROOT
 from experiments.records.store import Store
@@ -101,14 +101,14 @@ class StandIn:
             return types.SimpleNamespace(remote=lambda *arguments: (function, arguments))
 
         def make(*_):
-            if cls is cluster.Board:
+            if cls is node.Board:
                 return types.SimpleNamespace(passes=call(lambda: dict(self.passes)))
             return types.SimpleNamespace(
                 differences=call(lambda theirs: self.differs), train=call(self.train)
             )
 
         def options(**asked):
-            self.actors += [asked] if cls is cluster.Trainer else []
+            self.actors += [asked] if cls is node.Trainer else []
             return types.SimpleNamespace(remote=make)
 
         return types.SimpleNamespace(options=options)
@@ -389,10 +389,10 @@ def marked(mark: bytes) -> list[str]:
 
 
 @pytest.fixture
-def trainer(monkeypatch) -> cluster.Trainer:
+def trainer(monkeypatch) -> node.Trainer:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    made = cluster.Trainer({"KERAS_BACKEND": "jax"}, gpu=False)
+    made = node.Trainer({"KERAS_BACKEND": "jax"}, gpu=False)
     assert os.environ["KERAS_BACKEND"] == "jax"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
     return made
@@ -401,9 +401,9 @@ def trainer(monkeypatch) -> cluster.Trainer:
 def test_a_run_sees_the_gpu_that_ray_gave_it(monkeypatch):
     """Ray names the part of a GPU in the actor's environment; without a part there is none."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    cluster.Trainer({}, gpu=True)
+    node.Trainer({}, gpu=True)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
-    cluster.Trainer({}, gpu=False)
+    node.Trainer({}, gpu=False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
@@ -414,7 +414,7 @@ def test_an_actor_is_told_whether_it_has_a_gpu(tmp_path, use, gpus, has):
 
     def noted(cls):
         made = remote(cls)
-        if cls is not cluster.Trainer:
+        if cls is not node.Trainer:
             return made
 
         def options(**asked):
@@ -429,7 +429,7 @@ def test_an_actor_is_told_whether_it_has_a_gpu(tmp_path, use, gpus, has):
 
 
 def test_a_node_says_how_it_differs(trainer):
-    ours = cluster.facts()
+    ours = node.facts()
     assert trainer.differences(ours) == ""
     assert {"code", "requirements.lock", "python", "keras", "numpy"} <= set(ours)
     text = trainer.differences({**ours, "keras": "2.0", "code": "0" * 12})
@@ -471,21 +471,21 @@ def test_a_node_answers_with_a_record_or_a_reason(trainer, tmp_path, monkeypatch
 
 def test_checkpoints_lie_with_the_node_where_it_has_not_the_drivers_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "own"))
-    assert cluster._checkpoints(str(tmp_path)) == tmp_path
-    assert cluster._checkpoints(str(tmp_path / "missing")) == tmp_path / "own" / "records"
+    assert node._checkpoints(str(tmp_path)) == tmp_path
+    assert node._checkpoints(str(tmp_path / "missing")) == tmp_path / "own" / "records"
 
 
 def test_data_are_fetched_once_per_node(tmp_path, monkeypatch):
     fetched: list[str] = []
     there: list[bool] = [False, False, True]
-    monkeypatch.setattr(cluster.files, "root", lambda: tmp_path)
-    monkeypatch.setattr(cluster.files, "available", lambda name: there.pop(0))
-    monkeypatch.setattr(cluster.download, "fetch", lambda name, progress: fetched.append(name))
-    cluster._fetch.__wrapped__("mnist-stand-in")
+    monkeypatch.setattr(node.files, "root", lambda: tmp_path)
+    monkeypatch.setattr(node.files, "available", lambda name: there.pop(0))
+    monkeypatch.setattr(node.download, "fetch", lambda name, progress: fetched.append(name))
+    node._fetch.__wrapped__("mnist-stand-in")
     assert not fetched
     with Store(tmp_path).claim("fetch"):  # another process of this node is at it
         monkeypatch.setattr(pool, "POLL_SECONDS", 0.01)
-        cluster._fetch.__wrapped__("mnist")
+        node._fetch.__wrapped__("mnist")
     assert fetched == ["mnist"]  # what is there now is verified, not fetched
     assert not there
 

@@ -17,8 +17,18 @@ import pytest
 from PIL import Image
 
 import adam_tf
-from experiments.figures import explained, style
-from experiments.figures.explained import bowl, ravine, run, slope
+from experiments.figures import explained, knobs, style
+from experiments.figures.walks import (
+    ALPHAS,
+    SURFACES,
+    best,
+    bowl,
+    ravine,
+    run,
+    signal,
+    slope,
+    steps_needed,
+)
 from experiments.paths import ROOT
 from experiments.report import canonical, notebooks, parameters
 
@@ -61,7 +71,7 @@ def defined(source: str, name: str) -> Any:
 
 @pytest.mark.parametrize(
     "surface",
-    [*explained.SURFACES.values(), ravine(30, 20, 10), bowl(start=[1, 2, 3]), slope(1, 0.01, -3)],
+    [*SURFACES.values(), ravine(30, 20, 10), bowl(start=[1, 2, 3]), slope(1, 0.01, -3)],
     ids=lambda surface: surface.name,
 )
 def test_slopes_are_the_derivatives_of_the_values(surface):
@@ -74,7 +84,7 @@ def test_slopes_are_the_derivatives_of_the_values(surface):
         np.testing.assert_allclose(surface.slope(points)[:, i], expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("surface", explained.SURFACES.values(), ids=explained.SURFACES)
+@pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
 def test_the_star_is_the_lowest_point(surface):
     lowest = np.array(surface.lowest)
     np.testing.assert_allclose(surface.slope(lowest), 0, atol=1e-12)
@@ -115,14 +125,14 @@ def test_a_walk_writes_down_what_happened():
 
 
 def test_the_best_step_size_is_the_best(page):
-    walk = explained.best(page["descent"], ravine(), 100)
+    walk = best(page["descent"], ravine(), 100)
     for factor in (0.8, 1.26):
         alpha = walk.settings["alpha"] * factor
         with np.errstate(all="ignore"):
             other = run(page["descent"], ravine(), 100, alpha=alpha)
         assert np.log(walk.value).mean() < np.log(other.value).mean()
-    assert np.isnan(explained.steps_needed(page["descent"], ravine(1e6), 50))
-    assert explained.steps_needed(page["descent"], bowl(), 50) == 1
+    assert np.isnan(steps_needed(page["descent"], ravine(1e6), 50))
+    assert steps_needed(page["descent"], bowl(), 50) == 1
 
 
 # --- the check against adam_tf --------------------------------------------------------------------
@@ -239,7 +249,7 @@ SAYINGS = [
     (
         r"best $\alpha$ of {:.0f}. After {:.0f} steps the height left is {:.0f} for gradient "
         "descent, {:.1f} for momentum, {:.1f} for scaling, and {:.3f} for both together.",
-        lambda p: (len(explained.ALPHAS), 100, *(walk.value[100] for walk in p["walks"])),
+        lambda p: (len(ALPHAS), 100, *(walk.value[100] for walk in p["walks"])),
     ),
     (
         r"$m_1$ is only $1-\beta_1 = {:.1f}$ of the first gradient, $v_1$ only $1-\beta_2 = {:.3f}$"
@@ -280,7 +290,7 @@ SAYINGS = [
     ),
     (
         r"mean ratio there is {:.2f}, and $1/\sqrt{{1 + 3^2}} = {:.2f}$ was",
-        lambda p: (-explained.signal(p["goes"]["Adam"])[:, 2].mean(), 1 / np.sqrt(10)),
+        lambda p: (-signal(p["goes"]["Adam"])[:, 2].mean(), 1 / np.sqrt(10)),
     ),
     (
         r"steps shrink with it, to {:.2f} $\alpha$. Later they settle at {:.2f} $\alpha$",
@@ -326,7 +336,7 @@ SAYINGS = [
         r"too long, not too short: {:.2f} $\alpha$ to {:.2f} $\alpha$",
         lambda p: (uncorrected(p, 50)[0], uncorrected(p, 50).max()),
     ),
-    ("here is a walk of {:.0f} steps", lambda p: (explained.STEPS,)),
+    ("here is a walk of {:.0f} steps", lambda p: (knobs.STEPS,)),
 ]
 
 
@@ -389,7 +399,7 @@ def test_what_the_text_says_without_numbers(page):
         np.testing.assert_allclose(turned.theta, straight.theta @ turn.T, atol=1e-9)
     # The best step sizes of the comparison are inside the range that was tried.
     for walk in page["walks"]:
-        assert explained.ALPHAS[0] < walk.settings["alpha"] < explained.ALPHAS[-1]
+        assert ALPHAS[0] < walk.settings["alpha"] < ALPHAS[-1]
 
 
 def anchors(page: Path) -> set[str]:
@@ -481,7 +491,7 @@ def test_few_colours_look_like_all_colours(page):
 
 
 def test_without_a_reader_the_sliders_are_labelled_pictures(page):
-    figure = explained.knobs(page["adam"])
+    figure = knobs.knobs(page["adam"])
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert len(titles) == 20
     assert len(set(titles)) == 20
@@ -489,14 +499,14 @@ def test_without_a_reader_the_sliders_are_labelled_pictures(page):
     for sign in ("α = 2", "β₁ = 0.99", "β₂ = 0", "ε = 1e-8  (the base)", "banana valley"):
         assert sign in titles
     rows = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
-    assert rows == [name for name, _ in explained.KNOBS.values()]
-    assert explained.explore(page["adam"], interactive=False).alt == explained.KNOBS_ALT
+    assert rows == [name for name, _ in knobs.KNOBS.values()]
+    assert knobs.explore(page["adam"], interactive=False).alt == knobs.KNOBS_ALT
 
 
 def test_sliders_redraw_the_picture(page):
     widgets = pytest.importorskip("ipywidgets")
     others = {"momentum": page["momentum"], "gradient descent": page["descent"]}
-    box = explained.explore(page["adam"], interactive=True, others=others)
+    box = knobs.explore(page["adam"], interactive=True, others=others)
     left, right = box.children
     *controls, reset = left.children
     (picture,) = right.children
@@ -513,7 +523,7 @@ def test_sliders_redraw_the_picture(page):
     before = bytes(picture.value)
     assert before.startswith(b"\x89PNG")
     first = before
-    settings = (*list(explained.SURFACES)[1:2], "momentum", 1.0, 0.5, 0.9, 10.0, 120)
+    settings = (*list(SURFACES)[1:2], "momentum", 1.0, 0.5, 0.9, 10.0, 120)
     for control, value in zip(controls, settings, strict=True):
         control.value = value
         assert bytes(picture.value) != before, control.description
@@ -527,12 +537,12 @@ def test_sliders_redraw_the_picture(page):
 
 def test_a_walk_that_flies_about_is_drawn_too(page):
     pytest.importorskip("ipywidgets")
-    left, right = explained.sliders(page["adam"]).children
+    left, right = knobs.sliders(page["adam"]).children
     surface, _, alpha, _, beta_2, *_ = left.children
     (picture,) = right.children
     alpha.value, beta_2.value = alpha.max, 0.0
     before = bytes(picture.value)
-    for name in list(explained.SURFACES)[1:]:
+    for name in list(SURFACES)[1:]:
         surface.value = name
         assert bytes(picture.value) != before
         before = bytes(picture.value)

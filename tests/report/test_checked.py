@@ -12,7 +12,7 @@ from experiments.data import catalogue
 from experiments.paths import ROOT
 from experiments.report import build, readme, summary, webpage
 from experiments.report.stamp import Stamp
-from experiments.verify import again, checks, command, sample
+from experiments.verify import again, checks, kept, sample
 
 NAME = "sec2-worst"
 PAGE = ROOT / "notebooks" / "06_theory.ipynb"
@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def local(folder, found, here):
-    checked = command.by_study([found], here)
+    checked = kept.by_study([found], here)
     texts = readme.local(folder, [found], summary.parts([found]), checked, here.faults)
     return {path.name: text for path, text in texts.items()}
 
@@ -68,7 +68,7 @@ def test_links_of_the_verdicts_lead_somewhere(folder, found, check):
 def test_a_page_says_it_at_its_end_and_shouts_at_its_top(folder, found, check):
     page = webpage.Page.read(PAGE)
     before = PAGE.read_bytes()
-    checked = command.by_study([found], checks.Checks(runs=[check]))
+    checked = kept.by_study([found], checks.Checks(runs=[check]))
     shown = build._with_checks(page, checked, checks.Checks(runs=[check]))
     assert shown.notebook.cells[-1].source.splitlines()[-1] == (
         f"| {NAME} | 1 run, 38 passes, largest difference 2e-15 |"
@@ -76,7 +76,7 @@ def test_a_page_says_it_at_its_end_and_shouts_at_its_top(folder, found, check):
     assert len(shown.notebook.cells) == len(page.notebook.cells) + 1
     nbformat.validate(shown.notebook)
     wrong = checks.Checks(runs=[dataclasses.replace(check, fault="t of row 1 is 3")])
-    loud = build._with_checks(page, command.by_study([found], wrong), wrong)
+    loud = build._with_checks(page, kept.by_study([found], wrong), wrong)
     top = loud.notebook.cells[1].source
     assert readme.DISAGREE in top
     assert "t of row 1 is 3" in top
@@ -98,7 +98,7 @@ def test_a_page_without_a_study_is_as_it_was(check):
 
 def test_no_real_data_has_two_ways_out(found):
     mnist = dataclasses.replace(found, study=studies.get("fig1-mnist"))
-    (line,) = command.by_study([mnist], checks.Checks()).values()
+    (line,) = kept.by_study([mnist], checks.Checks()).values()
     assert line.startswith("nothing: no real data. ")
     assert "`adam-study data fetch`" in line
     assert "ADAM_TF_DATA=FOLDER" in line
@@ -115,7 +115,7 @@ def test_the_report_is_made_again_when_something_has_changed(folder, check, monk
     stamp().put()
     assert stamp().holds()
     assert not Stamp([studies.get("sec3-bias")]).holds()
-    checks.Folder(command.folder() / "checks").put(check)
+    checks.Folder(kept.folder() / "checks").put(check)
     assert not stamp().holds()
     stamp().put()
     assert stamp().holds()
@@ -125,7 +125,7 @@ def test_the_report_is_made_again_when_something_has_changed(folder, check, monk
     (report / "index.html").unlink()
     assert not stamp().holds()
     stamp().put()
-    monkeypatch.setattr(command, "data_is_there", lambda study: study.data_set != catalogue.NONE)
+    monkeypatch.setattr(kept, "data_is_there", lambda study: study.data_set != catalogue.NONE)
     assert not stamp().holds()
     stamp().path.write_text("[")
     assert not stamp().holds()

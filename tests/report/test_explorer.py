@@ -11,7 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments.figures import explained
+from experiments.figures import walks
 from experiments.paths import ROOT
 from experiments.report import explorer, webpage
 
@@ -138,12 +138,12 @@ def test_nothing_is_lower_than_the_lowest_points():
 @pytest.mark.parametrize(
     ("key", "surface"),
     [
-        ("ravine", explained.ravine()),
-        ("turned", explained.ravine(degrees=45)),
-        ("skewed", explained.ravine(degrees=20, unit=10)),
-        ("rosenbrock", explained.banana()),
-        ("slope", explained.slope(1, 1)),
-        ("bowl", explained.bowl()),
+        ("ravine", walks.ravine()),
+        ("turned", walks.ravine(degrees=45)),
+        ("skewed", walks.ravine(degrees=20, unit=10)),
+        ("rosenbrock", walks.banana()),
+        ("slope", walks.slope(1, 1)),
+        ("bowl", walks.bowl()),
     ],
 )
 def test_surfaces_are_those_of_the_notebook(key, surface):
@@ -194,7 +194,7 @@ def test_noise_is_standard_normal_and_a_function_of_seed_step_and_weight():
 
 
 def walk_of_python(rule, surface, steps, **settings):
-    return explained.run(rule, surface, steps, **settings)
+    return walks.run(rule, surface, steps, **settings)
 
 
 def test_what_presets_say_is_what_python_finds():
@@ -213,14 +213,14 @@ def test_what_presets_say_is_what_python_finds():
         }))"""
     )
     assert not any("{" in text or "NaN" in text or "undefined" in text for text in said.values())
-    zigzag = walk_of_python(descent, explained.ravine(), 60, alpha=0.0195).distance[-1]
-    smooth = walk_of_python(momentum, explained.ravine(), 60, alpha=0.05).distance[-1]
+    zigzag = walk_of_python(descent, walks.ravine(), 60, alpha=0.0195).distance[-1]
+    smooth = walk_of_python(momentum, walks.ravine(), 60, alpha=0.05).distance[-1]
     assert f"SGD has {zigzag:.2f} to go, momentum {smooth:.2f}" in said["momentum"]
     # Closed forms of the first steps without correction, on a steady slope.
     at = [(1 - 0.9**t) / np.sqrt(1 - 0.999**t) for t in (1, 12)]
     assert f"{at[0]:.2f} α, and {at[1]:.2f} α at step 12" in said["cold"]
     assert "every step is 1.00 α" in said["cold"]
-    turned = walk_of_python(momentum, explained.ravine(degrees=45), 60, alpha=0.05).distance[-1]
+    turned = walk_of_python(momentum, walks.ravine(degrees=45), 60, alpha=0.05).distance[-1]
     assert f"Momentum does not notice the turn: {turned:.2f}" in said["turned"]
     text = "\n".join("".join(cell["source"]) for cell in NOTEBOOK["cells"])
     left = re.search(r"here ([\d.]+)\.", said["turned"])[1]

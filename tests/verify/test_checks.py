@@ -15,7 +15,7 @@ from experiments.cli.main import main
 from experiments.records.published import Published
 from experiments.report import readme, summary
 from experiments.studies import STUDIES
-from experiments.verify import again, checks, command, sample, seeds
+from experiments.verify import again, checks, ending, kept, sample, seeds
 
 CHECK = again.Check(
     run="0" * 16, record="1" * 16, study="fig1-mnist", role="matched", arm="Adam", seed=0,
@@ -71,13 +71,13 @@ def test_an_export_is_imported_with_its_machine(tmp_path, published, capsys):
     item = sample.items([published])[0]
     record = published.records.get(item.run.id)
     check = dataclasses.replace(CHECK, run=item.run.id, record=again.digest(record))
-    checks.Folder(command.folder() / "checks").put(check)
+    checks.Folder(kept.folder() / "checks").put(check)
     file = tmp_path / "sent.json"
     assert run(f"verify fig1-mnist --export {file}") == 0
     assert "1 run, 4 passes" in capsys.readouterr().out
     assert run(f"verify --import {file}") == 0
     assert "1 run, 4 passes" in capsys.readouterr().out
-    (taken,) = checks.others(command.folder() / "imported")
+    (taken,) = checks.others(kept.folder() / "imported")
     assert taken.runs == [check]
     assert set(taken.machine) >= {"processor", "kind", "numpy", "tensorflow", "backend"}
 
@@ -200,18 +200,18 @@ def test_the_end_is_short_whatever_disagrees(published):
         for i, name in enumerate(names)
         for fault, failed in (("", False), ("objective of pass 2 is wrong", False), ("no", True))
     ]
-    lines = command._end(
+    lines = ending.end(
         found,
         [],
         checks.Checks(runs=runs),
         {},
         60.0,
         (900.0, 450.0),
-        command.folder() / "index.html",
+        kept.folder() / "index.html",
         8.0,
     )
     text = "\n".join(lines)
-    assert len(lines) <= command.LINES
+    assert len(lines) <= ending.LINES
     assert "20 DISAGREEMENTS:\n  study-0 " in text
     assert "20 runs could not be trained:\n  study-0 " in text
     assert text.count("more, in") == 2
@@ -230,7 +230,7 @@ def test_what_could_not_be_trained_is_no_disagreement():
 def test_the_end_counts_the_papers_statements_as_the_readme_does():
     found = [pages.published(study) for study in pages.published_studies()]
     judged = [verdict for results in found for verdict in claims.judge(results)]
-    said = command._end(found, judged, checks.Checks(), {}, 1.0, (1.0, 1.0), None, 8.0)[0]
+    said = ending.end(found, judged, checks.Checks(), {}, 1.0, (1.0, 1.0), None, 8.0)[0]
     answer = readme.answer(summary.parts(found))
     for protocol in ("matched", "tuned"):
         counts = re.search(rf"{protocol}: ([^;.]*)", said)[1]

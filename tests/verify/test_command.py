@@ -20,7 +20,7 @@ from experiments import pages, studies, study
 from experiments.cli.main import main
 from experiments.data import catalogue, download
 from experiments.paths import ROOT
-from experiments.verify import again, checks, command, sample, workers
+from experiments.verify import again, checks, command, ending, sample, workers
 from experiments.verify.standing import grounds, standing
 
 CHEAP = "sec2-worst"  # needs no data, and is checked whole in a moment
@@ -73,7 +73,7 @@ def test_an_honest_machine_agrees_and_the_second_time_all_is_done(use, capsys):
     out, err = capsys.readouterr()
     assert "Nothing disagrees by more than rounding." in out
     end = out.split("\n\n")[-1].strip().splitlines()
-    assert len(end) <= command.LINES
+    assert len(end) <= ending.LINES
     assert re.search(r"Checked here: 3\d\d runs of 3\d\d, ", out)
     assert re.search(r"Of (\d+) verdicts, \1 rest on .*, \1 of them on such runs alone", out)
     assert "fig1-mnist AdaGrad matched seed 0: 46 passes of 46, largest difference 3e-08" in err
@@ -129,7 +129,7 @@ def test_a_record_changed_by_one_part_in_ten_thousand_is_named(use, found, capsy
     assert "0.0001" in out or "1.0e-04" in out
     assert f"{item.words}: DISAGREES" in err
     assert "Checked here: " in out  # the rest was checked all the same
-    assert len(out.split("\n\n")[-1].strip().splitlines()) <= command.LINES
+    assert len(out.split("\n\n")[-1].strip().splitlines()) <= ending.LINES
 
 
 def test_a_measurement_changed_by_one_part_in_ten_thousand_is_named(use, found, capsys):

@@ -1,0 +1,25 @@
+"""What the docstrings of all optimizers say of the arguments that they share."""
+
+SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
+            not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
+            included, until they occur again; faster, and another algorithm.
+        fused: `None` updates a variable (many small ones together) by one TensorFlow kernel where
+            that is possible and by `keras.ops` elsewhere; `True` insists on the kernel, `False` on
+            `keras.ops`.
+        moments: `None` keeps the moments in float32, or float64 for a float64 variable.
+            `"bfloat16"` takes half of that memory; they are rounded up or down at random, so that
+            they are right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
+        cautious: `True` is another algorithm (Liang et al.): where step and gradient point in
+            opposite directions the step is 0, and the others of the variable are made larger in
+            turn, by its size over 1 + the number of those that are left.
+        divide_state: `True` divides the moments among the devices that share a batch under
+            `keras.distribution` (stage 1 of ZeRO, Rajbhandari et al.; JAX only). `False` lays
+            them out as their variable is.
+        **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
+            `gradient_accumulation_steps`, `name`, ...)."""
+SHARED_REFERENCES = """Gupta et al., Deep Learning with Limited Numerical Precision, ICML 2015.
+
+        Liang et al., [Cautious Optimizers](https://arxiv.org/abs/2411.16085), 2024.
+
+        Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
+        SC 2020."""

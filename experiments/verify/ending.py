@@ -1,0 +1,136 @@
+"""What `adam-study verify` says at its end: what was checked, and what came of it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.analysis.claims import Verdict
+from experiments.analysis.results import Results
+from experiments.study import PROTOCOLS
+from experiments.verify.again import Check, passes_of
+from experiments.verify.checks import Checks, counted, told_by
+from experiments.verify.kept import GET_DATA, folder, from_others, published_records
+from experiments.verify.standing import standing
+
+LINES = 25  # at the end, at most
+
+
+def end(
+    found: Sequence[Results],
+    verdicts: Sequence[Verdict],
+    done: Checks,
+    lacking: Mapping[str, str],
+    seconds: float,
+    peak: tuple[float, float],
+    index: Path | None,
+    minutes: float,
+) -> list[str]:
+    """At most `LINES` that say what was checked and what came of it."""
+    records = published_records(found)
+    passes = sum(passes_of(record) for record in records.values())
+    trained = [check for check in done.runs if not check.failed]
+    mine = sum(check.passes for check in trained)
+    equal = sum(check.equal for check in trained)
+    head = [
+        f"Published, of the paper: {in_numbers([v for v in verdicts if v.claim.of_paper])}.",
+        f"Checked here: {counted(len(trained), 'run')} of {len(records):,}, "
+        f"{counted(mine, 'pass', 'passes')} of {passes:,} ({mine / max(passes, 1):.1%}), "
+        f"{equal:,} of them equal to the last bit; {in_minutes(seconds)} minutes now.",
+    ]
+    agree = {check.run for check in trained if not check.fault}
+    if agree:
+        total, some, whole = standing(found, agree)
+        head.append(
+            f"Of {total} verdicts, {some} rest on runs that were checked here and agree, "
+            f"{whole or 'none'} of them on such runs alone."
+        )
+    tail = [_speed(trained, peak)]
+    told = told_by(from_others())
+    if told:
+        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        tail.append(f"By others{more}: {told[0]}")
+    tail += [f"report: {index}"] if index else []
+    tail.append(
+        f"Next: `make reproduce MINUTES={max(120, 2 * minutes):g}` checks more; "
+        "`adam-study verify --export FILE` writes the check as a file to send."
+    )
+    tail = [line for line in tail if line]
+    room = LINES - len(head) - len(tail)
+    faults = _named("DISAGREEMENT", "DISAGREEMENTS", done.faults, room // 3)
+    if not done.faults:
+        faults = ["Nothing disagrees by more than rounding."] if trained else [_nothing(lacking)]
+    one, many = "run could not be trained", "runs could not be trained"
+    faults += _named(one, many, done.failures, room // 4)
+    return [*head, *_by_study(found, done, lacking, room - len(faults)), *faults, *tail]
+
+
+def _by_study(
+    found: Sequence[Results], done: Checks, lacking: Mapping[str, str], room: int
+) -> list[str]:
+    """What was checked, a line for each study; what the room does not hold, in one."""
+    names = [results.study.name for results in found]
+    checked = sorted((n for n in names if done.of(n)), key=lambda n: not _wrong(done.of(n)))
+    last = []
+    if nothing := [n for n in names if n not in checked and n not in lacking]:
+        last.append(f"  nothing yet: {', '.join(nothing)}")
+    if without := [n for n in names if n not in checked and n in lacking]:
+        last.append(f"  nothing: no real data: {', '.join(without)}")
+    room -= len(last)
+    shown = checked if len(checked) <= room else checked[: max(0, room - 1)]
+    rest = checked[len(shown) :]
+    wide = max(map(len, names), default=0)
+    lines = [f"  {name:{wide}} {done.of(name)}" for name in names if name in shown]
+    lines += [f"  {len(rest)} more studies: {done.of(*rest)}"] if rest else []
+    return lines + last
+
+
+def _wrong(checks: Checks) -> bool:
+    return bool(checks.faults or checks.failures)
+
+
+def _named(what: str, plural: str, texts: Sequence[str], room: int) -> list[str]:
+    """What is wrong, by name, in so many lines at most."""
+    if not texts:
+        return []
+    shown = texts if len(texts) < room else texts[: max(1, room - 2)]
+    lines = [f"{counted(len(texts), what, plural)}:", *(f"  {text}" for text in shown)]
+    if len(texts) > len(shown):
+        lines.append(f"  and {len(texts) - len(shown)} more, in {folder() / 'checks'}")
+    return lines
+
+
+def _nothing(lacking: Mapping[str, str]) -> str:
+    return f"Nothing was checked. {GET_DATA}." if lacking else "Nothing was checked."
+
+
+def _speed(trained: Sequence[Check], peak: tuple[float, float]) -> str:
+    """This machine's speed against that of the records, and the memory that it took."""
+    speeds = [c.seconds / c.seconds_published for c in trained if c.seconds_published]
+    parts = []
+    if speeds:
+        times = f"{statistics.median(speeds):.2g} times as long as in the records"
+        parts.append(f"A pass takes {times}")
+    if peak[0]:
+        held, shared = (megabytes / 1024 for megabytes in peak)
+        parts.append(f"the largest process held {held:.1f} GB, {shared:.1f} of them shared")
+    return "; ".join(parts) + "." if parts else ""
+
+
+def in_numbers(judged: Sequence[Verdict]) -> str:
+    """Verdicts in numbers, by protocol."""
+    parts = []
+    for protocol in PROTOCOLS:
+        mine = [v for v in judged if v.protocol == protocol and v.claim.source != "control"]
+        counts = Counter(v.verdict for v in mine if v.verdict)
+        if counts:
+            text = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+            parts.append(f"{protocol}: {text}")
+    return "; ".join(parts) or "no claims"
+
+
+def in_minutes(seconds: float) -> str:
+    """Seconds in minutes, as text."""
+    return f"{seconds / 60:.1f}".removesuffix(".0")

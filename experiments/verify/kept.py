@@ -1,0 +1,72 @@
+"""Where the checks of published records are kept, and those that are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.analysis.results import Results
+from experiments.data import catalogue, files
+from experiments.paths import build_folder
+from experiments.study import Study
+from experiments.training import runtime
+from experiments.verify import again
+from experiments.verify.checks import PUBLISHED, Checks, Folder, others
+
+GET_DATA = "`adam-study data fetch` downloads them; or name their folder, ADAM_TF_DATA=FOLDER"
+
+
+def folder() -> Path:
+    """Where checks made here are, those of each backend on their own."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    alone = backend in runtime.BACKENDS and backend != "tensorflow"
+    return build_folder() / (f"verify-{backend}" if alone else "verify")
+
+
+def imported() -> Path:
+    """Where the checks of others are."""
+    return build_folder() / "verify" / "imported"
+
+
+def here(found: Sequence[Results]) -> Checks:
+    """The checks made here of the published records of these studies as they are now."""
+    made = Folder(folder() / "checks").all().of(*(results.study.name for results in found))
+    records = published_records(found)
+    checked = {check.run for check in made.runs}
+    return made.valid({run: again.digest(records[run]) for run in checked if run in records})
+
+
+def from_others() -> list[Checks]:
+    """The published checks and the imported ones."""
+    return others(PUBLISHED, imported())
+
+
+def by_study(found: Sequence[Results], made: Checks) -> dict[str, str]:
+    """The column *checked here*, by study: what was checked, or why nothing was."""
+    lines = {}
+    for results in found:
+        name = results.study.name
+        if made.of(name):
+            lines[name] = str(made.of(name))
+        elif data_is_there(results.study):
+            lines[name] = "nothing yet"
+        else:
+            lines[name] = f"nothing: no real data. {GET_DATA}"
+    return lines
+
+
+def data_is_there(study: Study) -> bool:
+    """Whether the real data of a study are here; nothing is downloaded."""
+    return study.data_set == catalogue.NONE or files.available(study.data_set)
+
+
+def published_records(found: Sequence[Results]) -> dict[str, dict[str, Any]]:
+    """The published records of these studies, by run."""
+    return {
+        run.id: record
+        for results in found
+        for run in results.plan.runs()
+        if (record := results.records.get(run.id)) is not None
+    }
