@@ -41,7 +41,7 @@ def examples(model: Model, data: str) -> tuple[np.ndarray, ...]:
         arrays = cifar10.load(data)
         return arrays.x_train[:n], arrays.y_train[:n].astype(np.int32)
     if model.data_set == "cifar10":
-        x, _ = cifar10.whitened(data, model.options["whitening"])
+        x, _ = cifar10.whitened(data, model.options["whitening"], model.options["floor"])
         return x[:n], cifar10.load(data).y_train[:n].astype(np.int32)
     reviews = imdb.load(data)
     kept = np.linspace(0, len(reviews.x_train) - 1, n).astype(int)

@@ -347,7 +347,7 @@ def test_final_cost(record, cost):
         ),
         (
             {"learning_rate": -0.1},
-            "learning_rate=-0.1 is not valid for adam: use a positive number",
+            "learning_rate=-0.1 is not valid for adam: use a finite number > 0",
         ),
         ({"learning_rate": 0}, "learning_rate=0 is not valid"),
         (

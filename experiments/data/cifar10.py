@@ -152,7 +152,7 @@ def _check_size(data: bytes) -> None:
 
 
 def whitened(
-    kind: str = "cifar10", method: str = "zca", floor: float = 0.1
+    kind: str = "cifar10", method: str = "zca", floor: float = 0.0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The training and test images (n, 32, 32, 3), whitened by the training images; read-only.
 
@@ -173,7 +173,7 @@ def whitened(
     Args:
         kind: as in `load`.
         method: one of `WHITENINGS`.
-        floor: what is added to the eigenvalues; only "zca" uses it.
+        floor: what is added to the eigenvalues, a positive number; only "zca" uses it.
 
     Raises:
         DataError: a file of the data set is missing or damaged.

@@ -1,30 +1,28 @@
 """The compared methods by name.
 
-Each entry of `OPTIMIZERS` is a function from settings to a Keras optimizer; its signature lists the
-settings and their defaults. Adam, AdamW, AdaMax and SFO are this project's; the others are Keras's
-classes with the arguments of their textbook form. To add a method, write one function and one
-entry.
+Each entry of `OPTIMIZERS` is a function from settings to a Keras optimizer; its signature declares
+the settings, what each may be, and their defaults. Adam, AdamW, AdaMax and SFO are this project's;
+the others are Keras's classes with the arguments of their textbook form. To add a method, write one
+function and one entry.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from experiments.options import known
+from experiments.options import (
+    AtLeastZero,
+    BelowOne,
+    Interval,
+    Positive,
+    check_value,
+    declared,
+    known,
+)
 
-# The settings that are not numbers, with their values.
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "decay": ("constant", "sqrt_epoch", "sqrt_step"),
-    "epsilon_form": ("algorithm1", "hat"),
-    "bias_correction": (True, False),
-    "amsgrad": (True, False),
-}
-# The settings that are whole numbers, with the least of each.
-LEAST = {"minibatches": 2, "warmup_steps": 0}
+Decay = Literal["constant", "sqrt_epoch", "sqrt_step"]
 # What others call some settings; as in `adam_tf.validation`, which takes seconds to import.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "alpha", "step_size", "stepsize", "rate"), ("learning_rate",)),
@@ -40,16 +38,16 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
 def adam(
     steps_per_epoch: int,
     *,
-    learning_rate: float,
-    decay: str = "constant",
-    beta_1: float = 0.9,
-    beta_2: float = 0.999,
-    epsilon: float = 1e-8,
-    epsilon_form: str = "algorithm1",
+    learning_rate: Positive,
+    decay: Decay = "constant",
+    beta_1: BelowOne = 0.9,
+    beta_2: BelowOne = 0.999,
+    epsilon: AtLeastZero = 1e-8,
+    epsilon_form: Literal["algorithm1", "hat"] = "algorithm1",
     bias_correction: bool = True,
-    beta_1_decay: float = 1.0,
+    beta_1_decay: Annotated[float, Interval(0, 1, open="(")] = 1.0,
     amsgrad: bool = False,
-    warmup_steps: int = 0,
+    warmup_steps: Annotated[int, Interval(0, whole=True)] = 0,
 ) -> Any:
     """Algorithm 1 of the paper; with the decaying beta_1 of Section 4, or as AMSGrad, or warmed up.
 
@@ -73,12 +71,12 @@ def adam(
 def adamw(
     steps_per_epoch: int,
     *,
-    learning_rate: float,
-    decay: str = "constant",
-    beta_1: float = 0.9,
-    beta_2: float = 0.999,
-    epsilon: float = 1e-8,
-    weight_decay: float = 0.01,
+    learning_rate: Positive,
+    decay: Decay = "constant",
+    beta_1: BelowOne = 0.9,
+    beta_2: BelowOne = 0.999,
+    epsilon: AtLeastZero = 1e-8,
+    weight_decay: AtLeastZero = 0.01,
 ) -> Any:
     """AdamW (Loshchilov & Hutter, 2019): each step also takes rate * weight_decay of every weight.
 
@@ -98,10 +96,10 @@ def adamw(
 def adamax(
     steps_per_epoch: int,
     *,
-    learning_rate: float,
-    decay: str = "constant",
-    beta_1: float = 0.9,
-    beta_2: float = 0.999,
+    learning_rate: Positive,
+    decay: Decay = "constant",
+    beta_1: BelowOne = 0.9,
+    beta_2: BelowOne = 0.999,
 ) -> Any:
     """Algorithm 2 of the paper."""
     from adam_tf import AdaMax
@@ -111,7 +109,11 @@ def adamax(
 
 
 def sgd_nesterov(
-    steps_per_epoch: int, *, learning_rate: float, decay: str = "constant", momentum: float = 0.9
+    steps_per_epoch: int,
+    *,
+    learning_rate: Positive,
+    decay: Decay = "constant",
+    momentum: BelowOne = 0.9,
 ) -> Any:
     """Stochastic gradient descent with Nesterov momentum."""
     import keras
@@ -120,7 +122,7 @@ def sgd_nesterov(
     return keras.optimizers.SGD(rate, momentum=momentum, nesterov=True)
 
 
-def adagrad(steps_per_epoch: int, *, learning_rate: float, decay: str = "constant") -> Any:
+def adagrad(steps_per_epoch: int, *, learning_rate: Positive, decay: Decay = "constant") -> Any:
     """AdaGrad with an empty initial accumulator.
 
     Keras adds epsilon inside the square root; 1e-16 there is 1e-8 outside.
@@ -134,10 +136,10 @@ def adagrad(steps_per_epoch: int, *, learning_rate: float, decay: str = "constan
 def rmsprop(
     steps_per_epoch: int,
     *,
-    learning_rate: float,
-    decay: str = "constant",
-    rho: float = 0.9,
-    momentum: float = 0.0,
+    learning_rate: Positive,
+    decay: Decay = "constant",
+    rho: BelowOne = 0.9,
+    momentum: BelowOne = 0.0,
 ) -> Any:
     """RMSProp (Tieleman & Hinton, 2012), not centred; momentum acts on the rescaled gradient.
 
@@ -152,10 +154,10 @@ def rmsprop(
 def adadelta(
     steps_per_epoch: int,
     *,
-    learning_rate: float = 1.0,
-    decay: str = "constant",
-    rho: float = 0.95,
-    epsilon: float = 1e-6,
+    learning_rate: Positive = 1.0,
+    decay: Decay = "constant",
+    rho: BelowOne = 0.95,
+    epsilon: AtLeastZero = 1e-6,
 ) -> Any:
     """AdaDelta (Zeiler, 2012), whose own step size is 1; rho and epsilon as in its paper."""
     import keras
@@ -164,7 +166,7 @@ def adadelta(
     return keras.optimizers.Adadelta(rate, rho=rho, epsilon=epsilon)
 
 
-def sfo(steps_per_epoch: int, *, minibatches: int = 25) -> Any:
+def sfo(steps_per_epoch: int, *, minibatches: Annotated[int, Interval(2, whole=True)] = 25) -> Any:
     """The Sum-of-Functions Optimizer with its published defaults; it waits for its problem.
 
     Its steps are not the batches of the other methods: it divides the training set into
@@ -209,47 +211,19 @@ def build(name: str, settings: Mapping[str, Any], steps_per_epoch: int) -> Any:
     return OPTIMIZERS[name](steps_per_epoch, **settings)
 
 
-@functools.cache
-def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a method's settings."""
-    return tuple(inspect.signature(method).parameters)[1:]
-
-
 def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings if they are valid; otherwise raise a ValueError of one line."""
-    parameters = _parameters(OPTIMIZERS[known("optimizer", name, OPTIMIZERS)])
+    method = OPTIMIZERS[known("optimizer", name, OPTIMIZERS)]
+    parameters = declared(method)
     for key, value in settings.items():
         if key not in parameters:
             meant = OTHER_NAMES.get(key.lower(), ())
             if meant and set(meant) <= set(parameters):
                 raise ValueError(f"unknown parameter of {name} {key!r}: use {' and '.join(meant)}")
             known(f"parameter of {name}", key, parameters)
-        _check_value(name, key, value)
+        check_value(name, key, value, method)
     if settings.get("warmup_steps") and settings.get("decay", "constant") != "constant":
         raise ValueError(f"{name} warms up to a constant rate: leave out decay or warmup_steps")
     if "learning_rate" in parameters and "learning_rate" not in settings:
         raise ValueError(f"{name} needs a learning_rate; give learning_rate=NUMBER")
     return dict(settings)
-
-
-def _check_value(name: str, key: str, value: Any) -> None:
-    bad = f"{key}={value!r} is not valid for {name}: "
-    if key in CHOICES:
-        if not any(type(value) is type(each) and value == each for each in CHOICES[key]):
-            raise ValueError(bad + f"use one of {', '.join(map(str, CHOICES[key]))}")
-        return
-    if key in LEAST:
-        if type(value) is not int or value < LEAST[key]:
-            raise ValueError(bad + f"use a whole number, {LEAST[key]} or more")
-        return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-        raise ValueError(bad + "use a finite number")
-    if key in ("beta_1", "beta_2", "momentum", "rho"):
-        if not 0 <= value < 1:
-            raise ValueError(bad + "use a number in [0, 1)")
-    elif key == "beta_1_decay":
-        if not 0 < value <= 1:
-            raise ValueError(bad + "use a number in (0, 1]")
-    elif value < 0 or (key == "learning_rate" and value == 0):
-        raise ValueError(bad + "use a positive number")

@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from experiments.data import mnist as mnist_data
 from experiments.problems.classifiers import at_most, initializer
+from experiments.problems.options import Variational
 from experiments.problems.problem import Problem
 
 
@@ -38,18 +39,7 @@ class Binarise(layers.Layer):
         return ops.cast(draw < pixels, "float32")
 
 
-def variational(
-    data: str,
-    seed: int,
-    *,
-    hidden: int,
-    latent: int,
-    weights: str,
-    pixels: str,
-    prior: float,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def variational(data: str, seed: int, options: Variational) -> Problem:
     """A VAE of MNIST: one hidden softplus layer each way, Gaussian latents, Bernoulli pixels.
 
     The cost of an example is minus its variational bound, in nats: the divergence of the
@@ -57,21 +47,21 @@ def variational(
     The penalty is `prior` times -log N(weights; 0, 1) without its constant, per training example.
     """
     arrays = mnist_data.load(data)
-    n = at_most(train_examples, len(arrays.x_train))
-    m = at_most(held_out_examples, len(arrays.x_test), "held_out_examples")
+    n = at_most(options.train_examples, len(arrays.x_train))
+    m = at_most(options.held_out_examples, len(arrays.x_test), "held_out_examples")
 
     def dense(units: int, name: str, activation: str | None = None) -> layers.Layer:
-        kernel = initializer(weights)
+        kernel = initializer(options.weights)
         return layers.Dense(units, activation, kernel_initializer=kernel, name=name)
 
     images = keras.Input((784,), dtype="uint8")
     grey = layers.Rescaling(1 / 255)(images)
-    target = Binarise()(grey) if pixels == "resampled" else grey
-    code = dense(hidden, "encoder", "softplus")(target)
-    mean = dense(latent, "mean")(code)
-    log_variance = dense(latent, "log_variance")(code)
+    target = Binarise()(grey) if options.pixels == "resampled" else grey
+    code = dense(options.hidden, "encoder", "softplus")(target)
+    mean = dense(options.latent, "mean")(code)
+    log_variance = dense(options.latent, "log_variance")(code)
     drawn = Sample()(mean, log_variance)
-    logits = dense(784, "pixels")(dense(hidden, "decoder", "softplus")(drawn))
+    logits = dense(784, "pixels")(dense(options.hidden, "decoder", "softplus")(drawn))
     model = keras.Model(images, [target, mean, log_variance, logits])
 
     def evaluate(model: Any, images: Any, training: bool) -> tuple[Any, None]:
@@ -83,9 +73,11 @@ def variational(
     variables = model.trainable_variables
 
     def penalty(model: Any) -> Any:
-        if not prior:
+        if not options.prior:
             return 0.0
-        return prior / (2 * n) * sum(ops.sum(ops.square(variable)) for variable in variables)
+        return (
+            options.prior / (2 * n) * sum(ops.sum(ops.square(variable)) for variable in variables)
+        )
 
     return Problem(
         model=model,

@@ -16,26 +16,19 @@ from experiments.data import bags
 from experiments.data import cifar10 as cifar10_data
 from experiments.data import imdb as imdb_data
 from experiments.data import mnist as mnist_data
+from experiments.problems.options import BagOfWords, Convolutional, LogisticRegression, Multilayer
 from experiments.problems.problem import Problem
 
 CLASSES = 10
 
 
-def logistic_regression(
-    data: str,
-    seed: int,
-    *,
-    l2: float,
-    train_examples: int,
-    held_out_examples: int,
-    initial_stddev: float,
-) -> Problem:
+def logistic_regression(data: str, seed: int, options: LogisticRegression) -> Problem:
     """Ten classes from 784 pixels in [0, 1]; weights start at N(0, initial_stddev^2), biases at 0.
 
     The penalty is l2/2 times the squared norm of the weights (not of the biases), so that its
     gradient is `l2 * weights`.
     """
-    weights = keras.initializers.RandomNormal(stddev=initial_stddev, seed=seed)
+    weights = keras.initializers.RandomNormal(stddev=options.initial_stddev, seed=seed)
     model = keras.Sequential(
         [
             keras.Input((784,), dtype="uint8"),
@@ -43,29 +36,20 @@ def logistic_regression(
             layers.Dense(CLASSES, kernel_initializer=weights),
         ]
     )
-    return _mnist(data, model, train_examples, held_out_examples, l2)
+    return _mnist(data, model, options.train_examples, options.held_out_examples, options.l2)
 
 
-def multilayer(
-    data: str,
-    seed: int,
-    *,
-    hidden: int,
-    input_dropout: float,
-    hidden_dropout: float,
-    l2: float,
-    weights: str,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def multilayer(data: str, seed: int, options: Multilayer) -> Problem:
     """Ten classes from 784 pixels in [0, 1] through two hidden layers of ReLUs (Section 6.2)."""
     model = keras.Sequential([keras.Input((784,), dtype="uint8"), layers.Rescaling(1 / 255)])
-    _add(model, _dropout(input_dropout))
+    _add(model, _dropout(options.input_dropout))
     for _ in range(2):
-        model.add(layers.Dense(hidden, "relu", kernel_initializer=initializer(weights)))
-        _add(model, _dropout(hidden_dropout))
-    model.add(layers.Dense(CLASSES, kernel_initializer=initializer(weights)))
-    return _mnist(data, model, train_examples, held_out_examples, l2)
+        model.add(
+            layers.Dense(options.hidden, "relu", kernel_initializer=initializer(options.weights))
+        )
+        _add(model, _dropout(options.hidden_dropout))
+    model.add(layers.Dense(CLASSES, kernel_initializer=initializer(options.weights)))
+    return _mnist(data, model, options.train_examples, options.held_out_examples, options.l2)
 
 
 def _mnist(
@@ -83,22 +67,14 @@ def _mnist(
     )
 
 
-def bag_of_words(
-    data: str,
-    seed: int,
-    *,
-    dropout: float,
-    l2: float,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def bag_of_words(data: str, seed: int, options: BagOfWords) -> Problem:
     """Two classes from the counts of 10,000 words: multinomial logistic regression, from zero.
 
     A review is the list of its words and their counts; nothing is ever 10,000 columns wide.
     """
     reviews = imdb_data.load(data)
-    n = at_most(train_examples, len(reviews.x_train))
-    m = at_most(held_out_examples, len(reviews.x_test), "held_out_examples")
+    n = at_most(options.train_examples, len(reviews.x_train))
+    m = at_most(options.held_out_examples, len(reviews.x_test), "held_out_examples")
     # The reviews are stored by class: take them evenly.
     kept = np.linspace(0, len(reviews.x_train) - 1, n).astype(int)
     held_out = np.linspace(0, len(reviews.x_test) - 1, m).astype(int)
@@ -106,7 +82,7 @@ def bag_of_words(
     lengths = np.count_nonzero(reviews.counts_test[held_out], axis=1)
     held_out = held_out[np.argsort(lengths, kind="stable")]
     words, counts = (keras.Input((None,), dtype=kind) for kind in ("uint16", "uint8"))
-    logits = SparseDense(bags.VOCABULARY, 2, dropout, name="logits")(words, counts)
+    logits = SparseDense(bags.VOCABULARY, 2, options.dropout, name="logits")(words, counts)
     model = keras.Model([words, counts], logits)
 
     def evaluate(model: Any, words: Any, counts: Any, labels: Any, training: bool) -> Any:
@@ -118,7 +94,7 @@ def bag_of_words(
         train=(reviews.x_train[kept], reviews.counts_train[kept], _labels(reviews.y_train[kept])),
         held_out=tuple(array[held_out] for array in test),
         evaluate=evaluate,
-        penalty=weight_decay(model, l2),
+        penalty=weight_decay(model, options.l2),
     )
 
 
@@ -169,49 +145,38 @@ class SparseDense(layers.Layer):
         return tf.sparse.sparse_dense_matmul(matrix, self.kernel.value)
 
 
-def convolutional(
-    data: str,
-    seed: int,
-    *,
-    input_dropout: float,
-    hidden_dropout: float,
-    l2: float,
-    weights: str,
-    padding: str,
-    whitening: str,
-    floor: float,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def convolutional(data: str, seed: int, options: Convolutional) -> Problem:
     """The paper's c64-c64-c128-1000 on whitened 32x32 colour images (Section 6.3).
 
     Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs. The
     `padding` is that of the convolutions; "valid" ones leave one pixel, to be pooled with itself.
     """
     y_train, y_test = cifar10_data.labels(data)
-    x_train, x_test = cifar10_data.whitened(data, whitening, floor)
-    n = at_most(train_examples, len(x_train))
-    m = at_most(held_out_examples, len(x_test), "held_out_examples")
+    x_train, x_test = cifar10_data.whitened(data, options.whitening, options.floor)
+    n = at_most(options.train_examples, len(x_train))
+    m = at_most(options.held_out_examples, len(x_test), "held_out_examples")
     model = keras.Sequential([keras.Input(x_train.shape[1:])])
-    _add(model, _dropout(input_dropout))
+    _add(model, _dropout(options.input_dropout))
     for i, filters in enumerate((64, 64, 128), 1):
-        kernel = initializer(weights)
+        kernel = initializer(options.weights)
         conv = layers.Conv2D(
-            filters, 5, padding=padding, activation="relu", kernel_initializer=kernel
+            filters, 5, padding=options.padding, activation="relu", kernel_initializer=kernel
         )
         conv.name = f"conv{i}"
         model.add(conv)
         model.add(layers.MaxPooling2D(3, 2, padding="same"))
     model.add(layers.Flatten())
-    model.add(layers.Dense(1000, "relu", kernel_initializer=initializer(weights), name="full"))
-    _add(model, _dropout(hidden_dropout))
-    model.add(layers.Dense(CLASSES, kernel_initializer=initializer(weights), name="logits"))
+    model.add(
+        layers.Dense(1000, "relu", kernel_initializer=initializer(options.weights), name="full")
+    )
+    _add(model, _dropout(options.hidden_dropout))
+    model.add(layers.Dense(CLASSES, kernel_initializer=initializer(options.weights), name="logits"))
     return Problem(
         model=model,
         train=(x_train[:n], _labels(y_train[:n])),
         held_out=(x_test[:m], _labels(y_test[:m])),
         evaluate=classification,
-        penalty=weight_decay(model, l2),
+        penalty=weight_decay(model, options.l2),
         diagnostics=("second_moment",),
     )
 
@@ -233,7 +198,7 @@ def weight_decay(model: keras.Model, l2: float) -> Any:
 
 
 def initializer(weights: str) -> keras.Initializer:
-    """A fresh initializer of one of `registry.CHOICES["weights"]`; biases start at 0."""
+    """A fresh initializer of one of `options.Weights`; biases start at 0."""
     if weights.startswith("normal_"):
         return keras.initializers.RandomNormal(stddev=float(weights.removeprefix("normal_")))
     return keras.initializers.get(weights)

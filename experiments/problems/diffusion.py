@@ -16,29 +16,28 @@ from keras import layers, ops
 
 from experiments.data import mnist
 from experiments.problems.classifiers import at_most
+from experiments.problems.options import Diffusion
 from experiments.problems.problem import Problem
 
 SIDE = 16
 GROUPS = 8  # of channels, for the group norms
 
 
-def diffusion(
-    data: str, seed: int, *, width: int, train_examples: int, held_out_examples: int
-) -> Problem:
+def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
     """The noise in a noisy 16x16 image, by a U-Net of `width` channels, twice as many at half size.
 
     The cost of an image is the mean squared error of the noise over its pixels, at one time and
     with one draw of the noise each time it is seen. A pass draws `train_examples` of the 60,000
     images: it is a number of steps.
     """
-    if width % GROUPS:
-        raise ValueError(f"width={width} is not valid: use a multiple of {GROUPS}")
+    if options.width % GROUPS:
+        raise ValueError(f"width={options.width} is not valid: use a multiple of {GROUPS}")
     arrays = mnist.load(data)
     train, held_out = (shrink(images) for images in (arrays.x_train, arrays.x_test))
-    m = at_most(held_out_examples, len(held_out), "held_out_examples")
+    m = at_most(options.held_out_examples, len(held_out), "held_out_examples")
     images = keras.Input((SIDE, SIDE, 1), dtype="uint8")
     noisy, time, noise = Spoil(name="spoil")(layers.Rescaling(1 / 127.5, -1.0)(images))
-    model = keras.Model(images, [noise, unet(width)([noisy, time])])
+    model = keras.Model(images, [noise, unet(options.width)([noisy, time])])
 
     def evaluate(model: Any, images: Any, training: bool) -> tuple[Any, None]:
         noise, found = model(images, training=training)
@@ -50,7 +49,7 @@ def diffusion(
         held_out=(held_out[:m],),
         evaluate=evaluate,
         penalty=lambda model: 0.0,
-        pass_examples=at_most(train_examples, len(train)),
+        pass_examples=at_most(options.train_examples, len(train)),
     )
 
 

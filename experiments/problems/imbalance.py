@@ -11,23 +11,14 @@ import numpy as np
 from keras import layers
 
 from experiments.problems.classifiers import at_most, classification
+from experiments.problems.options import Imbalance
 from experiments.problems.problem import Problem
 from experiments.randomness import stream
 
 EXAMPLES, HELD_OUT = 20_000, 5_000
 
 
-def softmax_regression(
-    data: str,
-    seed: int,
-    *,
-    classes: int,
-    dimensions: int,
-    spread: float,
-    frequencies: str,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def softmax_regression(data: str, seed: int, options: Imbalance) -> Problem:
     """`classes` classes, each around a point of its own; the same data for every seed.
 
     The points are drawn from N(0, 1) in each of the `dimensions`, the examples of a class around
@@ -36,26 +27,27 @@ def softmax_regression(
     training cost of the more and of the less frequent classes is measured, which make half of the
     examples each.
     """
-    n = at_most(train_examples, EXAMPLES)
-    m = at_most(held_out_examples, HELD_OUT, "held_out_examples")
+    n = at_most(options.train_examples, EXAMPLES)
+    m = at_most(options.held_out_examples, HELD_OUT, "held_out_examples")
     draw = stream(0, "examples")
-    points = draw.standard_normal((classes, dimensions))
-    share = 1 / np.arange(1, classes + 1) if frequencies == "zipf" else np.ones(classes)
+    points = draw.standard_normal((options.classes, options.dimensions))
+    place = np.arange(1, options.classes + 1)
+    share = 1 / place if options.frequencies == "zipf" else np.ones(options.classes)
     ends = np.cumsum(share / share.sum())
 
     def examples(count: int) -> tuple[np.ndarray, np.ndarray]:
         # Evenly spaced shares: every class has the number of examples that is its due.
-        labels = np.searchsorted(ends, (np.arange(count) + 0.5) / count).clip(max=classes - 1)
+        labels = np.searchsorted(ends[:-1], (np.arange(count) + 0.5) / count)
         labels = labels[draw.permutation(count)]
-        inputs = points[labels] + spread * draw.standard_normal((count, dimensions))
+        inputs = points[labels] + options.spread * draw.standard_normal((count, options.dimensions))
         return inputs.astype(np.float32), labels.astype(np.int32)
 
     (x, y), (x_held_out, y_held_out) = examples(n), examples(m)
     order = np.argsort(y, kind="stable")  # the most frequent class first
     model = keras.Sequential(
         [
-            keras.Input((dimensions,)),
-            layers.Dense(classes, kernel_initializer="zeros", name="logits"),
+            keras.Input((options.dimensions,)),
+            layers.Dense(options.classes, kernel_initializer="zeros", name="logits"),
         ]
     )
     return Problem(

@@ -10,22 +10,13 @@ from keras import layers, ops
 
 from experiments.data import cifar10
 from experiments.problems.classifiers import CLASSES, at_most, classification, weight_decay
+from experiments.problems.options import ResNet
 from experiments.problems.problem import Problem
 
 SIDE = 32
 
 
-def resnet(
-    data: str,
-    seed: int,
-    *,
-    blocks: int,
-    width: int,
-    shift: int,
-    l2: float,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def resnet(data: str, seed: int, options: ResNet) -> Problem:
     """Three stages of `blocks` residual blocks with `width`, 2 and 4 times as many filters.
 
     Three blocks of 16 make ResNet-20. Shortcuts have no weights: where a stage begins, they take
@@ -34,16 +25,18 @@ def resnet(
     `shift` pixels each way, over a ground of the mean colour; 0 leaves images as they are.
     """
     arrays = cifar10.load(data)
-    n = at_most(train_examples, len(arrays.x_train))
-    m = at_most(held_out_examples, len(arrays.x_test), "held_out_examples")
+    n = at_most(options.train_examples, len(arrays.x_train))
+    m = at_most(options.held_out_examples, len(arrays.x_test), "held_out_examples")
     mean, stddev = _colours(arrays.x_train[:n])
     images = keras.Input((SIDE, SIDE, 3), dtype="uint8")
     x = layers.Normalization(mean=mean, variance=stddev**2, name="normalize")(images)
-    x = FlipAndShift(int(shift), name="flip_and_shift")(x) if shift else x
-    x = _convolve(x, width, 1, "first")
+    x = FlipAndShift(options.shift, name="flip_and_shift")(x) if options.shift else x
+    x = _convolve(x, options.width, 1, "first")
     for stage in range(3):
-        for block in range(blocks):
-            x = _block(x, width * 2**stage, 2 if stage and not block else 1, f"{stage}_{block}")
+        for block in range(options.blocks):
+            x = _block(
+                x, options.width * 2**stage, 2 if stage and not block else 1, f"{stage}_{block}"
+            )
     x = layers.GlobalAveragePooling2D()(x)
     logits = layers.Dense(CLASSES, kernel_initializer="he_normal", name="logits")(x)
     model = keras.Model(images, logits)
@@ -52,7 +45,7 @@ def resnet(
         train=(arrays.x_train[:n], arrays.y_train[:n].astype(np.int32)),
         held_out=(arrays.x_test[:m], arrays.y_test[:m].astype(np.int32)),
         evaluate=classification,
-        penalty=weight_decay(model, l2),
+        penalty=weight_decay(model, options.l2),
     )
 
 

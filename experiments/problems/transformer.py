@@ -21,23 +21,14 @@ from keras import layers, ops
 
 from experiments.data import shakespeare
 from experiments.problems.classifiers import at_most
+from experiments.problems.options import GPT, Masked
 from experiments.problems.problem import Problem
 
 STDDEV = 0.02
 FAR = -1e9  # added to the score of what must not be seen
 
 
-def gpt(
-    data: str,
-    seed: int,
-    *,
-    depth: int,
-    heads: int,
-    width: int,
-    context: int,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def gpt(data: str, seed: int, options: GPT) -> Problem:
     """Each letter from those before it in a window of `context`.
 
     The cost of a window is the mean over its letters, in nats; so is the validation loss.
@@ -45,9 +36,11 @@ def gpt(
     text = shakespeare.load(data)
     size = len(text.alphabet)
     train, held_out = (
-        shakespeare.windows(part, context + 1) for part in (text.train, text.held_out)
+        shakespeare.windows(part, options.context + 1) for part in (text.train, text.held_out)
     )
-    logits = transformer(size, size, depth, heads, width, context, causal=True)
+    logits = transformer(
+        size, size, options.depth, options.heads, options.width, options.context, causal=True
+    )
 
     def evaluate(model: Any, window: Any, training: bool) -> tuple[Any, None]:
         letters = ops.cast(window, "int32")
@@ -55,22 +48,11 @@ def gpt(
         costs = ops.sparse_categorical_crossentropy(letters[:, 1:], found, from_logits=True)
         return ops.mean(costs, axis=1), None
 
-    held_out = _spaced(held_out, context, held_out_examples)
-    return _problem(logits, evaluate, train, held_out, train_examples)
+    held_out = _spaced(held_out, options.context, options.held_out_examples)
+    return _problem(logits, evaluate, train, held_out, options.train_examples)
 
 
-def masked(
-    data: str,
-    seed: int,
-    *,
-    depth: int,
-    heads: int,
-    width: int,
-    context: int,
-    masked_share: float,
-    train_examples: int,
-    held_out_examples: int,
-) -> Problem:
+def masked(data: str, seed: int, options: Masked) -> Problem:
     """The letters at hidden places of a window from all others, on either side.
 
     Each time a window is seen, the same number of its places is drawn: `masked_share`, rounded. The
@@ -78,17 +60,22 @@ def masked(
     """
     text = shakespeare.load(data)
     size = len(text.alphabet)
-    train, held_out = (shakespeare.windows(part, context) for part in (text.train, text.held_out))
-    hidden = round(masked_share * context)
+    train, held_out = (
+        shakespeare.windows(part, options.context) for part in (text.train, text.held_out)
+    )
+    context = options.context
+    hidden = round(options.masked_share * context)
     if not 1 <= hidden < context:
         raise ValueError(
-            f"masked_share={masked_share} is not valid: it hides {hidden} of {context} letters; "
-            f"use {1 / context:g} to {1 - 1 / context:g}"
+            f"masked_share={options.masked_share} is not valid: it hides {hidden} of {context} "
+            f"letters; use {1 / context:g} to {1 - 1 / context:g}"
         )
     letters = keras.Input((context,), dtype="int32")
     places, shown = Hide(hidden, size, name="hide")(letters)
     # One letter more: the one that stands where a letter is hidden.
-    logits = transformer(size + 1, size, depth, heads, width, context, causal=False)
+    logits = transformer(
+        size + 1, size, options.depth, options.heads, options.width, context, causal=False
+    )
     model = keras.Model(letters, [places, logits([shown, places])])
 
     def evaluate(model: Any, window: Any, training: bool) -> tuple[Any, None]:
@@ -98,8 +85,8 @@ def masked(
         costs = ops.sparse_categorical_crossentropy(wanted, found, from_logits=True)
         return ops.mean(costs, axis=1), None
 
-    held_out = _spaced(held_out, context, held_out_examples)
-    return _problem(model, evaluate, train, held_out, train_examples)
+    held_out = _spaced(held_out, context, options.held_out_examples)
+    return _problem(model, evaluate, train, held_out, options.train_examples)
 
 
 def _problem(

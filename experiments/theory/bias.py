@@ -7,24 +7,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.options import known
 from experiments.randomness import batch_order, stream
 from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
+from experiments.theory.options import MomentBias
 from experiments.theory.regression import CLASSES, batch_gradients, load_digits
 
 # --- Section 3: the bias of the moments ---
 
 
 def moment_bias(
-    data: str,
-    seed: int,
-    settings: Settings,
-    batch_size: int,
-    epochs: int,
-    *,
-    parameters: str = "fixed",
-    train_examples: int = 60_000,
-    replicates: int = 32,
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: MomentBias
 ) -> Iterator[Row]:
     """What the bias correction corrects (Section 3): E[v_t] = E[g_t^2] (1 - beta_2^t) + zeta.
 
@@ -46,8 +38,7 @@ def moment_bias(
     first moment 1 - prod_s beta_1,s, which is the paper's 1 - beta_1^t if lambda is 1; "corrected"
     is divided by 1 - beta^t; "zeta" is what is left beside the expected.
     """
-    known("parameters", parameters, ("fixed", "moving"))
-    digits = load_digits(data, train_examples)
+    digits = load_digits(data, options.train_examples)
     batches = batch_order(seed, 0, len(digits.labels), batch_size)
     adam = Adam(**settings, steps_per_epoch=len(batches))
     theta = np.zeros((digits.images.shape[1] + 1, CLASSES))
@@ -56,8 +47,8 @@ def moment_bias(
     recorded = set(recorded_steps(steps))
     pool = batch_gradients(digits, batches, theta)
     for t in range(1, steps + 1):
-        if parameters == "fixed":
-            adam.observe(pool[draws.integers(len(batches), size=int(replicates))])
+        if options.parameters == "fixed":
+            adam.observe(pool[draws.integers(len(batches), size=options.replicates)])
         else:
             drawn = draws.integers(len(batches), size=1)
             if t in recorded:

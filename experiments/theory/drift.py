@@ -12,6 +12,7 @@ import numpy as np
 from experiments.options import known
 from experiments.randomness import stream
 from experiments.theory.adam import Adam, Array, Row, Settings, quotient, recorded_steps
+from experiments.theory.options import Drift
 
 MOTIONS = ("rest", "walk", "jumps")
 RATES = 13  # half-decades around the given one
@@ -93,17 +94,7 @@ def excesses(
 
 
 def drift(
-    data: str,
-    seed: int,
-    settings: Settings,
-    batch_size: int,
-    epochs: int,
-    *,
-    motion: str = "walk",
-    steps: int = 10_000,
-    dimensions: int = 50,
-    speed: float = 0.01,
-    noise: float = 1.0,
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: Drift
 ) -> Iterator[Row]:
     """How closely SGD, AdaGrad, RMSProp and Adam follow the optimum of a linear regression.
 
@@ -122,14 +113,13 @@ def drift(
     """
     given = {name: float(settings.get(name, default)) for name, default in DEFAULTS.items()}
     alphas = float(settings["learning_rate"]) * 10 ** ((np.arange(RATES) - RATES // 2) / 2)
-    count = int(steps)
 
     def follow(name: str, rates: Array, which: int) -> Array:
-        optimum = optima(motion, which, count, int(dimensions), float(speed))
-        step = methods(**given, steps=count)[name]
-        return excesses(step, rates, which, optimum, batch_size, float(noise))
+        optimum = optima(options.motion, which, options.steps, options.dimensions, options.speed)
+        step = methods(**given, steps=options.steps)[name]
+        return excesses(step, rates, which, optimum, batch_size, options.noise)
 
-    names = list(methods(**given, steps=count))
+    names = list(methods(**given, steps=options.steps))
     totals: dict[str, Array] = {}
     chosen: dict[str, float] = {}
     for name in names:
@@ -137,7 +127,7 @@ def drift(
             best = int(np.argmin(follow(name, alphas, seed + TUNING).mean(axis=0)))
         chosen[name] = float(alphas[best])
         totals[name] = np.cumsum(follow(name, alphas[best : best + 1], seed)[:, 0])
-    for t in recorded_steps(count):
+    for t in recorded_steps(options.steps):
         late = max(1, round(t / 10))
         row = {"t": float(t)}
         for name in names:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from experiments.options import known
 from experiments.randomness import stream
 from experiments.theory.adam import Adam, Row, Settings, recorded_steps
+from experiments.theory.options import Counterexample
 from experiments.theory.theorem import against_theorem, check_theorem, theorem_terms
 
 # --- Reddi, Kale and Kumar: where Adam fails ---
@@ -39,17 +39,7 @@ def slopes(kind: str, seed: int, c: float) -> Iterator[float]:
 
 
 def counterexample(
-    data: str,
-    seed: int,
-    settings: Settings,
-    batch_size: int,
-    epochs: int,
-    *,
-    kind: str = "three",
-    bounds: str = "clip",
-    c: float = 3.0,
-    x_1: float = 0.0,
-    steps: int = 300_000,
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: Counterexample
 ) -> Iterator[Row]:
     """Linear functions on [-1, 1] on which Adam goes to 1 and the optimum is -1.
 
@@ -74,21 +64,20 @@ def counterexample(
       knows no clipping ("wall" meets its conditions to the letter), but clipping only brings x
       nearer to -1 than the proof needs.
     """
-    known("bounds", bounds, ("clip", "wall"))
-    mean_slope = KINDS[known("kind", kind, KINDS)](c)
+    mean_slope = KINDS[options.kind](options.c)
     adam = Adam(**settings)
     try:
         check_theorem(adam)
         judged = True
     except ValueError:
         judged = False
-    clipped = bounds == "clip"
-    wall = 0.0 if clipped else 2.0 if kind == "three" else 20.0
-    recorded = iter(recorded_steps(int(steps)))
+    clipped = options.bounds == "clip"
+    wall = 0.0 if clipped else 2.0 if options.kind == "three" else 20.0
+    recorded = iter(recorded_steps(options.steps))
     due = next(recorded)
-    x = low = high = float(x_1)
+    x = low = high = float(options.x_1)
     paid = expected = squares = g_inf = 0.0
-    for slope in itertools.islice(slopes(kind, seed, c), int(steps)):
+    for slope in itertools.islice(slopes(options.kind, seed, options.c), options.steps):
         low, high = min(low, x), max(high, x)
         gradient, outside = slope, abs(x) - 1
         if outside > 0:

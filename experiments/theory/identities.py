@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments.randomness import stream
 from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
+from experiments.theory.options import Identities
 
 
 def gradients(seed: int, steps: int, dimensions: int) -> Array:
@@ -47,15 +48,7 @@ def adamax_longest(t: int, beta_1: float, beta_2: float) -> float:
 
 
 def identities(
-    data: str,
-    seed: int,
-    settings: Settings,
-    batch_size: int,
-    epochs: int,
-    *,
-    steps: int = 1_000,
-    dimensions: int = 100,
-    forgetting: float = 1e-8,
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: Identities
 ) -> Iterator[Row]:
     """Steps of Adam in the forms that the paper calls equal, or limits of each other.
 
@@ -78,13 +71,13 @@ def identities(
         "learning_rate": adam.learning_rate,
         "decay": "sqrt_step",
         "beta_1": 0.0,
-        "beta_2": 1 - forgetting,
+        "beta_2": 1 - options.forgetting,
         "epsilon": 0.0,
     }
     near, bare = Adam(**limit), Adam(**limit, bias_correction=False)
-    squares, m, u = np.zeros(dimensions), np.zeros(dimensions), np.zeros(dimensions)
-    recorded, longest = set(recorded_steps(int(steps))), 0.0
-    for t, gradient in enumerate(gradients(seed, int(steps), int(dimensions)), start=1):
+    squares, m, u = np.zeros((3, options.dimensions))
+    recorded, longest = set(recorded_steps(options.steps)), 0.0
+    for t, gradient in enumerate(gradients(seed, options.steps, options.dimensions), start=1):
         step, without = adam.step(gradient), plain.step(gradient)
         limited, uncorrected = near.step(gradient), bare.step(gradient)
         squares += gradient**2

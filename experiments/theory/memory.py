@@ -12,12 +12,13 @@ import numpy as np
 
 from experiments.methods import optimizers
 from experiments.theory.adam import Row, Settings
+from experiments.theory.options import OptimizerState
 
 METHODS = ("adam", "adamax", "sgd_nesterov", "adagrad", "rmsprop", "adadelta")  # of the paper
 
 
 def optimizer_state(
-    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, *, largest: int = 6
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: OptimizerState
 ) -> Iterator[Row]:
     """The size of each method's state for a float32 variable of 10, 100, ..., 10^`largest` numbers.
 
@@ -30,7 +31,7 @@ def optimizer_state(
     """
     import keras
 
-    for exponent in range(1, int(largest) + 1):
+    for exponent in range(1, options.largest + 1):
         size = 10**exponent
         row = {"t": float(size)}
         row |= {name: _bytes(optimizers.build(name, settings, 1), size) for name in METHODS}

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.randomness import batch_order, stream
 from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
+from experiments.theory.options import ConstructedSteps, StepSizes
 from experiments.theory.regression import CLASSES, cross_entropy, load_digits
 
 # --- Section 2.1: the size of a step ---
@@ -63,7 +64,12 @@ def worst_gradients(adam: Adam, last: int) -> Array:
 
 
 def constructed_steps(
-    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, *, steps: int = 10_000
+    data: str,
+    seed: int,
+    settings: Settings,
+    batch_size: int,
+    epochs: int,
+    options: ConstructedSteps,
 ) -> Iterator[Row]:
     """The last of t steps along gradients made to lengthen it (Section 2.1); nothing is random.
 
@@ -76,8 +82,8 @@ def constructed_steps(
     paper_bound, sharp_bound.
     """
     paper = paper_bound(Adam(**settings))
-    bounds = sharp_bounds(Adam(**settings), int(steps))
-    for t in recorded_steps(int(steps)):
+    bounds = sharp_bounds(Adam(**settings), options.steps)
+    for t in recorded_steps(options.steps):
         adam = Adam(**settings)
         gradients = np.zeros((t, 2))
         gradients[-1, 0] = 1.0
@@ -98,14 +104,7 @@ def constructed_steps(
 
 
 def step_sizes(
-    data: str,
-    seed: int,
-    settings: Settings,
-    batch_size: int,
-    epochs: int,
-    *,
-    train_examples: int = 60_000,
-    scale: float = 1e-3,
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: StepSizes
 ) -> Iterator[Row]:
     """Steps and invariances while a logistic regression on MNIST is trained (Section 2.1).
 
@@ -128,13 +127,13 @@ def step_sizes(
       the largest |theta| for the copies with rescaled gradients; with "_no_epsilon" for those with
       epsilon = 0, where the paper's invariance is exact but for rounding.
     """
-    digits = load_digits(data, train_examples)
+    digits = load_digits(data, options.train_examples)
     steps = len(batch_order(seed, 0, len(digits.labels), batch_size))
     adams = [
         Adam(**{**settings, **change}, steps_per_epoch=steps) for change in ({}, {"epsilon": 0.0})
     ]
     paper, sharp = paper_bound(adams[0]), sharp_bounds(adams[0], epochs * steps)
-    factors = _factors(seed, scale, digits.images.shape[1] + 1)
+    factors = _factors(seed, options.scale, digits.images.shape[1] + 1)
     theta = np.zeros((2, *factors.shape))
     for epoch in range(epochs):
         seen = []

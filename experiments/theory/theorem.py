@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from experiments.options import known
 from experiments.randomness import batch_order
 from experiments.theory.adam import Adam, Array, Row, Settings
 from experiments.theory.games import (
@@ -18,6 +17,7 @@ from experiments.theory.games import (
     play,
     quadratics,
 )
+from experiments.theory.options import Regret
 from experiments.theory.regression import load_digits
 
 # --- Section 4: regret ---
@@ -89,19 +89,7 @@ def against_theorem(adam: Adam, regret: float, terms: tuple[float, float, float]
 
 
 def regret(
-    data: str,
-    seed: int,
-    settings: Settings,
-    batch_size: int,
-    epochs: int,
-    *,
-    problem: str = "logistic",
-    comparator: str = "horizon",
-    train_examples: int = 10_000,
-    l2: float = 1e-3,
-    steps: int = 10_000,
-    dimensions: int = 100,
-    scale: float = 0.01,
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: Regret
 ) -> Iterator[Row]:
     """The regret of Adam on convex problems, against the bound of Theorem 4.1 (Section 4).
 
@@ -139,21 +127,24 @@ def regret(
     Raises:
         ValueError: the settings are not the theorem's (`check_theorem`).
     """
-    known("comparator", comparator, ("horizon", "prefix"))
     adam = Adam(**settings)
     check_theorem(adam)
     makers: dict[str, Callable[[], Online]] = {
-        "logistic": lambda: _logistic(data, seed, batch_size, epochs, train_examples, l2),
-        "quadratic": lambda: quadratics(seed, int(steps), int(dimensions), sparse=False),
-        "sparse": lambda: quadratics(seed, int(steps), int(dimensions), sparse=True),
-        "absolute": lambda: Absolute(scale, np.full(1, adam.learning_rate / 2), int(steps)),
+        "logistic": lambda: _logistic(
+            data, seed, batch_size, epochs, options.train_examples, options.l2
+        ),
+        "quadratic": lambda: quadratics(seed, options.steps, options.dimensions, sparse=False),
+        "sparse": lambda: quadratics(seed, options.steps, options.dimensions, sparse=True),
+        "absolute": lambda: Absolute(
+            options.scale, np.full(1, adam.learning_rate / 2), options.steps
+        ),
     }
-    online = makers[known("problem", problem, makers)]()
+    online = makers[options.problem]()
     paid, snapshots = play(online, adam)
     optimum, error = online.optimum(online.steps)
     best = online.costs(optimum, online.steps)
     for seen in snapshots:
-        if comparator == "prefix":
+        if options.comparator == "prefix":
             optimum, error = online.optimum(seen.steps)
             best = online.costs(optimum, seen.steps)
         total = float(np.sum(paid[: seen.steps] - best[: seen.steps]))

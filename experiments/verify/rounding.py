@@ -54,6 +54,7 @@ problems makes up to 300 times that of it; `MEASURED` leaves 1,000 times.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -183,7 +184,7 @@ def draws(run: Run) -> bool:
     entry = problems.PROBLEMS[run.problem]
     if entry.measured:
         return False
-    options = {**entry.options, **run.options}
+    options = dataclasses.asdict(entry.options(**run.options))
     if any(value for name, value in options.items() if name.endswith("dropout")):
         return True
     return run.problem not in FROM_ZERO and options.get("initial_stddev") != 0

@@ -300,12 +300,12 @@ def test_zca_of_constant_pixels(small):
 @pytest.mark.parametrize("method", cifar10.WHITENINGS)
 def test_only_the_training_images_count(small, method, monkeypatch):
     arrays, _ = small
-    train, test = cifar10.whitened("cifar10", method)
+    train, test = cifar10.whitened("cifar10", method, 0.1)
     other = arrays._replace(x_test=arrays.x_test[::-1] // 2)
     monkeypatch.setattr(cifar10, "load", lambda kind: other)
     monkeypatch.setattr(cifar10, "_VERSION", -1)
     cifar10._whitened.cache_clear()
-    same, different = cifar10.whitened("cifar10", method)
+    same, different = cifar10.whitened("cifar10", method, 0.1)
     assert (same == train).all()
     assert (different != test).any()
 

@@ -102,12 +102,12 @@ def test_parameters_of_the_transformers(width, depth):
 def test_the_declared_sizes_are_those_of_the_known_models():
     """nanoGPT's small model has 0.80 million parameters, ResNet-20 0.27 million."""
     entries = registry.PROBLEMS
-    gpt = entries["tinyshakespeare_gpt"].options
-    width, depth = gpt["width"], gpt["depth"]
+    gpt = entries["tinyshakespeare_gpt"].options()
+    width, depth = gpt.width, gpt.depth
     blocks = depth * (2 * width + 12 * width**2) + width
-    assert (65 + gpt["context"]) * width + blocks == 804_096
-    resnet = entries["cifar10_resnet"].options
-    problem = build("cifar10_resnet", blocks=resnet["blocks"], width=resnet["width"])
+    assert (65 + gpt.context) * width + blocks == 804_096
+    resnet = entries["cifar10_resnet"].options()
+    problem = build("cifar10_resnet", blocks=resnet.blocks, width=resnet.width)
     kernels = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64)
     norms = 2 * (7 * 16 + 6 * 32 + 6 * 64)
     assert count(problem) == kernels + norms + 65 * 10 == 269_722
@@ -428,7 +428,7 @@ def test_what_cannot_be_built_is_refused(name, options, message):
         ("tinyshakespeare_gpt", {"depth": 1.5}, "depth=1.5 is not valid for tinyshakespeare_gpt: "),
         ("tinyshakespeare_gpt", {"width": 0}, "width=0 is not .*: use a whole number, 1 or more"),
         ("cifar10_resnet", {"shift": 0.5}, "shift=0.5 is not .*: use a whole number, 0 or more"),
-        ("cifar10_resnet", {"l2": -1}, "l2=-1 is not valid .*: use a number >= 0"),
+        ("cifar10_resnet", {"l2": -1}, "l2=-1 is not valid .*: use a finite number >= 0"),
         ("imbalance", {"frequencies": "all"}, "frequencies='all' is not .*: use one of zipf, equa"),
         ("mnist_diffusion", {"hidden": 1}, "unknown option of mnist_diffusion 'hidden'"),
     ],
@@ -542,7 +542,7 @@ def test_adamw_is_that_of_pytorch():
     np.testing.assert_allclose(ours, theirs.detach(), rtol=1e-5)
     plain = optimizers.build("adam", {"learning_rate": 0.1}, 1)
     assert plain.weight_decay is None
-    with pytest.raises(ValueError, match=r"weight_decay=-1 is not valid for adamw: use a positive"):
+    with pytest.raises(ValueError, match=r"weight_decay=-1 is not valid for adamw: use a finite"):
         optimizers.check_settings("adamw", {"learning_rate": 0.1, "weight_decay": -1})
 
 

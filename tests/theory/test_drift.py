@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.problems import registry
 from experiments.randomness import stream
 from experiments.theory import drift
+from experiments.theory.options import Drift
 
 SETTINGS = {"learning_rate": 0.01}
 STEPS = 400
@@ -70,12 +70,6 @@ def test_the_optimum_moves_as_it_is_said_to():
         drift.optima("runs", 1, 10, 1, 0.1)
 
 
-def test_an_option_in_words_has_its_words_declared():
-    assert registry.CHOICES["motion"] == drift.MOTIONS
-    for name, entry in registry.PROBLEMS.items():
-        registry.check_options(name, entry.options)
-
-
 def test_a_step_that_is_too_long_counts_as_infinite():
     optimum = drift.optima("rest", 0, STEPS, 3, 0.0)
     found = follow("sgd", [0.1, 1e3], optimum)
@@ -91,7 +85,8 @@ def test_beta_1_falls_to_a_hundredth_over_the_run():
 
 
 def test_step_sizes_are_chosen_on_another_sequence_and_means_are_those_of_the_run():
-    rows = list(drift.drift("none", 2, SETTINGS, 1, 1, steps=STEPS, dimensions=3, motion="jumps"))
+    options = Drift(steps=STEPS, dimensions=3, motion="jumps")
+    rows = list(drift.drift("none", 2, SETTINGS, 1, 1, options))
     last, ladder = rows[-1], 0.01 * 10 ** ((np.arange(13) - 6) / 2)
     other = drift.optima("jumps", 2 + drift.TUNING, STEPS, 3, 0.01)
     own = drift.optima("jumps", 2, STEPS, 3, 0.01)

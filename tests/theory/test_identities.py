@@ -7,6 +7,7 @@ import pytest
 
 from experiments.theory import identities
 from experiments.theory.adam import Adam
+from experiments.theory.options import Identities
 from experiments.theory.stepsize import sharp_bounds
 
 SETTINGS = {"learning_rate": 0.001}
@@ -14,7 +15,9 @@ SETTINGS = {"learning_rate": 0.001}
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, float]]:
-    return list(identities.identities("none", 3, SETTINGS, 1, 1, steps=300, dimensions=20))
+    return list(
+        identities.identities("none", 3, SETTINGS, 1, 1, Identities(steps=300, dimensions=20))
+    )
 
 
 def torch_steps(make, gradients: np.ndarray) -> np.ndarray:

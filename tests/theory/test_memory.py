@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from experiments.theory.memory import optimizer_state
+from experiments.theory.options import OptimizerState
 
 
 def test_bytes_for_each_parameter():
-    rows = list(optimizer_state("none", 0, {"learning_rate": 0.001}, 1, 1, largest=4))
+    rows = list(
+        optimizer_state("none", 0, {"learning_rate": 0.001}, 1, 1, OptimizerState(largest=4))
+    )
     assert [row["t"] for row in rows] == [10, 100, 1_000, 10_000]
     kept = {"sgd": 0, "sgd_nesterov": 1, "adagrad": 1, "rmsprop": 1, "adadelta": 2}
     for name, arrays in {**kept, "adam": 2, "adamax": 2}.items():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.methods import optimizers
+from experiments.problems import registry
 from experiments.randomness import batch_order
 from experiments.theory import adam, bias, failures, games, regression, stepsize, theorem
 from experiments.theory.adam import Adam
@@ -22,7 +23,9 @@ THREE = {**REDDI, "learning_rate": 0.8, "decay": "sqrt_step", "beta_1": 0.0, "be
 
 def rows(measurement, settings, data="", seed=0, batch_size=1, epochs=1, **options):
     """The rows of a measurement, each a dictionary of finite floats with the same names."""
-    found = list(measurement(data, seed, settings, batch_size, epochs, **options))
+    declared = {each.function: each.options for each in registry.PROBLEMS.values()}
+    chosen = declared[measurement.__name__](**options)
+    found = list(measurement(data, seed, settings, batch_size, epochs, chosen))
     assert found
     for row in found:
         assert list(row) == list(found[0])
@@ -251,7 +254,10 @@ def test_the_comparison_catches(reference, wrong):
     [
         ({"beta_1_decay": 0.0}, r"beta_1_decay=0.0 is not valid for adam: use a number in \(0, 1]"),
         ({"beta_1_decay": 1.5}, r"beta_1_decay=1.5 is not valid for adam: use a number in \(0, 1]"),
-        ({"beta_1_decay": math.nan}, "beta_1_decay=nan is not valid for adam: use a finite number"),
+        (
+            {"beta_1_decay": math.nan},
+            r"beta_1_decay=nan is not valid for adam: use a number in \(0, 1]",
+        ),
         ({"amsgrad": 1}, "amsgrad=1 is not valid for adam: use one of True, False"),
     ],
 )

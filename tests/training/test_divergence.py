@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_every_problem_that_is_trained_is_here():
 def test_a_step_beyond_all_numbers_is_recorded_as_divergence(tmp_path, problem):
     run = Run(
         problem=problem,
-        options={**PROBLEMS[problem].options, **FEW, **SMALL[problem]},
+        options={**dataclasses.asdict(PROBLEMS[problem].options()), **FEW, **SMALL[problem]},
         data="none" if problem == "imbalance" else f"{problem.partition('_')[0]}-stand-in",
         optimizer="sgd_nesterov",
         settings={"learning_rate": 1e38, "momentum": 0.9},

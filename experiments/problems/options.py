@@ -1,0 +1,141 @@
+"""The options of the problems with a model: what each may be, and their defaults.
+
+A problem's function takes an object of its class. Keras is not imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from experiments.options import AtLeastZero, BelowOne, Count, Interval
+
+Weights = Literal["glorot_normal", "glorot_uniform", "he_normal", "lecun_normal", "normal_0.01"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every problem with a model has.
+
+    Attributes:
+        averages: 1 where the averages of Section 7.2 are kept and measured after each pass.
+        train_examples: training examples of a pass.
+        held_out_examples: examples that training never sees.
+    """
+
+    averages: AtLeastZero = 0.0
+    train_examples: Count
+    held_out_examples: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticRegression(Options):
+    """Of `mnist_logistic_regression`."""
+
+    l2: AtLeastZero = 0.0
+    train_examples: Count = 60_000
+    held_out_examples: Count = 10_000
+    initial_stddev: AtLeastZero = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagOfWords(Options):
+    """Of `imdb_logistic_regression`."""
+
+    dropout: BelowOne = 0.0
+    l2: AtLeastZero = 0.0
+    train_examples: Count = 25_000
+    held_out_examples: Count = 25_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multilayer(Options):
+    """Of `mnist_multilayer`."""
+
+    hidden: Count = 1000
+    input_dropout: BelowOne = 0.0
+    hidden_dropout: BelowOne = 0.0
+    l2: AtLeastZero = 0.0
+    weights: Weights = "glorot_normal"
+    train_examples: Count = 60_000
+    held_out_examples: Count = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolutional(Options):
+    """Of `cifar10_convolutional`."""
+
+    input_dropout: BelowOne = 0.0
+    hidden_dropout: BelowOne = 0.0
+    l2: AtLeastZero = 0.0
+    weights: Weights = "normal_0.01"
+    padding: Literal["same", "valid"] = "same"
+    whitening: Literal["zca", "channel", "none"] = "zca"
+    floor: AtLeastZero = 0.01
+    train_examples: Count = 50_000
+    held_out_examples: Count = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variational(Options):
+    """Of `mnist_variational`."""
+
+    hidden: Count = 500
+    latent: Count = 50
+    weights: Weights = "normal_0.01"
+    pixels: Literal["real", "resampled"] = "real"
+    prior: AtLeastZero = 0.0
+    train_examples: Count = 50_000
+    held_out_examples: Count = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPT(Options):
+    """Of `tinyshakespeare_gpt`."""
+
+    depth: Count = 4
+    heads: Count = 4
+    width: Count = 128
+    context: Count = 64
+    train_examples: Count = 2_400
+    held_out_examples: Count = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(GPT):
+    """Of `tinyshakespeare_masked`."""
+
+    masked_share: BelowOne = 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet(Options):
+    """Of `cifar10_resnet`."""
+
+    blocks: Count = 3
+    width: Count = 16
+    shift: Annotated[int, Interval(0, whole=True)] = 4
+    l2: AtLeastZero = 0.0
+    train_examples: Count = 50_000
+    held_out_examples: Count = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion(Options):
+    """Of `mnist_diffusion`."""
+
+    width: Count = 32
+    train_examples: Count = 6_400
+    held_out_examples: Count = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imbalance(Options):
+    """Of `imbalance`."""
+
+    classes: Count = 500
+    dimensions: Count = 100
+    spread: AtLeastZero = 1.0
+    frequencies: Literal["zipf", "equal"] = "zipf"
+    train_examples: Count = 20_000
+    held_out_examples: Count = 5_000
