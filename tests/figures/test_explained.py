@@ -240,15 +240,15 @@ SAYINGS = [
         lambda p: rates(p)[1:],
     ),
     (
-        "They cover {:.0f}% and {:.0f}% of its way, no longer {:.0f}% and {:.0f}%.",
+        "They cover {:.0f}% and {:.0f}% of its way, instead of {:.0f}% and {:.0f}%.",
         lambda p: (
             *shares(p["seen"]["adaptive scaling"])[1:],
             *shares(p["seen"]["gradient descent"])[1:],
         ),
     ),
     (
-        r"best $\alpha$ of {:.0f}. After {:.0f} steps the height left is {:.0f} for gradient "
-        "descent, {:.1f} for momentum, {:.1f} for scaling, and {:.3f} for both together.",
+        r"best $\alpha$ of {:.0f} tried. After {:.0f} steps the height left is {:.0f} for "
+        "gradient descent, {:.1f} for momentum, {:.1f} for scaling, and {:.3f} for both together.",
         lambda p: (len(ALPHAS), 100, *(walk.value[100] for walk in p["walks"])),
     ),
     (
@@ -301,7 +301,7 @@ SAYINGS = [
         lambda p: (longest(p["stories"]["the first gradient after a long silence"]),),
     ),
     (
-        r"grow by {:.0f}% from step to step come to {:.2f} $\alpha$",
+        r"grow by {:.0f}% from step to step reach {:.2f} $\alpha$",
         lambda p: (
             100 * (p["growing"].growth[0] - 1),
             longest(p["stories"]["gradients that grow by 11% a step"]),
