@@ -21,18 +21,18 @@ CURVES = " Solid: ours; dashed: the paper's own curves, read off its figure."
 HOW_TO_READ = """\
 # The verdicts
 
-Every statement of the paper that was judged, by the part of the paper that it stands in. This page
-is written by `make notebooks` from the records in this folder; the report shows the same table with
-search and filters.
+Every statement of the paper that was judged, grouped by the part of the paper it is in.
+`make notebooks` writes this page from the records in this folder; the report shows the same table
+with search and filters.
 
 ## How to read a row
 
 Every claim is an entry of [`experiments/paper/claims.yaml`](../experiments/paper/claims.yaml): the
 paper's words, the statement that is judged, the metric, the rule with its margin and where the
 margin comes from. The rules were written before the published runs; short trial runs had been seen.
-Each seed gives one value of the metric; at equal seed all methods see the same initial weights and
-the same batches. The numbers are the mean over seeds and its 95% interval: Student's t below ten
-seeds, a bootstrap from ten on, of logarithms where the metric is a ratio.
+Each seed gives one value of the metric; with the same seed, all methods see the same initial
+weights and the same batches. The numbers are the mean over seeds and its 95% interval: Student's t
+for fewer than ten seeds, a bootstrap for ten or more, of logarithms where the metric is a ratio.
 
 - **matched**: settings fitted to the paper's digitised curves, or its defaults where it shows none.
   *Did the authors' runs look like this?*
@@ -43,9 +43,10 @@ seeds, a bootstrap from ten on, of logarithms where the metric is a ratio.
   shortened profile, or fewer than three finished seeds.
 - *Paper*: the same metric computed from the paper's digitised figure, where it has one, and
   whether the statement holds there. *Ours agrees* means that our matched runs and the paper's own
-  figure say the same of the statement: it may fail in both.
-- *Changes at a margin of*: where the verdict would become another one. *On this side from k trials
-  on*: with so many trials of each method or more, the median best setting gives the same side.
+  figure say the same about the statement; it may fail in both.
+- *Changes at a margin of*: the margin at which the verdict would change. *On this side from k
+  trials on*: with that many trials of each method or more, the median best setting falls on the
+  same side.
 - Each study has several verdicts. Where Holm's correction for their number, at 5% within a study,
   leaves less than the verdict says, the row says what is left.
 """
@@ -180,8 +181,8 @@ def gallery(found: Sequence[Results], parts: Sequence[Part]) -> str:
         "The paper's figures, drawn from the published records in this folder. The verdicts behind",
         "them are in [VERDICTS.md](VERDICTS.md); `make notebooks` writes both.",
         "",
-        "Each picture, here and in the notebooks, holds its own numbers and lines as texts, which",
-        "the report saves and Pillow reads:",
+        "Each picture, here and in the notebooks, holds its own numbers and lines as text, which",
+        "the report can save and Pillow can read:",
         "",
         "```python",
         "from PIL import Image",
@@ -225,7 +226,7 @@ def _by_part(parts: Sequence[Part], checked: Mapping[str, str] | None = None) ->
         if checked is not None:
             names = dict.fromkeys(row.study.name for row in part.judged)
             rows[-1].append("<br>".join(f"{name}: {checked.get(name)}" for name in names))
-    head = ["Of the paper", "What was found", *PROTOCOLS]
+    head = ["Part of the paper", "What was found", *PROTOCOLS]
     return _table(head + (["checked here"] if checked is not None else []), rows)
 
 
@@ -240,12 +241,13 @@ def _published(found: Sequence[Results]) -> list[str]:
             if results is None
             else f"{results.progress}"
             if results.missing
-            else "whole"
+            else "complete"
         )
         states.setdefault(state, []).append(f"`{study.name}`")
-    whole = len(states.pop("whole", []))
+    complete = len(states.pop("complete", []))
     rest = "; ".join(f"{', '.join(names)} ({state})" for state, names in states.items())
-    return [f"  {whole} of {len(STUDIES)} studies are whole" + (f", not {rest}." if rest else ".")]
+    rest = f"; the others: {rest}" if rest else ""
+    return [f"  {complete} of {len(STUDIES)} studies are complete{rest}."]
 
 
 def _between(text: str, name: str, content: str) -> str:

@@ -177,7 +177,7 @@ def totals(shown: Sequence[Part]) -> str:
         phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}** tested hold *{protocol}*")
     untested = count(rows, PROTOCOLS[0])[claims.NOT_TESTED]
     left = f"; {untested} are not tested yet" if untested else ""
-    return f"Of {len(rows)} statements of the paper, {', '.join(phrases)}{left}."
+    return f"Of {len(rows)} statements in the paper, {' and '.join(phrases)}{left}."
 
 
 # --- the picture ----------------------------------------------------------------------------------

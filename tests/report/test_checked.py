@@ -50,7 +50,10 @@ def test_the_summary_and_the_verdicts_say_what_was_checked(folder, found, check)
     made = local(folder, found, checks.Checks(runs=[check]))
     words = "1 run, 38 passes, largest difference 2e-15"
     assert f"| {NAME}: {words} |" in made["README.md"]
-    assert "| Of the paper | What was found | matched | tuned | checked here |" in made["README.md"]
+    assert (
+        "| Part of the paper | What was found | matched | tuned | checked here |"
+        in made["README.md"]
+    )
     assert f"*Checked here:* {words}" in made["VERDICTS.md"]
     assert "DISAGREE" not in "".join(made.values())
     assert f"| {NAME}: nothing yet |" in local(folder, found, checks.Checks())["README.md"]
