@@ -44,7 +44,7 @@ STUDY = dataclasses.replace(
         ),
         Departure(
             "Warm-up: over the first 100 steps the step size rises in equal steps to 0.001.",
-            "The length of nanoGPT's recipe for a CPU, a twentieth of the run.",
+            "The length in nanoGPT's recipe for a CPU, a twentieth of the run.",
         ),
     ),
 )

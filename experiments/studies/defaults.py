@@ -87,8 +87,8 @@ CLASSES = (
     ),
     Departure(
         "20 dimensions, so that the classes overlap.",
-        "In the 100 dimensions tried first, every method reached a cost of zero with steps large "
-        "enough. Two runs in 20 were seen before this was chosen.",
+        "In the 100 dimensions tried first, every method reached a cost of zero with large enough "
+        "steps. Two runs in 20 dimensions were seen before this was chosen.",
     ),
 )
 

@@ -95,8 +95,8 @@ STUDY = Study(
         Departure(
             "The features are the counts of the 10,000 most frequent words, as the data set ships "
             "them, stop words included.",
-            "The paper says bag of words and 10,000 words, no more. Counts and presence of words "
-            "fit its curves about equally well.",
+            "The paper says bag of words and 10,000 words, and no more. Counts and presence of "
+            "words fit its curves about equally well.",
         ),
         Departure(
             "Two outputs and a softmax, as for MNIST.",
@@ -161,9 +161,9 @@ STUDY = Study(
         ),
         Departure(
             "The tuning grids stop growing after five rounds, at ten learning rates each.",
-            "Without dropout, some weights separate the reviews without a fault. AdaGrad's cost "
-            "then falls with every larger constant step size, to 3e-11 nats at 316: its grid has "
-            "no inner best. The claims on it are not judged under this protocol.",
+            "Without dropout, some weights separate the reviews perfectly. AdaGrad's cost then "
+            "falls with every larger constant step size, to 3e-11 nats at 316: its grid has no "
+            "interior best. The claims about it are not judged under this protocol.",
         ),
         Departure(
             "A tuning trial takes 60 passes of the 176, with one seed and two learning rates per "

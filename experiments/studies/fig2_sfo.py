@@ -76,8 +76,8 @@ STUDY = Study(
             "minibatches, which is 24, and at least 25.",
         ),
         Departure(
-            "SFO is this project's own, written from its description with its published defaults; "
-            "float64 but for the gradients, which are float32.",
+            "SFO is this project's own implementation, written from its description, with its "
+            "published defaults; in float64 except for the gradients, which are float32.",
             "The paper used its authors' program.",
         ),
         Departure(
@@ -103,7 +103,7 @@ STUDY = Study(
             "The paper says that SFO fails with it, but shows no curve.",
         ),
         Departure(
-            "SFO has nothing to tune: it stands under both protocols with its defaults.",
+            "SFO has nothing to tune: it appears under both protocols with its defaults.",
             "Its authors advertise it as free of hyperparameters.",
         ),
         Departure(

@@ -84,7 +84,7 @@ STUDY = Study(
         Departure(
             "Whitening is ZCA on all 3,072 values of an image, fitted on the training images, "
             "pixels in [0, 1], 0.01 added to every eigenvalue.",
-            "The paper says whitened, no more.",
+            "The paper says whitened, and no more.",
             (
                 Alternative("ZCA, 0.1 added", "Adam", options={"floor": 0.1}),
                 Alternative(

@@ -64,8 +64,8 @@ STUDY = Study(
         ),
         Departure(
             "Weights from N(0, 0.01²), biases zero, no prior on the weights.",
-            "Kingma & Welling (2013) start so. Weights scaled by the fan-in fit the figure less "
-            "well at small step sizes.",
+            "Kingma & Welling (2013) start this way. Weights scaled by the fan-in fit the figure "
+            "less well at small step sizes.",
         ),
         Departure(
             "The loss is minus the variational bound, in nats per image, as the mean over the "
@@ -83,7 +83,7 @@ STUDY = Study(
         Departure(
             "Without bias correction, beta_1 = 0 is RMSProp, and beta_1 = 0.9 is RMSProp with "
             "momentum.",
-            "So the paper calls them.",
+            "That is what the paper calls them.",
         ),
     ),
     notebook="04_fig4_bias_correction",

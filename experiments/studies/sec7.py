@@ -27,7 +27,7 @@ DEPARTURES = (
         "Both averages of Section 7.2 start at the first step; the exponential one has the decay "
         "0.999 of Adam's second moment.",
         "As the paper writes them. After a few thousand steps the exponential average forgets the "
-        "start, the mean of all steps does not.",
+        "start; the mean of all steps does not.",
     ),
     Departure(
         "Averages are compared after each pass by their cost without dropout on 5,000 training "

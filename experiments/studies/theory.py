@@ -142,7 +142,7 @@ STEPS = _study(
         Departure(
             "Gradients are rescaled by 0.001, and by a random factor between 0.001 and 1000 for "
             "each coordinate; both with epsilon = 0 and with 1e-8.",
-            "The paper's invariance holds for epsilon = 0; with an epsilon it is what a user has.",
+            "The paper's invariance holds for epsilon = 0; 1e-8 shows what a user gets.",
         ),
     ),
     options={"train_examples": 60_000},
@@ -301,7 +301,7 @@ REGRET = _study(
             "the theorem then says nothing.",
         ),
         Departure(
-            "G, D and their maximum norms are those met on the way.",
+            "G, D and their maximum norms are those encountered on the way.",
             "The theorem needs bounds; the smallest that hold make its bound the tightest.",
         ),
     ),
@@ -362,8 +362,8 @@ COUNTEREXAMPLE = _study(
         ),
         Departure(
             "`walled` leaves theta free and adds a steep convex wall outside [-1, 1].",
-            "Theorem 4.1 knows no clipping. This meets its conditions but for the bias correction, "
-            "which at beta_2 = 0.1 is gone within a few steps.",
+            "Theorem 4.1 has no clipping. This meets its conditions except for the bias "
+            "correction, which at beta_2 = 0.1 is gone within a few steps.",
         ),
     ),
     options={"c": 3.0, "x_1": 0.0, "steps": 300_000},
