@@ -1,6 +1,6 @@
-"""Every private member of Keras that the optimizers rely on, each by a name of ours.
+"""Every private member of Keras that the optimizers rely on, each under a name of ours.
 
-Keras offers no public way to these. When a new Keras breaks something, look here first.
+Keras offers no public access to these. When a new Keras breaks something, look here first.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ class Optimizer(keras.optimizers.Optimizer):
         return self._trainable_variables
 
     def index_of(self, variable: Variable) -> int:
-        """The place of a variable among `trained`; of one named twice, the last."""
+        """The place of a variable among `trained`; the last one if it is listed twice."""
         return self._get_variable_index(variable)
 
     def knows(self, variable: Variable) -> bool:
@@ -60,7 +60,7 @@ class Optimizer(keras.optimizers.Optimizer):
         self._learning_rate: object = variable
 
     def beside(self, variable: Variable) -> contextlib.AbstractContextManager:
-        """A scope in which variables are made where `variable` lies (`tf.distribute`)."""
+        """A scope that creates variables on the device of `variable` (`tf.distribute`)."""
         strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow backend only
         if strategy is None:
             return contextlib.nullcontext()
@@ -99,13 +99,19 @@ class Optimizer(keras.optimizers.Optimizer):
 
     @property
     def batches(self) -> keras.Variable:
-        """How many times `apply` was called, which is more than `iterations` may be."""
+        """How many times `apply` was called; this may exceed `iterations`."""
         return self._iterations
 
     def update(
         self, gradients: Sequence[Tensor], variables: Sequence[Variable], learning_rate: Tensor
     ) -> None:
-        """Call `update_step` for each variable, on every replica. A subclass may do it at once."""
+        """Call `update_step` for each variable, on every replica. A subclass may do it at once.
+
+        Args:
+            gradients: one for each variable.
+            variables: those to update.
+            learning_rate: of this step.
+        """
         super()._backend_update_step(gradients, variables, learning_rate)
 
     def _backend_update_step(

@@ -26,7 +26,7 @@ class AdamCoefficients(NamedTuple):
 
 
 class AdamKernelCoefficients(NamedTuple):
-    """The scalars of one step in the reordering that kernels know."""
+    """The scalars of one step, in the reordering that kernels implement."""
 
     alpha: Scalar  # alpha * sqrt(1 - beta_2^t) / (1 - beta_1^t)
     epsilon: Scalar  # what is added to sqrt(v)
@@ -164,7 +164,13 @@ class Adam(MomentOptimizer):
     def rule(
         self, gradient: Tensor, moments: Sequence[Tensor], c: AdamCoefficients
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Algorithm 1: the new moments and what to subtract from the variable."""
+        """Algorithm 1: the new moments and what to subtract from the variable.
+
+        Args:
+            gradient: of any shape, float32 or wider.
+            moments: those that `moment_names` lists, each of the gradient's shape.
+            c: the scalars of the step.
+        """
         m = decayed_average(moments[0], c.first_gain, gradient)
         v = decayed_average(moments[1], 1 - self.beta_2, gradient * gradient)
         new: tuple[Tensor, ...] = (m, v)
@@ -178,7 +184,7 @@ class Adam(MomentOptimizer):
         if self.epsilon < SMALLEST_EPSILON:
             step = ops.where(m == 0, 0.0, step)  # 0/0 is no step
         # The square of a gradient beyond 1.8e19 is infinite in float32 and would stop its
-        # coordinate for good; as NaN it is seen.
+        # coordinate for good; NaN makes that visible.
         return new, ops.where(v < math.inf, step, math.nan)
 
     def kernel_obstacle(self, variable: Variable) -> str | None:
@@ -194,8 +200,14 @@ class Adam(MomentOptimizer):
     def kernel_coefficients(
         self, t: Scalar, learning_rate: Scalar, dtype: str
     ) -> AdamKernelCoefficients:
-        """The scalars of step `t` that `kernel` reads."""
-        # The kernel's moments grow with rounded betas, and are corrected as such.
+        """The scalars of step `t` that `kernel` reads.
+
+        Args:
+            t: the number of the step, from 1.
+            learning_rate: alpha_t.
+            dtype: the variable's, to which the kernel rounds the betas.
+        """
+        # The kernel's moments use rounded betas, so their corrections do, too.
         beta_1, beta_2 = backend.rounded(self.beta_1, dtype), backend.rounded(self.beta_2, dtype)
         if self.bias_correction:
             first, root = one_minus_power(beta_1, t), ops.sqrt(one_minus_power(beta_2, t))
@@ -214,7 +226,14 @@ class Adam(MomentOptimizer):
         moments: Sequence[Variable],
         c: AdamKernelCoefficients,
     ) -> None:
-        """The same as `rule` in one pass."""
+        """The same as `rule` in one pass.
+
+        Args:
+            gradient: of the variable's shape.
+            variable: changed in place.
+            moments: those that `moment_names` lists, changed in place.
+            c: the scalars of the step.
+        """
         betas = (self.beta_1, self.beta_2)
         backend.apply_adam(variable, moments, gradient, c.alpha, betas, c.epsilon)
 
@@ -225,7 +244,7 @@ class Adam(MomentOptimizer):
             variable: one of the variables that the optimizer was built with.
 
         Raises:
-            ValueError: when the variable is not known or no step was taken yet.
+            ValueError: when the variable is unknown or no step has been taken yet.
 
         Example:
             >>> import keras
@@ -256,7 +275,7 @@ class Adam(MomentOptimizer):
         return AdamDiagnostics(m, v, m_hat, v_hat, step, snr)
 
     def get_config(self) -> dict[str, Any]:
-        """What rebuilds this optimizer through `from_config`."""
+        """The configuration from which `from_config` rebuilds this optimizer."""
         return super().get_config() | {
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,

@@ -103,7 +103,13 @@ class AdaMax(MomentOptimizer):
     def rule(
         self, gradient: Tensor, moments: Sequence[Tensor], c: AdaMaxCoefficients
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Algorithm 2: the new moments and what to subtract from the variable."""
+        """Algorithm 2: the new moments and what to subtract from the variable.
+
+        Args:
+            gradient: of any shape, float32 or wider.
+            moments: m and u, each of the gradient's shape.
+            c: the scalars of the step.
+        """
         m = decayed_average(moments[0], 1 - self.beta_1, gradient)
         u = maximum(self.beta_2 * moments[1], ops.abs(gradient))
         return (m, u), c.alpha * (m / (u + tiny(u.dtype)))
@@ -115,7 +121,13 @@ class AdaMax(MomentOptimizer):
     def kernel_coefficients(
         self, t: Scalar, learning_rate: Scalar, dtype: str
     ) -> AdaMaxCoefficients:
-        """The scalars of step `t` that `kernel` reads."""
+        """The scalars of step `t` that `kernel` reads.
+
+        Args:
+            t: the number of the step, from 1.
+            learning_rate: alpha_t.
+            dtype: the variable's, to which the kernel rounds beta_1.
+        """
         beta_1 = backend.rounded(self.beta_1, dtype)
         return AdaMaxCoefficients(learning_rate / one_minus_power(beta_1, t))
 
@@ -126,7 +138,14 @@ class AdaMax(MomentOptimizer):
         moments: Sequence[Variable],
         c: AdaMaxCoefficients,
     ) -> None:
-        """The same as `rule` in one pass."""
+        """The same as `rule` in one pass.
+
+        Args:
+            gradient: of the variable's shape.
+            variable: changed in place.
+            moments: m and u, changed in place.
+            c: the scalars of the step.
+        """
         betas = (self.beta_1, self.beta_2)
         backend.apply_adamax(variable, moments, gradient, c.alpha, betas, tiny(variable.dtype))
 
@@ -137,7 +156,7 @@ class AdaMax(MomentOptimizer):
             variable: one of the variables that the optimizer was built with.
 
         Raises:
-            ValueError: when the variable is not known or no step was taken yet.
+            ValueError: when the variable is unknown or no step has been taken yet.
 
         Example:
             >>> import keras
@@ -158,7 +177,7 @@ class AdaMax(MomentOptimizer):
         return AdaMaxDiagnostics(m, u, m_hat, rate * snr, snr)
 
     def get_config(self) -> dict[str, Any]:
-        """What rebuilds this optimizer through `from_config`."""
+        """The configuration from which `from_config` rebuilds this optimizer."""
         return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2}
 
 

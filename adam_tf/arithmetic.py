@@ -9,7 +9,7 @@ from adam_tf.typing import Scalar, Tensor, Variable
 
 
 def scalar_dtype() -> str:
-    """Dtype of scalar work: float64 where the backend has it (JAX by default has not)."""
+    """Dtype of scalar work: float64 where the backend has it (JAX by default does not)."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -34,7 +34,7 @@ def is_narrow(variable: Variable) -> bool:
 
 
 def one_minus_power(beta: float, t: Scalar) -> Scalar:
-    r"""$1 - \beta^t$ without the cancellation of computing it so."""
+    r"""$1 - \beta^t$, computed without cancellation."""
     log_beta = math.log(beta) if beta > 0 else -math.inf
     return -ops.expm1(t * log_beta)
 
@@ -42,7 +42,12 @@ def one_minus_power(beta: float, t: Scalar) -> Scalar:
 def decayed_average(average: Tensor, gain: Scalar, value: Tensor) -> Tensor:
     r"""$\beta x + (1 - \beta) y$ from `gain` = $1 - \beta$, which rounds better than $\beta$.
 
-    In float32 1 - 0.999 is off by 1.3e-5 of itself when it is taken from the rounded 0.999.
+    In float32, 1 - 0.999 has a relative error of 1.3e-5 when computed from the rounded 0.999.
+
+    Args:
+        average: $x$, the average so far.
+        gain: $1 - \beta$.
+        value: $y$, of the same shape as `average`.
     """
     return average - gain * average + gain * value
 
@@ -59,14 +64,14 @@ def agreeing(step: Tensor, gradient: Tensor) -> Tensor:
         step: $u$, what would be subtracted from the variable, $d$ numbers.
         gradient: $g$, of the same shape.
     """
-    # By their signs: a product of small numbers would underflow.
+    # Signs are compared, since a product of small numbers would underflow.
     agree = ops.cast(ops.sign(step) * ops.sign(gradient) > 0, step.dtype)
     whole = ops.cast(ops.size(step), step.dtype)
     return step * agree * (whole / (1 + ops.sum(agree)))
 
 
 class Seed(keras.random.SeedGenerator):
-    """The seed of one rounding: a function of the step and of what is rounded, with no state."""
+    """The seed of one rounding: a function of the step and of the moment's index, without state."""
 
     def __init__(self, step: Tensor, index: int) -> None:
         """For state number `index` at step `step`."""

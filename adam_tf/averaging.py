@@ -52,7 +52,7 @@ class WeightAveraging(keras.callbacks.Callback):
 
     Training itself is not affected. The model has the averaged weights inside
     `with averaging.applied():`, to evaluate or save it, and its own weights again afterwards.
-    The average goes on over further calls of `fit`, and over processes through `save` and `load`.
+    The average continues over further calls of `fit`, and across processes by `save` and `load`.
 
     Args:
         decay: $\beta$ in [0, 1), or `None` for the mean of all steps.
@@ -138,7 +138,7 @@ class WeightAveraging(keras.callbacks.Callback):
         self._iterations = int(self.model.optimizer.iterations)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Take the weights after one step into the average."""
+        """Add the weights after one step to the average."""
         iterations = int(self.model.optimizer.iterations)
         if iterations == self._iterations:  # gradients were accumulated or skipped: no step
             return
@@ -163,7 +163,7 @@ class WeightAveraging(keras.callbacks.Callback):
         self._check_model()
         self._raw = [ops.convert_to_numpy(ops.copy(v.value)) for v in self._averaged]
         for variable, average in zip(self._averaged, self._averages, strict=True):
-            # JAX gives the buffer of a weight away when it trains or evaluates: a copy, not ours.
+            # JAX donates a weight's buffer when it trains or evaluates: give it a copy, not ours.
             variable.assign(ops.copy(ops.cast(average.value, variable.dtype)))
 
     def _swap_out(self) -> None:
@@ -196,7 +196,7 @@ class WeightAveraging(keras.callbacks.Callback):
         np.savez(path, steps=self.steps, decay=decay, **averages)
 
     def load(self, path: str | PathLike[str], model: Any) -> None:
-        """Take up the average that `save` wrote, for `model`.
+        """Resume the average that `save` wrote, for `model`.
 
         Raises:
             ValueError: when the file was written with another `decay` or for other shapes.

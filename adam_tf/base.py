@@ -1,4 +1,4 @@
-"""What Adam and AdaMax share: exact scalars computed once per step, wide moments, two paths."""
+"""What Adam and AdaMax share: exact scalars once per step, wide moments, and two code paths."""
 
 import itertools
 from collections.abc import Sequence
@@ -49,13 +49,13 @@ class MomentOptimizer(Optimizer):
         divide_state: bool,
         **kwargs: Any,
     ) -> None:
-        """Validate what Keras does not, and keep the learning rate unrounded."""
+        """Validate what Keras does not; keep the learning rate exact. Arguments as in `Adam`."""
         check_names(type(self), kwargs)
         if isinstance(learning_rate, str) or not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate, 0)
         check_keras_arguments(kwargs)
-        # Keras would hold the learning rate in floatx, where 0.001 is 0.0010000000475. It is given
-        # a callable until then: to drop a variable again spoils the list for tf.train.Checkpoint.
+        # Keras would hold the learning rate in floatx, where 0.001 is 0.0010000000475. Until we set
+        # ours it has a callable: dropping a variable would spoil the list for tf.train.Checkpoint.
         wide = isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx()
         super().__init__((lambda: learning_rate) if wide else learning_rate, **kwargs)
         self._slots: list[Slot] = []
@@ -79,7 +79,13 @@ class MomentOptimizer(Optimizer):
     def rule(
         self, gradient: Tensor, moments: Sequence[Tensor], c: Any
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The new moments and what to subtract from the variable, all of its shape."""
+        """The new moments and what to subtract from the variable, all of its shape.
+
+        Args:
+            gradient: of any shape, float32 or wider.
+            moments: those that `moment_names` lists, each of the gradient's shape.
+            c: what `coefficients` gives.
+        """
         raise NotImplementedError
 
     def kernel_obstacle(self, variable: Variable) -> str | None:
@@ -87,13 +93,13 @@ class MomentOptimizer(Optimizer):
         raise NotImplementedError
 
     def kernel_coefficients(self, t: Scalar, learning_rate: Scalar, dtype: str) -> NamedTuple:
-        """The scalars of step `t` that `kernel` reads."""
+        """The scalars of step `t` that `kernel` reads; arguments as in `Adam`."""
         raise NotImplementedError
 
     def kernel(
         self, gradient: Tensor, variable: Variable, moments: Sequence[Variable], c: Any
     ) -> None:
-        """Update `variable` and its `moments` in one pass."""
+        """Update `variable` and its `moments` in one pass; arguments as in `Adam`."""
         raise NotImplementedError
 
     def build(self, variables: Sequence[Variable]) -> None:
@@ -106,7 +112,7 @@ class MomentOptimizer(Optimizer):
         super().build(variables)
         names = self.moment_names()
         ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
-        # A variable that is named twice has the state of its last place, as in Keras.
+        # A variable that is listed twice has the state of its last place, as in Keras.
         joinable = [
             i
             for i, variable in enumerate(variables)
@@ -123,8 +129,8 @@ class MomentOptimizer(Optimizer):
             part[2:] if part else self._new_state(variable, names[2:], self.moments)
             for part, variable in zip(parts, variables, strict=True)
         ]
-        # Next to 1, bfloat16 has nothing closer than 0.004: what rounding takes from a step of
-        # 0.001 is kept and added to the next. So it is with the average of such a variable.
+        # The bfloat16 number nearest to 1 is 0.004 away: the part of a step of 0.001 that rounding
+        # drops is kept and added to the next step. Averages of such variables work the same way.
         kept = ["remainder", "average_remainder"][: 2 if self.use_ema else 1]
         remainders = [
             self._new_state(variable, kept if is_narrow(variable) else []) for variable in variables
@@ -137,7 +143,7 @@ class MomentOptimizer(Optimizer):
         ]
 
     def _joined(self, members: dict[int, Variable], size: int) -> Any:
-        """What joins variables, which are given by index and hold so many numbers together."""
+        """The group of `members`, given by index, which hold `size` numbers in all."""
         names = self.moment_names()
         anyone = next(iter(members.values()))
         with self.beside(anyone):
@@ -151,7 +157,7 @@ class MomentOptimizer(Optimizer):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The state in Keras' order; moments of joined variables are given as `joined.Part`."""
+        """The state in Keras' order; moments of joined variables appear as `joined.Part`."""
         groups = [slot.joined for slot in self._slots if slot.joined]
         if not groups:
             return super().variables
@@ -182,6 +188,11 @@ class MomentOptimizer(Optimizer):
         """A variable of the optimizer for one of the model, as Keras makes it.
 
         Gradients of narrow variables are accumulated in float32.
+
+        Args:
+            reference_variable: the model's.
+            name: of the state, for example "gradient_accumulator".
+            initializer: of its values.
         """
         narrow = is_narrow(reference_variable) and not self.is_overwritten(reference_variable)
         if name == "gradient_accumulator" and narrow:
@@ -225,7 +236,7 @@ class MomentOptimizer(Optimizer):
         """Update the variables by their gradients, as `keras.optimizers.Optimizer.apply` does.
 
         Raises:
-            ValueError: when a gradient has not the shape of its variable, or is complex.
+            ValueError: when a gradient does not have the shape of its variable, or is complex.
         """
         grads = list(grads)
         if trainable_variables is not None:
@@ -236,7 +247,7 @@ class MomentOptimizer(Optimizer):
         super().apply(grads, trainable_variables)
 
     def _checked(self, grads: list[Tensor], variables: Sequence[Variable]) -> list[Tensor]:
-        """The gradients when they fit the variables; rows as wholes, unless `sparse="lazy"`."""
+        """The gradients, checked against the variables; rows made dense unless `sparse="lazy"`."""
         if len(grads) != len(variables):
             raise ValueError(
                 f"there must be as many gradients as variables, {len(variables)}, got {len(grads)}"
@@ -250,7 +261,7 @@ class MomentOptimizer(Optimizer):
         ]
         if self.sparse == "lazy":
             return grads
-        # Before anything looks at them: clipping must see rows that occur twice added up.
+        # Before anything reads them: clipping must see the sum of rows that occur twice.
         return [
             backend.to_dense(g, v) if backend.is_sparse(g) else g
             for g, v in zip(grads, variables, strict=True)
@@ -292,7 +303,7 @@ class MomentOptimizer(Optimizer):
             ops.convert_to_tensor(w, dtype=scalar_dtype()) for w in (1, 1 - self.ema_momentum, 0)
         )
         weight = ops.where(self.iterations == 0, whole, part)
-        if steps:  # until the end of the first step, the average is what there is
+        if steps:  # until the first step ends, the average is the variable itself
             within = ops.logical_and(self.iterations > 0, (self.batches + 1) % steps != 0)
             weight = ops.where(within, none, weight)
         for variable, average, slot in zip(self.trained, self.averages, self._slots, strict=True):
@@ -312,7 +323,7 @@ class MomentOptimizer(Optimizer):
     def update(
         self, gradients: Sequence[Tensor], variables: Sequence[Variable], learning_rate: Scalar
     ) -> None:
-        """Work out the scalars of the step, once, and update joined variables together."""
+        """Compute scalars once and update joined variables together; arguments as in Keras."""
         pairs = list(zip(gradients, variables, strict=True))
         scalars = self._scalars({self._way(g, v) for g, v in pairs}, learning_rate)
         if self.weight_decay and any(map(is_narrow, variables)):
@@ -320,7 +331,7 @@ class MomentOptimizer(Optimizer):
             decay = ops.convert_to_tensor(rate * self.weight_decay, dtype="float32")
             scalars = scalars._replace(decay=decay)
         separate = []
-        # By group: the gradients by variable, and for one that is named again another update.
+        # By group, the gradients by variable; a variable that is listed twice adds an update.
         together: dict[Any, list[dict[int, Tensor]]] = {}
         for gradient, variable in pairs:
             i = self.index_of(variable)
@@ -340,14 +351,14 @@ class MomentOptimizer(Optimizer):
             super().update(alone, targets, scalars)
 
     def _way(self, gradient: Tensor, variable: Variable) -> Way:
-        """How a variable is updated by this gradient: rows by no kernel."""
+        """How this gradient updates the variable; a kernel never takes rows."""
         way = self._slots[self.index_of(variable)].way
         return way._replace(kernel=way.kernel and not backend.is_sparse(gradient))
 
     def _scalars(self, ways: set[Way], learning_rate: Scalar) -> Scalars:
         before = ops.convert_to_tensor(self.iterations)
         if keras.backend.standardize_dtype(before.dtype) == "int32":
-            # It may run over; the corrections are 1 long before.
+            # The counter may overflow; the corrections are 1 long before that.
             before = ops.where(before < 0, 2**31 - 1, before)
         t = ops.cast(before, scalar_dtype()) + 1
         rate = ops.convert_to_tensor(learning_rate, dtype=scalar_dtype())
@@ -366,10 +377,16 @@ class MomentOptimizer(Optimizer):
     def update_step(
         self, gradient: Tensor, variable: Variable, learning_rate: Scalar | Scalars
     ) -> None:
-        """Move `variable` one step against `gradient`, a tensor of its shape or rows of it."""
+        """Move `variable` one step against `gradient`, a tensor of its shape or rows of it.
+
+        Args:
+            gradient: a tensor of the shape of `variable`, or `tf.IndexedSlices`.
+            variable: changed in place.
+            learning_rate: of this step, alone or within the step's scalars.
+        """
         gradient = checked_gradient(gradient, variable)
         way = self._way(gradient, variable)
-        # A bare learning rate comes from who calls update_step by hand.
+        # A bare learning rate comes from whoever calls update_step directly.
         scalars = learning_rate
         if not isinstance(scalars, Scalars):
             scalars = self._scalars({way}, learning_rate)
@@ -414,7 +431,7 @@ class MomentOptimizer(Optimizer):
     def _assign_wide(
         self, variable: Variable, slot: Slot, wide: Tensor, where: Tensor | None
     ) -> None:
-        """Assign float32 to a narrow variable, or to its rows, and keep what rounding takes."""
+        """Assign float32 to a narrow variable, or to its rows, and keep what rounding drops."""
         rounded = ops.cast(wide, variable.dtype)
         self.assign(variable, backend.at(rounded, where))
         kept = slot.remainders[0]
@@ -426,7 +443,7 @@ class MomentOptimizer(Optimizer):
         return backend.to_bfloat16(ops.cast(moment, "float32"), noise)
 
     def _laid_out(self, value: Tensor, variable: Variable) -> Tensor:
-        """`value` on the devices where `variable` is, where the state lies elsewhere than it."""
+        """`value` on the devices of `variable`, in case the state lies on others."""
         if not self.divide_state or layout_of(variable) is None:
             return value
         return keras.distribution.distribute_tensor(value, layout_of(variable))
@@ -439,7 +456,7 @@ class MomentOptimizer(Optimizer):
             super().assign(variable, value)
 
     def _last_step(self, variable: Variable) -> tuple[int, float, list[np.ndarray], bool]:
-        """Number and learning rate of the last step, the moments after it, whether by a kernel."""
+        """The last step's number, learning rate and resulting moments; whether a kernel made it."""
         if not self.knows(variable):
             raise ValueError(
                 f"variable must be one that the optimizer was built with, got {name_of(variable)!r}"
@@ -467,7 +484,7 @@ class MomentOptimizer(Optimizer):
         return t, float(rate), moments, slot.way.kernel
 
     def get_config(self) -> dict[str, Any]:
-        """What rebuilds this optimizer through `from_config`."""
+        """The configuration from which `from_config` rebuilds this optimizer."""
         check_clips(self)
         return super().get_config() | {
             "fused": self.fused,

@@ -1,4 +1,4 @@
-"""Checks of what an optimizer is given: variables, their gradients, weights to load."""
+"""Checks of an optimizer's inputs: variables, their gradients, weights to load."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def name_of(variable: Variable) -> str:
 
 
 def check_variable(variable: Variable) -> None:
-    """Refuse what has no real gradient, or no shape to give its moments.
+    """Refuse a variable that has no real gradient, or no shape to give its moments.
 
     Raises:
         ValueError: when the dtype is not a real floating one, or a dimension is unknown.
@@ -34,7 +34,7 @@ def check_variable(variable: Variable) -> None:
 
 
 def checked_gradient(gradient: Tensor, variable: Variable) -> Tensor:
-    """`gradient` when it is a real one of the shape of `variable`.
+    """`gradient`, if it is real and has the shape of `variable`.
 
     A dimension that TensorFlow does not know yet is checked when the graph runs.
 
@@ -50,7 +50,7 @@ def checked_gradient(gradient: Tensor, variable: Variable) -> Tensor:
         dtype = keras.backend.standardize_dtype(values.dtype)
         raise ValueError(f"the gradient of {name_of(variable)!r} must be real, got {dtype}")
     wanted, given = tuple(variable.shape), backend.known_shape(values)
-    if backend.is_sparse(gradient):  # any number of rows, each as those of the variable
+    if backend.is_sparse(gradient):  # any number of rows, each of the shape of the variable's
         wanted, given = wanted[1:], given and given[1:]
     if given == wanted:
         return gradient
@@ -66,10 +66,10 @@ def checked_gradient(gradient: Tensor, variable: Variable) -> Tensor:
 
 
 def check_weights(weights: Sequence[Tensor], variables: Sequence[Variable]) -> None:
-    """Refuse weights that are not one for each variable, of its shape.
+    """Refuse weights unless there is one for each variable, of its shape.
 
     Raises:
-        ValueError: when they are not.
+        ValueError: when there is not.
     """
     if len(weights) != len(variables):
         raise ValueError(

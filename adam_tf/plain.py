@@ -1,4 +1,4 @@
-"""What a backend without kernels and without gradients of rows can do: see `adam_tf.tensorflow`."""
+"""A backend without kernels and without gradients of rows; `adam_tf.tensorflow` has both."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,12 +10,12 @@ from adam_tf.typing import Tensor, Variable
 
 
 def is_sparse(gradient: Tensor) -> bool:
-    """No gradient is of rows here."""
+    """False: gradients never come as rows here."""
     return False
 
 
 def known_shape(value: Tensor) -> tuple[int | None, ...] | None:
-    """The shape as far as it is known; None: not even the number of dimensions."""
+    """The shape as far as it is known; None if not even the number of dimensions is."""
     return tuple(value.shape if hasattr(value, "shape") else np.shape(value))
 
 
@@ -35,7 +35,7 @@ def read(variable: Variable, indices: None) -> Tensor:
 
 
 def at(values: Tensor, indices: None) -> Tensor:
-    """What assigns `values`."""
+    """`values`, ready to be assigned."""
     return values
 
 
@@ -47,12 +47,18 @@ def obstacle(variable: Variable, betas: tuple[float, ...]) -> str | None:
 def join(
     variables: Sequence[Variable], indices: Sequence[int], make: Callable[..., object]
 ) -> list[object | None]:
-    """What each variable is joined with: nothing."""
+    """What each variable is joined with: nothing.
+
+    Args:
+        variables: those that are trained.
+        indices: which of them a kernel may update.
+        make: what would join them.
+    """
     return [None] * len(variables)
 
 
 def to_bfloat16(x: Tensor, noise: Tensor) -> Tensor:
-    """Round float32 to bfloat16, up with the probability of what is cut off.
+    """Round float32 to bfloat16 at random: up with the probability of the part that is cut off.
 
     Args:
         x: float32.

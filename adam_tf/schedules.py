@@ -51,7 +51,7 @@ class InverseSqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Scalar) -> Scalar:
         """The step size after `step` completed steps, as a scalar tensor."""
-        # The integer is divided before it becomes a float: float32 ends at 2^24.
+        # Divide the integer before it becomes a float: float32 counts exactly only up to 2^24.
         completed = ops.convert_to_tensor(step)
         if self.steps_per_epoch is not None:
             completed = completed // self.steps_per_epoch
@@ -59,7 +59,7 @@ class InverseSqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
         return self.initial_learning_rate / ops.sqrt(t)
 
     def get_config(self) -> dict[str, Any]:
-        """What rebuilds this schedule through `from_config`."""
+        """The configuration from which `from_config` rebuilds this schedule."""
         return {
             "initial_learning_rate": self.initial_learning_rate,
             "steps_per_epoch": self.steps_per_epoch,

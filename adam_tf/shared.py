@@ -2,16 +2,16 @@
 
 SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
             not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
-            included, until they occur again; faster, and another algorithm.
-        fused: `None` updates a variable (many small ones together) by one TensorFlow kernel where
-            that is possible and by `keras.ops` elsewhere; `True` insists on the kernel, `False` on
-            `keras.ops`.
+            included, until they occur again; faster, but a different algorithm.
+        fused: `None` updates a variable (many small ones together) with one TensorFlow kernel where
+            that is possible and with `keras.ops` elsewhere; `True` insists on the kernel, `False`
+            on `keras.ops`.
         moments: `None` keeps the moments in float32, or float64 for a float64 variable.
-            `"bfloat16"` takes half of that memory; they are rounded up or down at random, so that
-            they are right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
-        cautious: `True` is another algorithm (Liang et al.): where step and gradient point in
-            opposite directions the step is 0, and the others of the variable are made larger in
-            turn, by its size over 1 + the number of those that are left.
+            `"bfloat16"` halves that memory; they are rounded up or down at random, so that they are
+            right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
+        cautious: `True` is a different algorithm (Liang et al.): where step and gradient point in
+            opposite directions the step is 0, and the variable's other steps are enlarged in turn,
+            by its size over 1 + the number of those that are left.
         divide_state: `True` divides the moments among the devices that share a batch under
             `keras.distribution` (stage 1 of ZeRO, Rajbhandari et al.; JAX only). `False` lays
             them out as their variable is.

@@ -1,4 +1,4 @@
-"""What an optimizer keeps for each variable: how it is named, laid out and updated."""
+"""The state that an optimizer keeps for each variable: how it is named, laid out and updated."""
 
 from typing import Any, NamedTuple
 
@@ -22,10 +22,10 @@ class Way(NamedTuple):
 
 
 class Scalars(NamedTuple):
-    """The scalars of one step, by the ways of arithmetic that it needs (None: not needed).
+    """The scalars of one step, by the kinds of arithmetic that it needs (None: not needed).
 
-    Keras hands one value to each update, which it takes for the learning rate: this one. It must be
-    a tuple of tensors, since `tf.distribute` looks into it.
+    Keras hands one value to each update, which it takes for the learning rate: this tuple. It must
+    hold tensors, since `tf.distribute` looks into it.
     """
 
     step: Tensor  # t - 1 as int32
@@ -37,16 +37,16 @@ class Scalars(NamedTuple):
 
     @staticmethod
     def name(way: Way) -> str:
-        """The field for a way of arithmetic."""
+        """The field for a kind of arithmetic."""
         return way.dtype + "_kernel" * way.kernel
 
     def of(self, way: Way) -> Any:
-        """The scalars for a way of arithmetic."""
+        """The scalars for a kind of arithmetic."""
         return getattr(self, self.name(way))
 
 
 class Slot:
-    """What the optimizer keeps for one variable. Keras does not look into it for variables."""
+    """What the optimizer keeps for one variable. Keras does not search it for variables."""
 
     def __init__(
         self,
@@ -55,18 +55,25 @@ class Slot:
         way: Way,
         joined: Any | None,
     ) -> None:
-        """See `MomentOptimizer.build`."""
+        """See `MomentOptimizer.build`.
+
+        Args:
+            moments: one for each of `MomentOptimizer.moment_names`.
+            remainders: of a narrow variable, its own and that of its average; else empty.
+            way: how the arithmetic is done.
+            joined: the `tensorflow.joined.Joined` that the variable belongs to, if any.
+        """
         self.moments = moments
-        self.remainders = remainders  # of a narrow variable: its own, that of its average
+        self.remainders = remainders
         self.way = way
-        self.joined = joined  # the tensorflow.joined.Joined it belongs to
+        self.joined = joined
 
 
 def divided_layout(variable: Variable) -> object:
-    """The layout of a variable, divided also over the devices that share a batch.
+    """The layout of a variable, also divided over the devices that share a batch.
 
-    Its largest dimension that is whole and that they can divide evenly is divided; where there is
-    none the layout stays.
+    The largest dimension that is still whole and that they divide evenly is split; without one, the
+    layout stays as it is.
 
     Raises:
         ValueError: when there is no distribution.

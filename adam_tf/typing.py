@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-# A tensor of Keras' backend (or an array that it takes for one), of any shape unless said.
+# A tensor of Keras' backend (or an array that it accepts as one), of any shape unless stated.
 Tensor: TypeAlias = Any
 # A tensor without dimensions, or a number.
 Scalar: TypeAlias = Any

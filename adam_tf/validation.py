@@ -1,4 +1,4 @@
-"""Checks of arguments: one line, with the offending value and what is allowed."""
+"""Checks of arguments; an error is one line, with the offending value and what is allowed."""
 
 import inspect
 import math
@@ -68,6 +68,11 @@ def check_number(
 def check_integer(name: str, value: Any, low: int) -> int:
     """Return `value` as a Python int when it is a whole number of at least `low`.
 
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller passed.
+        low: the least allowed value.
+
     Raises:
         TypeError: when `value` is not an integer (a bool is not one).
         ValueError: when it is below `low`.
@@ -89,6 +94,11 @@ def check_integer(name: str, value: Any, low: int) -> int:
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
     """Return `value` when it is one of `choices`.
 
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller passed.
+        choices: the allowed values.
+
     Raises:
         ValueError: when it is none of them.
 
@@ -105,7 +115,7 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
 
 
 def check_names(cls: type, names: Iterable[str]) -> None:
-    """Refuse arguments that are known under another name; say under which.
+    """Refuse arguments that have another name here, and say which.
 
     Args:
         cls: the class that was given them.
@@ -133,7 +143,7 @@ def check_names(cls: type, names: Iterable[str]) -> None:
 
 
 def check_keras_arguments(kwargs: dict[str, Any]) -> None:
-    """Check the numbers among the keywords of every Keras optimizer, where Keras does not.
+    """Check the numbers among the keywords of every Keras optimizer that Keras does not check.
 
     Args:
         kwargs: the keywords; numbers become Python's, since those of NumPy could not be saved.
@@ -157,10 +167,10 @@ def check_keras_arguments(kwargs: dict[str, Any]) -> None:
 
 
 def check_together(optimizer: Any) -> None:
-    """Refuse settings that do not go together, or not with the backend.
+    """Refuse settings that conflict with each other or with the backend.
 
     Raises:
-        ValueError: when there are such.
+        ValueError: when some do.
     """
     if optimizer.fused and keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -184,7 +194,7 @@ def check_together(optimizer: Any) -> None:
 
 
 def check_clips(optimizer: Any) -> None:
-    """Refuse two ways of clipping, one of which was set later: no file of it could be read.
+    """Refuse two ways of clipping, one of them set later: such an optimizer could not be reloaded.
 
     Raises:
         ValueError: when there are two.

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from adam_tf.typing import Tensor, Variable
 
-# Measured: from about 30000 numbers on, a kernel of its own is the faster way, and with fewer
-# than 8 variables there is little to gain.
+# Measured: from about 30000 numbers on, a separate kernel is faster, and with fewer than 8
+# variables there is little to gain.
 LARGEST = 16384
 FEWEST = 8
 
@@ -33,7 +33,7 @@ def size(variables: Iterable[Variable]) -> int:
 
 
 def small_ones(variables: Sequence[Variable], indices: Iterable[int]) -> list[list[int]]:
-    """Those of the variables at `indices` that are better updated together, by dtype and device."""
+    """Which of the variables at `indices` to update together, grouped by dtype and device."""
     if tf.distribute.has_strategy():
         return []
     groups: dict[object, list[int]] = {}
@@ -52,12 +52,12 @@ def join(
     indices: Iterable[int],
     make: Callable[[Mapping[int, Variable], int], "Joined"],
 ) -> "list[Joined | None]":
-    """What each variable is joined with, or None.
+    """The group that each variable is joined in, or None.
 
     Args:
-        variables: what is trained.
-        indices: those of them that a kernel may update.
-        make: joins some of them, given by index, which hold so many numbers together.
+        variables: those that are trained.
+        indices: which of them a kernel may update.
+        make: makes a group of variables, given by index, and of how many numbers they hold.
     """
     groups: list[Joined | None] = [None] * len(variables)
     for chosen in small_ones(variables, indices):
@@ -69,15 +69,22 @@ def join(
 
 
 class Part(keras.Variable):
-    """A moment of one variable, as a part of the flat variable that holds those of many.
+    """A moment of one variable, stored in the flat variable that holds those of many.
 
-    It does what a Keras variable does but holds nothing itself: what is assigned goes into `flat`.
+    It acts as a Keras variable but holds nothing itself: what is assigned goes into `flat`.
     """
 
     is_part = True
 
     def __init__(self, flat: keras.Variable, start: int, variable: Variable, name: str) -> None:
-        """The numbers of `flat` from `start` on, in the shape of `variable`."""
+        """The numbers of `flat` from `start` on, in the shape of `variable`.
+
+        Args:
+            flat: one-dimensional.
+            start: index of the first number.
+            variable: whose moment this is.
+            name: of the moment.
+        """
         self.flat = flat
         self.range = slice(start, start + size([variable]))
         shape = tuple(variable.shape)
@@ -92,7 +99,7 @@ class Part(keras.Variable):
 
     @_value.setter
     def _value(self, value: Tensor | None) -> None:
-        if value is not None:  # Keras marks what has no value yet by None
+        if value is not None:  # Keras uses None for a variable without a value yet
             self._direct_assign(value)
 
     def _direct_assign(self, value: Tensor) -> None:
@@ -108,7 +115,7 @@ class Part(keras.Variable):
 
 
 class Joined:
-    """Small variables whose moments are kept in flat variables, for one kernel to do them all."""
+    """Small variables whose moments share flat variables, so that one kernel updates them all."""
 
     def __init__(
         self,
@@ -116,9 +123,12 @@ class Joined:
         moments: Sequence[keras.Variable],
         names: Mapping[int, Sequence[str]],
     ) -> None:
-        """Join `variables`, which are known by their indices, as are the `names` of their moments.
+        """Join variables.
 
-        `moments` are flat.
+        Args:
+            variables: by index.
+            moments: flat variables, each as long as all of `variables` together.
+            names: of each variable's moments, by the same index.
         """
         self.variables, self.moments = variables, moments
         self.dtype = str(moments[0].dtype)
@@ -136,7 +146,13 @@ class Joined:
     def update(
         self, gradients: Mapping[int, Tensor], kernel: Callable[..., None], scalars: tuple
     ) -> None:
-        """Update the variables that have a gradient, and the moments of those alone."""
+        """Update the variables that have a gradient, and only their moments.
+
+        Args:
+            gradients: by index, each of its variable's shape.
+            kernel: takes the gradient, the change, the moments and `scalars`.
+            scalars: of the step.
+        """
         dtype = self.dtype
         everything = [
             tf.reshape(tf.cast(gradients[i], dtype), [-1]) if i in gradients else tf.zeros(n, dtype)

@@ -1,13 +1,13 @@
 """One kernel per variable on the TensorFlow backend: a step in a single pass over memory.
 
-TensorFlow's kernels know the reordering at the end of Section 2, where epsilon is added before the
-bias correction. They accept another epsilon at each step, so `epsilon * sqrt(1 - beta_2^t)` makes
-them Algorithm 1. The corrections come in through the learning rate, worked out in float64; the
-powers of beta, from which a kernel would subtract in float32, are given as 0.
+TensorFlow's kernels implement the reordering at the end of Section 2, where epsilon is added before
+the bias correction. They accept a new epsilon at each step, so `epsilon * sqrt(1 - beta_2^t)` makes
+them Algorithm 1. The corrections enter through the learning rate, computed in float64; the powers
+of beta, which a kernel would subtract from 1 in float32, are given as 0.
 
-One difference from the reference path is left. A kernel takes beta in the variable's dtype, and in
-float32 0.999 is 0.99900001287. The corrections are those of that number, so that a kernel runs
-Algorithm 1 with a beta rounded to float32; where rounding would matter, `obstacle` says so.
+One difference from the reference path remains. A kernel takes beta in the variable's dtype, and in
+float32, 0.999 is 0.99900001287. The corrections use that number, so a kernel runs Algorithm 1 with
+a beta rounded to float32; where rounding would matter, `obstacle` says so.
 """
 
 import math
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from adam_tf.typing import Scalar, Tensor, Variable
 
-# Largest change of 1 - beta by rounding beta: 1.3e-5 for 0.999, 1.7e-4 for 0.9999.
+# Largest relative change of 1 - beta when beta is rounded: 1.3e-5 for 0.999, 1.7e-4 for 0.9999.
 ROUNDING = 2.0**-12
 
 # A kernel computes m + (1 - beta) (g - m), which cancels for a small beta.
@@ -59,8 +59,16 @@ def apply_adam(
     """Update `variable` and its `moments` (m, v and, for AMSGrad, the maximum of v).
 
     A gradient beyond 1.8e19, whose square is infinite in float32, must not stop its coordinate for
-    good. It does not: the next step makes v infinity minus infinity, and NaN is seen. The maximum
-    of AMSGrad would stay infinite, so there the gradient is looked at.
+    good. It does not: the next step makes v infinity minus infinity, a visible NaN. The maximum of
+    AMSGrad would stay infinite, so there the gradient is checked.
+
+    Args:
+        variable: of dtype float32 or float64.
+        moments: of the variable's shape and dtype.
+        gradient: of the variable's shape and dtype.
+        alpha: the step size with the bias corrections in it.
+        betas: beta_1 and beta_2.
+        epsilon: what is added to sqrt(v).
     """
     dtype = variable.dtype
     if len(moments) == 3:
@@ -91,7 +99,16 @@ def apply_adamax(
     betas: tuple[float, float],
     guard: float,
 ) -> None:
-    """Update `variable` and its `moments` (m, u); `guard` is added to u."""
+    """Update `variable` and its `moments` (m, u).
+
+    Args:
+        variable: of dtype float32 or float64.
+        moments: of the variable's shape and dtype.
+        gradient: of the variable's shape and dtype.
+        alpha: the step size with the bias correction in it.
+        betas: beta_1 and beta_2.
+        guard: what is added to u, against 0/0.
+    """
     dtype = variable.dtype
     tf.raw_ops.ResourceApplyAdaMax(
         var=variable.handle,

@@ -1,4 +1,4 @@
-"""Gradients that come as rows and indices (tf.IndexedSlices), and what else is read bit by bit."""
+"""Gradients that come as rows and indices (tf.IndexedSlices), and shapes and bits of tensors."""
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +23,7 @@ def to_dense(gradient: tf.IndexedSlices, variable: Variable) -> Tensor:
 
 
 def without_duplicates(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """The same gradient with each row named once."""
+    """The same gradient with each row listed once."""
     indices, position = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, position, tf.shape(indices)[0])
     return tf.IndexedSlices(values, indices, gradient.dense_shape)
@@ -38,18 +38,18 @@ def read(variable: Variable, indices: Tensor | None) -> Tensor:
 
 
 def at(values: Tensor, indices: Tensor | None) -> Tensor:
-    """What assigns `values` to the rows at `indices` alone, or to everything for None."""
+    """`values`, ready to be assigned to the rows at `indices` alone, or to everything for None."""
     return values if indices is None else tf.IndexedSlices(values, indices)
 
 
 def known_shape(value: Tensor) -> tuple[int | None, ...] | None:
-    """The shape as far as it is known; None: not even the number of dimensions."""
+    """The shape as far as it is known; None if not even the number of dimensions is."""
     shape = value.shape if hasattr(value, "shape") else np.shape(value)
     return None if getattr(shape, "rank", 0) is None else tuple(shape)
 
 
 def of_shape(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`gradient`, which fails when the graph runs if it, or each of its rows, is not of `shape`."""
+    """`gradient`, checked when the graph runs: it, or each of its rows, must be of `shape`."""
     if not is_sparse(gradient):
         return tf.ensure_shape(gradient, shape)
     values = tf.ensure_shape(gradient.values, (None, *shape))
@@ -57,7 +57,7 @@ def of_shape(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def to_bfloat16(x: Tensor, noise: Tensor) -> Tensor:
-    """Round float32 to bfloat16, up with the probability of what is cut off.
+    """Round float32 to bfloat16 at random: up with the probability of the part that is cut off.
 
     Args:
         x: float32.
