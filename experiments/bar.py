@@ -1,4 +1,4 @@
-"""A live bar on a terminal: tqdm's, with a clock that nobody sets."""
+"""A live bar on a terminal: tqdm's, with a monotonic clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 class Bar(tqdm):  # type: ignore[type-arg]
-    """tqdm goes by the wall clock: set back by an hour, its bar would stand still for an hour."""
+    """tqdm reads the wall clock: set back by an hour, its bar would stand still for an hour."""
 
     @property
     def _time(self) -> Any:

@@ -1,7 +1,7 @@
 """Options and settings: declared once, by a signature, and checked by it.
 
-An annotation of a parameter says what it may be: `Literal["same", "valid"]`, `bool`, or a number,
-mostly one in an `Interval`. The signature is a method's function or a problem's dataclass.
+A parameter's annotation says what it may be: `Literal["same", "valid"]`, `bool`, or a number,
+usually in an `Interval`. The signature is that of a method's function or a problem's dataclass.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-SHOWN = 200  # characters of a name: a path is shown whole
+SHOWN = 200  # characters of a name that are shown: enough for a whole path
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Finite numbers from `low` to `high`; without an end where it is `open`.
+    """Finite numbers from `low` to `high`; an end that is `open` is left out.
 
     Attributes:
         low: the least number.
@@ -34,7 +34,7 @@ class Interval:
     whole: bool = False
 
     def __contains__(self, value: object) -> bool:
-        """Whether a value is such a number; True and False are none."""
+        """Whether a value is such a number; True and False are not."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return False
         try:
@@ -46,7 +46,7 @@ class Interval:
         return above and (value < self.high if self.open == ")" else value <= self.high)
 
     def __str__(self) -> str:
-        """What a message asks for."""
+        """The interval in words, as an error message states it."""
         if math.isinf(self.low):
             return "a whole number" if self.whole else "a finite number"
         if self.whole:
@@ -64,7 +64,16 @@ BelowOne = Annotated[float, Interval(0, 1, open=")")]  # a share, or the memory 
 
 
 def known(kind: str, name: str, allowed: Collection[str]) -> str:
-    """Return `name` if it is allowed; otherwise raise a ValueError with the nearest ones."""
+    """Return `name` if it is allowed.
+
+    Args:
+        kind: what the name stands for, for the message: "study", "option of imbalance".
+        name: what was given.
+        allowed: the names there are.
+
+    Raises:
+        ValueError: it is not allowed; the message suggests the nearest names.
+    """
     if name in allowed:
         return name
     from difflib import get_close_matches
@@ -117,7 +126,7 @@ def check_value(of: str, name: str, value: Any, signature: Callable[..., Any]) -
     Args:
         of: what the parameter belongs to, for the message.
         name: a key of `declared(signature)`.
-        value: what it is to be.
+        value: the value to check.
         signature: a function or a dataclass.
     """
     allowed = declared(signature)[name]

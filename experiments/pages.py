@@ -1,4 +1,4 @@
-"""What a notebook calls: open the results of a study, show its tables, say where they come from."""
+"""What notebooks call: open the results of a study, show its tables, say where they come from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PUBLISHED_PROFILE = "paper"
 def published(study: Study) -> Results:
     """The published results of a study: `results/<study>.parquet`.
 
-    They may be none where another study of the same page has some.
+    There may be none if another study of the same page has some.
 
     Raises:
         ValueError: nothing is published for any study of its page.
@@ -52,7 +52,7 @@ def published_studies() -> list[Study]:
 
 
 def with_published(store: Store) -> Together:
-    """The records of a store and the published ones; where both have a run, the store's."""
+    """The records of a store and the published ones; the store's where both have a run."""
     return Together(store, Published(RESULTS))
 
 
@@ -62,7 +62,16 @@ def published_file(study: Study) -> Path:
 
 
 def existing(study: Study, profile: str, data: str = "auto") -> Results:
-    """The results of a study from the records there are; nothing is trained or downloaded."""
+    """The results of a study from the records there are; nothing is trained or downloaded.
+
+    Args:
+        study: the study.
+        profile: "published", or one of its profiles.
+        data: "auto" (see `results`), "real" or "stand-in".
+
+    Raises:
+        ValueError: an unknown profile or policy, or nothing is published.
+    """
     known("profile", profile, (*study.profiles, "published"))
     if profile == "published":
         if not published_file(study).exists():  # another study of its page may have some
@@ -72,7 +81,7 @@ def existing(study: Study, profile: str, data: str = "auto") -> Results:
     found = analysis.results(study, profile, kind, local_store())
     runs = found.plan.runs()
     if data == "auto" and len(found.plan.missing(found.records)) == len(runs):
-        # Nothing was trained on the real data: without a network it was on the stand-ins.
+        # Nothing was trained on the real data; without a network, the stand-ins were used.
         other = analysis.results(study, profile, catalogue.stand_in(study.data_set), local_store())
         if len(other.plan.missing(other.records)) < len(runs):
             return other
@@ -80,7 +89,7 @@ def existing(study: Study, profile: str, data: str = "auto") -> Results:
 
 
 def results(name: str, profile: str = "published", data: str = "auto", **options: Any) -> Results:
-    """The results of a study; what the profile lacks is trained first.
+    """The results of a study, after training whatever the profile lacks.
 
     Args:
         name: the study, for example "fig1-mnist".
@@ -118,7 +127,7 @@ def verdicts(*results: Results) -> pd.DataFrame:
 
 
 def _judged(row: Mapping[str, str], protocol: str) -> str:
-    """A verdict with its numbers and what they hang on."""
+    """A verdict with its numbers and what they depend on."""
     return ": ".join(filter(None, (row[protocol], row[f"{protocol}_details"]))) or "-"
 
 
@@ -176,7 +185,7 @@ def defaults_cases(profile: str = "published", data: str = "auto") -> list[Case]
 
 
 def method_defaults() -> pd.DataFrame:
-    """The default of each method, and whose it is; what is not named is its library's."""
+    """The default of each method and its source; settings not named are the library's."""
     import pandas as pd
 
     methods = studies.defaults.METHODS.items()
@@ -185,7 +194,7 @@ def method_defaults() -> pd.DataFrame:
 
 
 def records_of(cases: Iterable[Case]) -> pd.DataFrame:
-    """Which records the answers on all problems come from."""
+    """The records that the answers for each problem come from."""
     import pandas as pd
 
     rows = []
@@ -197,7 +206,7 @@ def records_of(cases: Iterable[Case]) -> pd.DataFrame:
 
 
 def one_rates(cases: Sequence[Case]) -> pd.DataFrame:
-    """The step size with the smallest worst regret, of the methods tuned on most problems."""
+    """The step size with the smallest worst regret, for the methods tuned on most problems."""
     table = defaults.one_rate(cases)
     table = table[table["method"].isin(defaults.tuned_on_most(cases))]
     table = table[table["smallest"]].drop(columns="smallest").sort_values("worst")

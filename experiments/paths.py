@@ -1,4 +1,4 @@
-"""Where things lie: the checkout, and what commands make."""
+"""Where things are: the checkout, and the folder for what commands make."""
 
 from __future__ import annotations
 

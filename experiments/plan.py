@@ -1,4 +1,4 @@
-"""From a declaration and the records to the runs that are needed."""
+"""Planning: from a declaration and the existing records to the runs that are needed."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def plan(
     pass, averaged over the tuning seeds; a diverged trial counts as infinite. Profiles with `rungs`
     search by successive halving instead: see `experiments.search`. While a search is under way,
     the grid still selects.
+
+    Args:
+        study: the declaration.
+        profile_name: one of its profiles.
+        data: the data set, or its stand-in.
+        records: those that exist.
+        protocols: which of `PROTOCOLS` to plan for.
     """
 
     profile = study.profile(profile_name)
@@ -73,7 +80,7 @@ def plan(
 def _reported(
     study: Study, settings: Mapping[str, Settings], profile: Profile, data: str, role: str
 ) -> Iterator[Entry]:
-    """The reported runs of these arms: the short ones first, and a seed at a time of all arms."""
+    """The reported runs of these arms: short ones first, then one seed at a time for all arms."""
     for epochs, seed in itertools.product((*profile.stages, profile.epochs), range(profile.seeds)):
         for name, chosen in settings.items():
             run = study.run(
@@ -83,7 +90,7 @@ def _reported(
 
 
 def _grid(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
-    """The paper's own grid, a seed at a time: every setting has its first seed early."""
+    """The paper's own grid, one seed at a time, so that every setting has its first seed early."""
     for epochs, seed in itertools.product((*profile.stages, profile.epochs), range(profile.seeds)):
         for arm in study.arms:
             for settings in combinations({**arm.grid, **profile.grid}) if arm.grid else ():
@@ -119,7 +126,7 @@ def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
 def _tuning(
     study: Study, profile: Profile, data: str, records: Records
 ) -> tuple[list[Entry], dict[str, tuple[float, ...]], dict[str, Settings], tuple[str, ...]]:
-    """The trials, the grid, and, once all trials have records, the selection and its edges."""
+    """The trials and the grid; once all trials have records, the selection and arms on an edge."""
     density, half = profile.points_per_decade, profile.window // 2
     window = {}
     arms = [arm for arm in study.arms if arm.tune]

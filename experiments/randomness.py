@@ -1,7 +1,7 @@
-"""Every random number of a run: from its seed, a purpose and the epoch, never from what ran before.
+"""Every random number of a run: from its seed, a purpose and the epoch, not from what ran before.
 
-So a resumed run repeats the interrupted one, and at equal seed every method sees the same weights,
-batches and noise.
+So a resumed run repeats the interrupted one, and with the same seed every method sees the same
+weights, batches and noise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# Fixed numbers: a new purpose takes the next, since records depend on these.
+# Records depend on these numbers: never change one; a new purpose takes the next.
 STREAMS = {
     "order": 0,
     "weights": 1,
@@ -24,7 +24,13 @@ STREAMS = {
 
 
 def stream(seed: int, name: str, epoch: int = 0) -> np.random.Generator:
-    """The random numbers of one purpose in one epoch of one seed."""
+    """The random numbers of one purpose in one epoch of one seed.
+
+    Args:
+        seed: the run's.
+        name: the purpose, a key of `STREAMS`.
+        epoch: from 0; 0 for what is drawn once in a run.
+    """
     return np.random.default_rng([seed, STREAMS[name], epoch])
 
 
@@ -40,9 +46,15 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def batch_order(seed: int, epoch: int, examples: int, batch_size: int) -> NDArray[np.int32]:
-    """Indices of an epoch's batches, shape (steps, batch_size): a fresh shuffle without the rest.
+    """Indices of an epoch's batches, shape (steps, batch_size): a fresh shuffle in whole batches.
 
-    The examples that do not fill a last batch are left out of this epoch, others in the next.
+    The examples that do not fill a last batch are left out of this epoch; others are in the next.
+
+    Args:
+        seed: the run's.
+        epoch: from 0.
+        examples: how many there are.
+        batch_size: examples in a batch.
 
     Raises:
         ValueError: there are fewer examples than a batch has.

@@ -1,15 +1,16 @@
-"""The search for settings by successive halving, judged at the length of the figure.
+"""The search for settings by successive halving, judged at the full length of the figure.
 
-Every arm enters the same number of candidates. All train to the first rung of passes, the best
-third of each arm to the second, and so on; the last rung is the whole length, and its best is
-selected. A longer run goes on where the shorter one of the same candidate ended.
+Every arm enters the same number of candidates. All of them train to the first rung of passes, the
+best third of each arm to the second, and so on; the last rung is the full length, and its best is
+selected. A longer run continues where the shorter one of the same candidate ended.
 
 Candidates are ranked twice over the same runs: by training cost (the `tuned` protocol), and by
 distance to the paper's curve (which fits `matched` settings). Each ranking promotes its own third.
 
-While an arm's best by either ranking, at any rung, has the lowest or highest learning rate of its
-block, every arm gets one candidate more: that arm at the end where its best is, the others at the
-end of their best's block that is nearer to it. So the best is interior, and the numbers stay equal.
+Whenever an arm's best, by either ranking and at any rung, has the lowest or highest learning rate
+of its block, every arm gets one more candidate: that arm at the end where its best is, the others
+at whichever end of their best's block is nearer to that best. So the best ends up inside its block,
+and all arms keep the same number of candidates.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from experiments.study import (
     describe,
 )
 
-KEPT = 3  # one candidate in so many is promoted
-JUDGED = 20  # a rung's cost is the geometric mean over the last one in so many of its passes
+KEPT = 3  # one candidate in KEPT is promoted
+JUDGED = 20  # a rung's cost is the geometric mean over the last 1/JUDGED of its passes
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search knows from the records that exist.
+    """What a search has found, given the records that exist.
 
     Attributes:
         entries: its runs, rung by rung.
@@ -47,7 +48,7 @@ class Found:
         grid: by arm, the learning rates tried.
         selected: by arm, the candidate of lowest cost at the last rung; empty until it is complete.
         nearest: by arm, the one nearest to the paper's curve over the whole length.
-        on_edge: arms whose best stands at an end of its block when no more candidates are allowed.
+        on_edge: arms whose best is at an end of its block when no more candidates are allowed.
     """
 
     entries: tuple[Entry, ...]
@@ -60,7 +61,7 @@ class Found:
 
 @dataclass
 class _Block:
-    """Candidates that share everything but the learning rate, whose values are neighbours."""
+    """Candidates that differ only in the learning rate, whose values are neighbours."""
 
     rates: list[float]
     others: dict[str, Any]
@@ -76,7 +77,7 @@ class _Block:
         return settings["learning_rate"] in (self.rates[0], self.rates[-1])
 
     def grow(self, settings: Settings) -> None:
-        """One rate more, at the end nearer to that of `settings`."""
+        """Add one learning rate, at the end nearer to that of `settings`."""
         place = self.rates.index(settings["learning_rate"])
         if place < len(self.rates) / 2:
             self.rates.insert(0, neighbour(self.rates[0], up=False))
@@ -100,7 +101,7 @@ def neighbour(rate: float, *, up: bool) -> float:
 
 
 def blocks(arm: Arm) -> list[_Block]:
-    """The declared candidates of an arm, a block for each combination beside the learning rate."""
+    """The declared candidates of an arm: one block per combination of all but the learning rate."""
     found = []
     for declared in arm.search:
         others = {name: values for name, values in declared.items() if name != "learning_rate"}
@@ -111,14 +112,22 @@ def blocks(arm: Arm) -> list[_Block]:
 def halving(study: Study, profile: Profile, data: str, records: Records) -> Found:
     """The runs of the search that are known to be needed, and what it has found so far.
 
+    Args:
+        study: the declaration.
+        profile: one that has `rungs`.
+        data: the data set, or its stand-in.
+        records: those that exist.
+
     Raises:
-        ValueError: the arms do not enter equally many candidates.
+        ValueError: the arms do not enter the same number of candidates.
     """
     arms = [arm for arm in study.arms if arm.search]
     tried = {arm.name: blocks(arm) for arm in arms}
     numbers = {sum(len(block.rates) for block in own) for own in tried.values()}
     if len(numbers) != 1:
-        raise ValueError(f"the arms of {study.name} enter {sorted(numbers)} candidates, not equal")
+        raise ValueError(
+            f"the arms of {study.name} enter unequal numbers of candidates: {sorted(numbers)}"
+        )
     on_edge: tuple[str, ...] = ()
     for allowed in range(profile.rounds, -1, -1):
         found, edges = _climb(study, profile, data, records, arms, tried)
@@ -145,7 +154,7 @@ _Climbed = tuple[list[Entry], int, _Best]
 
 
 def _leaders(edges: Mapping[str, Settings], found: _Climbed) -> dict[str, Settings]:
-    """By arm, the candidate beside which it gets one more."""
+    """By arm, the candidate next to which a new one is added."""
     return {name: edges.get(name, ranked["cost"]) for name, ranked in found[2].items()}
 
 
@@ -157,7 +166,7 @@ def _climb(
     arms: Sequence[Arm],
     tried: Mapping[str, list[_Block]],
 ) -> tuple[_Climbed, dict[str, Settings]]:
-    """The entries up to the first rung that is not complete, or whose best is at an edge."""
+    """The entries up to the first rung that is incomplete or has a best at an edge."""
     entries: list[Entry] = []
     best: _Best = {}
     number = sum(len(block.rates) for block in tried[arms[0].name])
@@ -213,7 +222,7 @@ Score = Callable[[Sequence[float]], float]
 
 
 def _rankings(study: Study, arm: Arm) -> dict[str, Score]:
-    """The scores of a candidate's costs by pass; less is better."""
+    """How each ranking scores a candidate's costs by pass; lower is better."""
     rankings: dict[str, Score] = {"cost": final_cost}
     if arm.plotted:
         panel = study.panel

@@ -2,9 +2,9 @@
 
 A `Study` declares one figure of the paper: the problem, the compared arms, the profiles and the
 departures. `plan` turns the declaration and the records that exist into the runs still to train.
-It is a pure function: tuning grids that need a further round, and the runs of the tuned settings,
-appear by themselves once the records they depend on exist. So running a study is nothing but
-"train what the plan lacks, and plan again".
+It is a pure function: a further round of a tuning grid, and the runs of the tuned settings, appear
+by themselves once the records they depend on exist. So to run a study is simply to "train what the
+plan lacks, and plan again".
 
 Only the standard library is imported here: planning a study takes milliseconds.
 """
@@ -28,8 +28,8 @@ from experiments.problems import registry as problems
 Settings = Mapping[str, Any]
 
 PROTOCOLS = ("matched", "tuned")
-# Bump a component's number when a change to it changes its numbers; records made before no longer
-# answer for it. Refactorings leave the numbers alone.
+# Raise a component's version when a change to it changes its results: earlier records then no
+# longer count. Refactorings leave the versions alone.
 NUMERICS: dict[str, int] = {"training": 1}
 
 FIRST_TUNING_SEED = 1000  # tuning never sees the seeds that are reported
@@ -37,7 +37,7 @@ FIRST_TUNING_SEED = 1000  # tuning never sees the seeds that are reported
 
 @dataclass(frozen=True)
 class Run:
-    """One training, as plain data: everything that decides its numbers and nothing else.
+    """One training, as plain data: everything that determines its numbers, and nothing else.
 
     Attributes:
         problem: a key of `experiments.problems.registry.PROBLEMS`.
@@ -47,7 +47,7 @@ class Run:
         settings: keyword arguments of the optimizer, for example the learning rate.
         batch_size: examples per step.
         epochs: passes over the training set.
-        seed: decides initial weights, batch order and all noise, equally for every optimizer.
+        seed: determines initial weights, batch order and all noise, the same for every optimizer.
     """
 
     problem: str
@@ -71,7 +71,7 @@ class Run:
         }
 
     def facts(self, *, options: str = "", settings: str = "") -> dict[str, Any]:
-        """What the run is, by name; with what to put before the names of options and settings."""
+        """What the run is, by name; the arguments prefix the names of options and settings."""
         return {
             "run": self.id,
             "problem": self.problem,
@@ -91,8 +91,7 @@ class Run:
 
     @functools.cached_property
     def lineage(self) -> str:
-        """The same for all runs that differ in their number of passes alone: a longer one goes on
-        where a shorter one ended."""
+        """An id shared by runs that differ only in length: a longer one continues a shorter one."""
         return config_id({**self.config(), "epochs": None})
 
     @classmethod
@@ -123,11 +122,11 @@ class Arm:
         fit: values tried for that fit, by setting; every combination is trained.
         tune: what the `tuned` protocol tries: `learning_rate` is the centre of its log grid, any
             other setting lists its values. Settings named in neither are the optimizer's defaults.
-            A method with nothing to tune stands under both protocols with its matched settings.
+            A method with nothing to tune uses its matched settings under both protocols.
         search: the candidates of a search by successive halving (profiles with `rungs`), which
-            takes the place of `fit` and `tune`: blocks of settings with their values, every
-            combination of a block being a candidate. The learning rates of a block are neighbours
-            on the ladder 1, 3, 10, so that it can grow at either end.
+            replaces `fit` and `tune`: blocks of settings with their values, where every combination
+            in a block is a candidate. The learning rates of a block are neighbours on the ladder
+            1, 3, 10, so that it can grow at either end.
         grid: where the paper's figure is itself a grid: the values of each setting. Every
             combination is trained with every reported seed, under no protocol but the paper's.
         options: problem options of this arm's variant, for example a dropout rate.
@@ -178,7 +177,7 @@ class Departure:
 
     Attributes:
         choice: what we do.
-        reason: why.
+        reason: why we do it.
         alternatives: what is tried instead; none where there is nothing to measure.
     """
 
@@ -197,13 +196,13 @@ class Profile:
         tuning_seeds: seeds that each trial of the tuning grid is averaged over.
         points_per_decade: density of the learning-rate grid.
         window: learning rates each arm's grid starts with.
-        rounds: how often the grids may grow; a grid that is still too narrow then is reported.
+        rounds: how often the grids may grow; one that is still too narrow after that is reported.
         fit_seeds: seeds for the fit to the paper's curve and for measured departures; 0 leaves
             both out.
         options: problem options that shorten the study, for example fewer training examples.
-        grid: values that take the place of those of the arms' grids.
-        stages: shorter lengths that every reported run is also trained to, before the full one:
-            the figure's first passes are then complete long before its last.
+        grid: values that replace those of the arms' grids.
+        stages: shorter lengths that every reported run is also trained to, before the full one,
+            so that the figure's first passes are complete long before its last.
         rungs: passes after which a search by successive halving drops candidates; the last rung is
             the whole length. Empty: arms are tuned on plain grids.
         searching: whether that search is under way: its runs are planned and published, but the
@@ -241,7 +240,7 @@ class Panel:
         points: of a grid: the step sizes at which the paper's curves have points.
         clock: whether x is wall time, in passes of the study's first arm, instead of passes.
         first: the pass from which settings are fitted to the paper's curves; the passes before it
-            are the steepest, and say more of the start than of the settings.
+            are the steepest, and say more about the start than about the settings.
     """
 
     name: str
@@ -271,8 +270,8 @@ class Study:
         panels: the panels of the paper's figure; the last one shows the most passes.
         departures: the table of choices.
         notebook: the page that shows it, a file of `notebooks/` without its ending.
-        step_ms: milliseconds per step on the reference machine (2 cores), or per epoch of what is
-            measured, for time estimates until there are records to measure them by.
+        step_ms: milliseconds per step (of a measurement, per epoch) on the reference machine with
+            2 cores, for time estimates until there are records.
     """
 
     name: str
@@ -296,7 +295,7 @@ class Study:
 
     @property
     def measured(self) -> bool:
-        """Whether its runs measure instead of training, and leave rows instead of passes."""
+        """Whether its runs measure instead of train, and record rows instead of passes."""
         return problems.PROBLEMS[self.problem].measured
 
     @property
@@ -334,7 +333,17 @@ class Study:
         options: Settings | None = None,
         epochs: int | None = None,
     ) -> Run:
-        """The run of one arm at one setting and seed, over all passes or the first `epochs`."""
+        """The run of one arm at one setting and seed.
+
+        Args:
+            arm: one of `arms`.
+            settings: the optimizer's.
+            profile: one of `profiles`.
+            data: the data set, or its stand-in.
+            seed: see `Run`.
+            options: problem options beside those of the study, the arm and the profile.
+            epochs: the first passes to train, at most those of the profile; None: all.
+        """
         merged = {**self.options, **arm.options, **(options or {}), **profile.options}
         _check_options(self.problem, *_hashable(merged))
         _check_settings(arm.optimizer, *_hashable(settings))
@@ -351,13 +360,13 @@ class Study:
 
 
 def _hashable(values: Settings) -> tuple[tuple, tuple]:
-    """Names with values, and types: 1, 1.0 and True are equal but in type."""
+    """Names with values, and the types: 1, 1.0 and True differ only in type."""
     return tuple(values.items()), tuple(map(type, values.values()))
 
 
 @functools.lru_cache(maxsize=4096)
 def _check_options(problem: str, options: tuple[tuple[str, Any], ...], types: tuple) -> None:
-    """Check options once, however many runs have them."""
+    """Check options only once, however many runs share them."""
     problems.check_options(problem, dict(options))
 
 
@@ -381,7 +390,7 @@ class Entry:
     Attributes:
         role: "matched", "tuned", "grid", "search", "tuning", "fit" or "departure".
         arm: name of the arm.
-        trial: groups the seeds of one setting: its text, or the alternative's name.
+        trial: what the seeds of one setting share: its text, or the alternative's name.
         run: the run.
     """
 
@@ -393,7 +402,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a study at a profile, as far as the records decide them.
+    """The runs of a study at a profile, as far as the records determine them.
 
     Attributes:
         entries: every run known to be needed, done or not.
@@ -419,7 +428,7 @@ class Plan:
         return list({entry.run.id: entry.run for entry in chosen}.values())
 
     def uses(self) -> dict[str, tuple[str, str]]:
-        """What each run is for, by its id: the arm and the role; several in one line of text."""
+        """The arm and the role of each run, by its id; several are joined in one line of text."""
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
             found.setdefault(entry.run.id, []).append(entry)

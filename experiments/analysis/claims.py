@@ -1,10 +1,10 @@
 """Verdicts: each claim of the ledger judged from records by its rule.
 
-Each seed gives one value of the claim's metric. With the 95% interval over seeds: wholly on the
-right side of the margin, `reproduced`; wholly on the wrong side, `not reproduced`; otherwise
-`inconclusive`. Beside the verdict stands what a reader needs to doubt it: the margin at which it
-would change, what is left of it after Holm's correction for the many verdicts of a study, whether
-the paper's own figure bears its sentence out, and whether our figure agrees with that figure.
+Each seed gives one value of the claim's metric. A claim is `reproduced` if the 95% interval over
+seeds lies wholly on the right side of the margin, `not reproduced` if wholly on the wrong side, and
+otherwise `inconclusive`. With the verdict comes what a reader needs to question it: the margin at
+which it would change, what is left of it after Holm's correction for the many verdicts of a study,
+whether the paper's own figure supports the sentence, and whether our figure agrees with that one.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Verdict:
         low: lower end of its 95% interval.
         high: upper end.
         n: number of seeds.
-        reason: why it was not tested, or what must be known beside it.
-        deterministic: whether it is measured without any chance, and so has no interval.
+        reason: why it was not tested, or what else a reader must know.
+        deterministic: whether nothing about it is random, so that it has no interval.
         p: two-sided p-value of the metric against the margin that decides; NaN if there is none.
         adjusted: the same after Holm's correction over the verdicts of the study.
         same: whether its runs are those of the other protocol.
         paper: the metric on the paper's own curves; NaN where they do not show it.
-        from_trials: of a tuned verdict, how many trials of each method's grid are enough for its
-            side of the margin, by the median best of so many; 0 where that can't be said.
+        from_trials: for a tuned verdict, the number of trials per method from which on the medians
+            of the best trial lie on the same side of the margin; 0 where that can't be said.
     """
 
     claim: Claim
@@ -72,7 +72,7 @@ class Verdict:
 
     @property
     def numbers(self) -> str:
-        """The metric with its interval (not of one seed) and n, or the reason there is none."""
+        """The metric with n and, for several seeds, its interval; or the reason there is none."""
         if not self.verdict:
             return ""
         if not np.isfinite(self.value):
@@ -91,8 +91,8 @@ class Verdict:
     def flip(self) -> tuple[float, ...]:
         """The margins at which the verdict would change: one, or two where it is inconclusive.
 
-        Of the rule `within` the larger limit; of `between` the end of the interval that is nearer
-        to a limit.
+        For the rule `within`, this is the larger limit; for `between`, the end of the interval that
+        is nearer to a limit.
         """
         if not self.judged or not np.isfinite(self.value):
             return ()
@@ -131,7 +131,7 @@ class Verdict:
 
     @property
     def details(self) -> tuple[str, ...]:
-        """What a table says beside the verdict: its numbers, and what they hang on."""
+        """What a table adds to the verdict: its numbers, and what they depend on."""
         number = f"{self.from_trials} trial{'s' * (self.from_trials != 1)}"
         trials = f"on this side from {number} on" if self.from_trials else ""
         left = f"{self.holm} after Holm's correction" if self.holm != self.verdict else ""
@@ -139,12 +139,12 @@ class Verdict:
 
     @property
     def paper_holds(self) -> bool | None:
-        """Whether the paper's own curves bear the statement out; None where they do not show it."""
+        """Whether the paper's own curves support the statement; None where they do not show it."""
         return None if math.isnan(self.paper) else holds(self.claim, self.paper)
 
     @property
     def figure(self) -> str:
-        """Whether our figure agrees with the paper's figure on the statement, or "" unknown."""
+        """Whether our figure agrees with the paper's on the statement; "" if unknown."""
         if self.paper_holds is None or not self.judged:
             return ""
         if self.verdict == INCONCLUSIVE:
@@ -153,7 +153,7 @@ class Verdict:
 
 
 def number(value: float) -> str:
-    """Four decimals, or two digits of what these would hide."""
+    """Four decimals, or two significant digits of a number too small for them."""
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
@@ -248,7 +248,7 @@ def _same_runs(claim: Claim, results: Results) -> bool:
 
 
 def _beside(claim: Claim, protocol: str, results: Results) -> str:
-    """A ratio of costs on the objective too, where that is something else."""
+    """For a ratio of costs, the same ratio of objectives, where these differ from the costs."""
     if claim.metric not in ("cost_ratio", "final_ratio") or not results.study.options.get("l2"):
         return ""
     values = objective_ratio(claim, protocol, results)
@@ -259,7 +259,10 @@ def _beside(claim: Claim, protocol: str, results: Results) -> str:
 
 
 def _p_value(claim: Claim, values: np.ndarray, verdict: str) -> float:
-    """The p-value against the limit that decides; of two limits, the larger or the violated one."""
+    """The p-value against the deciding limit.
+
+    Of two limits' p-values, the smaller if the claim is not reproduced, else the larger.
+    """
     log = METRICS[claim.metric].log
     if claim.rule in ("below", "above"):
         return statistics.p_value(values, claim.limit, log=log)
@@ -268,7 +271,7 @@ def _p_value(claim: Claim, values: np.ndarray, verdict: str) -> float:
 
 
 def _from_trials(claim: Claim, results: Results) -> int:
-    """From how many trials on the medians of the best of k lie on the same side of the margin."""
+    """The k from which on the medians of the best of k trials stay on one side of the margin."""
     if claim.metric not in ("cost_ratio", "final_ratio"):
         return 0
     best = results.best_of()
@@ -296,7 +299,13 @@ def holds(claim: Claim, value: float) -> bool:
 
 
 def decide(claim: Claim, low: float, high: float) -> str:
-    """The verdict from the interval of the metric."""
+    """The verdict from the interval of the metric.
+
+    Args:
+        claim: holds the rule and its limits.
+        low: lower end of the interval.
+        high: upper end.
+    """
     if claim.rule == "below":
         inside, outside = high < claim.limit, low >= claim.limit
     elif claim.rule == "above":
@@ -335,7 +344,13 @@ def rows(results: Iterable[Results]) -> list[dict[str, str]]:
 
 
 def paper_words(claim: Claim, matched: Verdict, value: float) -> str:
-    """What the paper's own curves give, whether the statement holds there, and if ours agree."""
+    """What the paper's own curves give, whether the statement holds there, and whether ours agree.
+
+    Args:
+        claim: the claim.
+        matched: its verdict under the matched protocol.
+        value: the metric on the paper's curves; NaN where they do not show it.
+    """
     if math.isnan(value):
         return ""
     ours = {"agrees": ", ours agrees", "differs": ", ours differs"}.get(matched.figure, "")

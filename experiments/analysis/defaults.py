@@ -2,7 +2,7 @@
 
 The regret of a run is how far its training cost ends above the lowest of all methods and rates, as
 a share of the way down: from the lowest cost that any of them had in the first pass to the lowest
-in the last. At 0% nobody ended lower; at 100% a run ended where the fastest was after one pass.
+in the last. At 0% no run ended lower; at 100% a run ended where the fastest was after one pass.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from experiments.analysis.statistics import interval
 from experiments.studies import defaults as declared
 from experiments.study import PROTOCOLS
 
-NEAR = (0.05, 0.2)  # how far above its best regret a method is still in its valley
+NEAR = (0.05, 0.2)  # a method is in its valley up to this far above its best regret
 SAME = 0.02  # rates of a grid are rounded
 
-Trials = dict[str, dict[float, list[float]]]  # by method and rate the costs of each pass
+Trials = dict[str, dict[float, list[float]]]  # the costs of each pass, by method and rate
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Case:
 
     @property
     def compared(self) -> bool:
-        """Whether reported seeds of every method at its default were trained for this question.
+        """Whether every method was trained at its default, with reported seeds, for this question.
 
-        Elsewhere the tuning trials answer it, which have one seed or three.
+        Otherwise the tuning trials answer it, which have one seed or three.
         """
         return self.results.study in declared.STUDIES
 
@@ -53,8 +53,8 @@ class Case:
     def trials(self) -> Trials:
         """The costs of the tuning runs, averaged over tuning seeds.
 
-        Only constant step sizes count: a default is used as it is. One infinite cost stands for a
-        trial that diverged; a method with a run to come is left out.
+        Only constant step sizes count, since a default is used as it is. A single infinite cost
+        stands for a trial that diverged; a method with a run still to come is left out.
         """
         found: dict[str, dict[float, list[list[float]]]] = {}
         waiting = set()
@@ -98,7 +98,7 @@ def regret(cost: float, curves: Iterable[Sequence[float]]) -> float:
 
 
 def regrets(results: Results) -> dict[tuple[str, str], dict[int, float]]:
-    """By arm and protocol the regret of each seed that has every arm under both protocols."""
+    """By arm and protocol, the regret of each seed for which every arm has run under both."""
     curves = {
         (arm.name, protocol): results.matrix(protocol, arm.name)
         for arm in results.study.arms
@@ -185,11 +185,11 @@ def tuned_on_most(cases: Sequence[Case]) -> list[str]:
 
 
 def one_rate(cases: Iterable[Case]) -> pd.DataFrame:
-    """For each method and rate the worst regret over all problems, of the tuning runs.
+    """For each method and rate, the worst regret of the tuning runs over all problems.
 
-    A problem counts for the methods that were tuned on it, a rate if all their grids have it.
-    Columns: method, rate, worst (the regret), problem (whose it is), problems (of how many),
-    smallest (whether no rate of the method has a smaller one).
+    A problem counts for the methods that were tuned on it; a rate counts if it is on all of a
+    method's grids. Columns: method, rate, worst (the regret), problem (where it occurs), problems
+    (out of how many), smallest (whether no rate of the method has a smaller one).
     """
     found: dict[tuple[str, float], dict[str, float]] = {}
     tuned: dict[str, set[str]] = {}

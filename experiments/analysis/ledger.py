@@ -1,4 +1,4 @@
-"""The ledger: what the paper says and how each statement is judged, written before the runs.
+"""The ledger: what the paper says and how each statement is judged; written before the runs.
 
 `paper/claims.yaml` holds the claims and explains their fields.
 """
@@ -44,12 +44,12 @@ class Claim:
 
     @property
     def of_paper(self) -> bool:
-        """Whether the paper says it: not a control of ours, nor what is said of Adam elsewhere."""
+        """Whether the paper says it; neither our controls nor what others say of Adam count."""
         return self.source in ("text", "figure")
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The ends of the interval in which the metric must lie, of the rules that have one."""
+        """The ends of the interval in which the metric must lie, for rules that have one."""
         low, high = (1 / self.limit, self.limit) if self.rule == "within" else self.limit
         return low, high
 
@@ -85,16 +85,16 @@ def parse(content: bytes, source: str) -> tuple[Claim, ...]:
     """The claims in `content`, a ledger.
 
     Raises:
-        ValueError: it is none; the message, one line, names `source` and the entry.
+        ValueError: it is not a ledger; the message, one line, names `source` and the entry.
     """
     import yaml
 
     try:
         entries = yaml.safe_load(content.decode())
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{source} is no YAML: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(entries, list):
-        raise ValueError(f"{source} is no list of claims")
+        raise ValueError(f"{source} is not a list of claims")
     claims: list[Claim] = []
     for number, entry in enumerate(entries, start=1):
         name = entry.get("id") if isinstance(entry, dict) else None
@@ -104,12 +104,12 @@ def parse(content: bytes, source: str) -> tuple[Claim, ...]:
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise ValueError(f"{where}: {' '.join(str(error).split())[:300]}") from None
         if claims[-1].id in {claim.id for claim in claims[:-1]}:
-            raise ValueError(f"{where} stands there twice")
+            raise ValueError(f"{where} appears twice")
     return tuple(claims)
 
 
 def _claim(entry: Any) -> Claim:
-    """An entry as a claim; a TypeError or a ValueError says what is wrong with it."""
+    """An entry as a claim; raises a TypeError or a ValueError if something is wrong with it."""
     if not isinstance(entry, dict):
         raise TypeError("it is not a list of fields")
     fields = {name: kind for name, kind in typing.get_type_hints(Claim).items() if name != "limit"}
@@ -142,7 +142,7 @@ def _claim(entry: Any) -> Claim:
         ends = claim.limit if isinstance(claim.limit, list) else ()
         right = len(ends) == 2 and all(map(_is_number, ends))
     if not right and claim.rule in RULES:
-        raise ValueError(f"limit is {reprlib.repr(claim.limit)}, which is none of {claim.rule!r}")
+        raise ValueError(f"limit is {reprlib.repr(claim.limit)}, which does not fit {claim.rule!r}")
     claim.criterion  # noqa: B018 - raises for an unknown metric or rule
     return claim
 

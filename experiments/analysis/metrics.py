@@ -1,7 +1,7 @@
-"""What a claim is judged by: each metric in one place.
+"""The metrics by which claims are judged, each in one place.
 
 An entry of `METRICS` holds the metric in words, the function that computes it from the records, and
-the one that reads it off the paper's own digitised curves, where they show it. To add a metric,
+the one that reads it off the paper's own digitised curves, if they show it. To add a metric,
 write its function and its entry, and explain it in `paper/claims.yaml`.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from experiments.analysis.ledger import Claim
 
 WORSE = 5.0  # nats; the margin of `grid_worse` and `grid_unstable`
-NEAR = 1.05  # how near to its best a trial must come to count for `valley`
+NEAR = 1.05  # a trial counts for `valley` if its cost is at most this many times the best
 
 Compute = Callable[["Claim", str, Results], np.ndarray]
 OfPaper = Callable[["Claim", Panel], float]
@@ -41,7 +41,7 @@ class Metric:
         of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
         log: whether it is a positive quantity, averaged over seeds as logarithms.
         trained: whether it needs the passes of the claim; others read what tuning has tried.
-        unit: of its values; a distance on a logarithmic axis is one of natural logarithms instead.
+        unit: of its values; a distance on a logarithmic axis is in natural logarithms instead.
     """
 
     words: str
@@ -53,7 +53,7 @@ class Metric:
 
 
 def _windows(claim: Claim, protocol: str, results: Results, *names: str) -> list[np.ndarray]:
-    """What each arm recorded under each name: a row per seed that has all, a column per pass."""
+    """What each arm recorded under each name: a column per pass, a row per seed that has it all."""
     first, last = claim.passes
     role = "grid" if results.study.arm(claim.arms[0]).grid else protocol
     curves = [results.matrix(role, arm, name) for arm in claim.arms for name in names]
@@ -72,7 +72,14 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
 def cost_ratio(
     claim: Claim, protocol: str, results: Results, name: str = "training_cost"
 ) -> np.ndarray:
-    """The cost of the first arm over that of the second, as a geometric mean over the passes."""
+    """The cost of the first arm over that of the second, as a geometric mean over the passes.
+
+    Args:
+        claim: names the two arms and the passes.
+        protocol: "matched" or "tuned".
+        results: of the claim's study.
+        name: the cost.
+    """
     over, under = _windows(claim, protocol, results, name)
     return _ratio(over, under) if len(over) else np.array([])
 
@@ -148,7 +155,7 @@ def _recorded_slope(claim: Claim, protocol: str, results: Results) -> np.ndarray
 
 
 def _time_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """For each seed: when the first reaches the cost at which the second ends, over its time.
+    """By seed, the time at which the first arm reaches the second's last cost over the second's.
 
     Infinite if it never does.
     """
@@ -223,10 +230,10 @@ def _compared(claim: Claim, results: Results) -> list[str]:
 
 
 def _per_seed(claim: Claim, results: Results, last: int) -> dict[int, Losses]:
-    """The losses of pass `last` of the settings that a metric reads, by seed.
+    """The losses of pass `last` for the settings that a metric reads, by seed.
 
-    A seed counts once it has every setting at the paper's step sizes; those beyond are read where
-    they are there.
+    A seed counts once it has every setting at the paper's step sizes; other step sizes are read
+    where they exist.
     """
     arms = set(_compared(claim, results))
     planned = {
@@ -245,7 +252,7 @@ def _per_seed(claim: Claim, results: Results, last: int) -> dict[int, Losses]:
 
 
 def left_out(claim: Claim, results: Results) -> list[float]:
-    """The step sizes of a grid that a claim could read and that some seed it counts lacks."""
+    """The step sizes that a claim on a grid could read but that one of its seeds lacks."""
     losses = _per_seed(claim, results, claim.passes[1]).values()
     rates = {
         entry.run.settings["learning_rate"]
@@ -336,8 +343,8 @@ def _grid_regret(claim: Claim, loss: Losses, points: Collection[float]) -> float
 def _grid_unstable(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     """Share of pairs of settings and passes at which the arm is worse than its counterpart.
 
-    Worse is a loss at least `WORSE` nats higher, or having diverged while the counterpart has not,
-    or in an earlier pass than the counterpart.
+    An arm is worse if its loss is at least `WORSE` nats higher, or if it has diverged and the
+    counterpart has not, or did so in a later pass.
     """
     first, last = claim.passes
     by_pass = [_per_seed(claim, results, when) for when in range(first, last + 1)]
@@ -481,5 +488,5 @@ METRICS: dict[str, Metric] = {
 
 
 def objective_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """A ratio of costs once more, of the objective that is minimised: the cost and its L2 term."""
+    """`cost_ratio` of the objective that is minimised, cost plus L2 term; the same arguments."""
     return cost_ratio(claim, protocol, results, "objective")

@@ -93,9 +93,9 @@ class Results:
         return f"{runs - self.missing} of {runs} runs"
 
     def recorded(self, *roles: str, arm: str = "") -> Iterator[tuple[Entry, Mapping[str, Any]]]:
-        """The uses of runs that have a record, with it, as planned; of all roles if none is named.
+        """The planned uses of runs that have a record, each with it; all roles if none is named.
 
-        A run may serve several purposes, as tuned settings that are the matched ones too.
+        A run may serve several purposes, for example where tuned settings equal the matched ones.
         """
         for entry in self.plan.entries:
             if (not roles or entry.role in roles) and arm in ("", entry.arm):
@@ -104,9 +104,9 @@ class Results:
                     yield entry, record
 
     def passes(self, *roles: str) -> pd.DataFrame:
-        """A row for each use of a run and each of its passes: what it is, and what was recorded.
+        """A row for each pass of each use of a run: what the run is, and what it recorded.
 
-        The columns of `PASSES`, among them `options.NAME` and `settings.NAME`, and every metric.
+        The columns are those of `PASSES`, `options.NAME` and `settings.NAME`, and every metric.
         """
         frames = []
         for entry, record in self.recorded(*roles):
@@ -127,9 +127,15 @@ class Results:
         return table[[*first, *(name for name in names if name not in first)]]
 
     def matrix(self, role: str, arm: str, metric: str = "training_cost") -> pd.DataFrame:
-        """One metric of one arm: a row per seed, a column per pass, or per row that was measured.
+        """One metric of one arm: a row per seed, a column per pass (of a measurement, per row).
 
-        Of a seed's runs the longest counts. Infinite once diverged, NaN where no run reached yet.
+        The longest of a seed's runs counts. Values are infinite once a run has diverged, and NaN
+        for passes that none has reached yet.
+
+        Args:
+            role: as in `study.Entry`; "tuned" means "matched" for an arm with nothing to tune.
+            arm: its name.
+            metric: as recorded.
         """
         chosen = self.study.arm(arm)
         if role == "tuned" and chosen.matched and not chosen.tune:
@@ -152,7 +158,7 @@ class Results:
     def curves(self, role: str, metric: str = "training_cost") -> pd.DataFrame:
         """Mean over seeds and its 95% interval: arm, pass, mean, low, high, n.
 
-        Means of costs are geometric. A pass that fewer seeds have reached is the mean of those.
+        Means of costs are geometric. A pass that only some seeds have reached is their mean.
         """
         frames = []
         for arm in self.study.arms:
@@ -165,7 +171,7 @@ class Results:
         return _joined(frames, CURVES)
 
     def diagnostic(self, role: str, arm: str) -> list[str]:
-        """The names of what the runs of an arm recorded beside its costs."""
+        """The names of what an arm's runs recorded in addition to their costs."""
         names: dict[str, None] = {}
         for _, record in self.recorded(role, arm=arm):
             names |= dict.fromkeys(set(record["metrics"]) - set(COSTS))
@@ -195,7 +201,7 @@ class Results:
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def averages(self) -> pd.DataFrame:
-        """What averaging changes (Section 7.2): costs of the last pass, in percent of the last.
+        """What averaging changes in the costs after the last pass (Section 7.2).
 
         One row per protocol, arm, average and kind of examples: the cost of the last parameters,
         that of their average, and the difference in percent with its 95% interval over seeds.
@@ -256,7 +262,7 @@ class Results:
 
     @functools.cached_property
     def _best_of(self) -> pd.DataFrame:
-        """Found once: every claim that compares two methods asks for it."""
+        """Computed once: every claim that compares two methods asks for it."""
         trials = self.trials("tuning") if self.plan.selected else _joined([], TRIALS)
         frames = [
             best_of(mine["final_cost"]).assign(arm=arm.name)
@@ -305,14 +311,14 @@ class Results:
         return pd.DataFrame(rows)
 
     def departures(self) -> pd.DataFrame:
-        """The table of choices that the paper leaves open or that we make differently."""
+        """The table of choices that the paper leaves open or that we made differently."""
         return pd.DataFrame(
             {"choice": departure.choice, "reason": departure.reason}
             for departure in self.study.departures
         )
 
     def alternatives(self) -> pd.DataFrame:
-        """What each choice changes: the matched runs of an arm as chosen, and with alternatives.
+        """What each choice changes: an arm's matched runs as chosen, and with each alternative.
 
         Costs are means over the same few seeds; the distance is the root mean square to the
         paper's curve. Empty where the profile does not measure alternatives.
@@ -345,12 +351,20 @@ class Results:
 def results(
     study: Study, profile: str, data: str, records: Records, *, published: bool = False
 ) -> Results:
-    """The results of a study from the records that exist; nothing is trained."""
+    """The results of a study from the records that exist; nothing is trained.
+
+    Args:
+        study: the declaration.
+        profile: one of its profiles.
+        data: the data set, or its stand-in.
+        records: where the records are.
+        published: whether these are the published ones.
+    """
     return Results(study, profile, data, records, plan(study, profile, data, records), published)
 
 
 def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """One table of several; of none, an empty one that has its columns all the same."""
+    """Several tables as one; without any, an empty table with these columns."""
     full = [frame for frame in frames if len(frame)]
     return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=list(columns))
 
@@ -366,9 +380,14 @@ def paper_curve(panel: str, arm: str) -> pd.Series:
 
 
 def gaps(panel: Panel, arm: str, curve: np.ndarray, first: int, last: int) -> np.ndarray:
-    """|curve - the paper's| at the passes of both, in nats; of logarithms if the axis is such.
+    """|curve - the paper's| at the passes of both, in nats; of logarithms if the axis is one.
 
-    The passes are along the last axis of `curve`.
+    Args:
+        panel: the paper's.
+        arm: whose curve to compare with.
+        curve: costs, with passes along the last axis.
+        first: the first pass to compare.
+        last: the last one.
     """
     paper = digitised.points(panel.name, arm)
     curve = np.asarray(curve, float)
@@ -381,6 +400,11 @@ def distance(panel: Panel, arm: str, curve: np.ndarray | None) -> tuple[float, f
     """Root mean square and largest of `gaps` between a curve and the paper's, from `panel.first`.
 
     Infinite for a diverged run, NaN if there is no pass in common.
+
+    Args:
+        panel: the paper's.
+        arm: whose curve to compare with.
+        curve: costs by pass; None for a diverged run.
     """
     if curve is None:
         return math.inf, math.inf
@@ -391,7 +415,7 @@ def distance(panel: Panel, arm: str, curve: np.ndarray | None) -> tuple[float, f
 
 
 def of_equal_seeds(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """A row per seed, divided where fewer seeds have reached a pass (NaN: not reached)."""
+    """Blocks of passes that equally many seeds have reached; a row per seed (NaN: not reached)."""
     reached = values.notna().sum()
     for n in sorted(set(reached[reached > 0]), reverse=True):
         yield values.loc[:, reached == n].dropna()

@@ -1,7 +1,7 @@
 """Means over seeds and their intervals; tests against a margin; the best of k trials.
 
-Below `BOOTSTRAP_FROM` seeds the interval is Student's t: the bootstrap of three values covers 72%,
-of five 83%, where it says 95. Positive quantities (costs, ratios, times) are averaged as
+Below `BOOTSTRAP_FROM` seeds the interval is Student's t: a nominal 95% bootstrap interval covers
+72% with three values and 83% with five. Positive quantities (costs, ratios, times) are averaged as
 logarithms: their mean is the geometric one, and a ratio and its inverse have the same interval.
 """
 
@@ -26,7 +26,7 @@ def interval(values: np.ndarray, *, log: bool = False) -> tuple[np.ndarray, np.n
 
     Args:
         values: a row per seed; any shape after the first axis.
-        log: whether to average logarithms; where a value is not positive, plain values are.
+        log: whether to average logarithms; columns with a value that is not positive stay plain.
 
     Returns:
         Mean, low and high, of the shape of one row.
@@ -50,7 +50,7 @@ def interval(values: np.ndarray, *, log: bool = False) -> tuple[np.ndarray, np.n
 
 
 def deterministic(values: np.ndarray) -> bool:
-    """Whether several seeds gave one value, which then is no sample of anything."""
+    """Whether several seeds all gave the same value, which is then not a sample."""
     values = np.asarray(values, float)
     return len(values) > 1 and bool(np.isfinite(values).all()) and not _spread(values[:, None])[0]
 
@@ -64,7 +64,7 @@ def _spread(flat: np.ndarray) -> np.ndarray:
 
 
 def quantile_of_t(degrees: int, probability: float = CONFIDENCE) -> float:
-    """How many standard errors a central interval of Student's t reaches to each side.
+    """How many standard errors a central interval of Student's t extends to each side.
 
     Args:
         degrees: of freedom, one less than the seeds.
@@ -99,9 +99,8 @@ def _bootstrap(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _summable(values: np.ndarray) -> np.ndarray:
     """The values to 13 digits, as multiples of a power of two: sums of up to 256 are exact.
 
-    The interval depends on how many resamples have the mean of the sample, as those have that are
-    the sample in another order: their sums must not differ by rounding, which is not the same on
-    every processor.
+    The interval depends on how many resamples have the same mean as the sample, as reorderings of
+    it do. Their sums must not differ by rounding, which varies from processor to processor.
     """
     _, exponent = np.frexp(np.abs(values).max(axis=0))
     unit = np.ldexp(1.0, exponent - 44)
@@ -129,7 +128,7 @@ def p_value(values: np.ndarray, limit: float, *, log: bool = False) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p-values of a family of tests, by name; NaN ones are not of the family.
+    """Holm's adjusted p-values of a family of tests, by name; NaNs are not part of the family.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """

@@ -1,4 +1,4 @@
-"""What several commands share: which studies and protocols are meant, tables, remarks."""
+"""What several commands share: the choice of studies and protocols, tables, remarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def chosen_studies(options: argparse.Namespace) -> list[Study]:
-    """The studies that are named; without a name all, or all that are published."""
+    """The named studies; if none is named, all of them, or all that are published."""
     names = options.studies
     if not names and getattr(options, "profile", None) == "published":
         from experiments import pages
@@ -30,7 +30,7 @@ def chosen_studies(options: argparse.Namespace) -> list[Study]:
 
 
 def place_data(options: argparse.Namespace) -> None:
-    """Take a folder that is given as --data for the place of real data, here and in processes."""
+    """Use a folder given as --data for the real data, here and in child processes."""
     from pathlib import Path
 
     from experiments.data.download import POLICIES
@@ -58,7 +58,13 @@ def _console() -> Any:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
+    """Print a table.
+
+    Args:
+        title: printed above it.
+        columns: the heads.
+        rows: each a cell of text per column.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -93,5 +99,5 @@ def report_damage(*stores: Store) -> None:
 
 
 def say(line: str) -> None:
-    """What is being done, beside what a command has to say."""
+    """Print what is being done, apart from a command's own output."""
     print(line, file=sys.stderr, flush=True)

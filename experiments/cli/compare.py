@@ -28,12 +28,12 @@ def find(text: str, profile: str, data: str, read: Read) -> Record:
 
     Args:
         text: see `HOW`.
-        profile: where runs named by study and arm are looked for.
+        profile: where to look for runs named by study and arm.
         data: the same.
         read: turns NAME=VALUE into a name and a value.
 
     Raises:
-        ValueError: it names none, or several ids begin so.
+        ValueError: it names no run, or several ids begin with it.
     """
     if re.fullmatch("[0-9a-f]{4,16}", text):
         return _by_id(text)
@@ -87,7 +87,7 @@ def facts(record: Record) -> dict[str, Any]:
 
 
 def compared(records: Sequence[Record]) -> tuple[list[tuple[str, Any, Any]], list[dict[str, Any]]]:
-    """What two runs are, name by name; and what both recorded, at passes that both have."""
+    """The facts of two runs, name by name; and what both recorded, at passes that both have."""
     first, second = (facts(record) for record in records)
     rows = [(name, first.get(name), second.get(name)) for name in {**first, **second}]
     a, b = (record["metrics"] for record in records)

@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, devices, data, kernel; and what is wrong."""
+"""What a bug report needs: versions, devices, data, kernel, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _lines(name: str, value: Any) -> Iterator[str]:
 
 
 def findings() -> tuple[dict[str, Any], list[str]]:
-    """What a bug report needs, by name, and what is wrong, a line each."""
+    """What a bug report needs, by name, and the problems found, one line each."""
     wrong: list[str] = []
     found: dict[str, Any] = {
         "python": f"{sys.version.split()[0]} at {sys.executable}",

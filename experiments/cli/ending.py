@@ -17,7 +17,7 @@ SIGNALS = [
 
 
 def end_now(number: int, frame: FrameType | None) -> None:
-    """End this process, wherever it is; there is nothing yet, or no longer, to be put in order."""
+    """End this process, wherever it is: there is nothing to clean up yet, or any more."""
     try:
         os.write(2, f"{INTERRUPTED}\n".encode())
     finally:
@@ -35,14 +35,14 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def hear(handler: object) -> None:
-    """Take this handler for all that ends a command, but for what the caller has switched off."""
+    """Handle with it every signal that ends a command, except those the caller ignores."""
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 def open_streams() -> bool:
-    """Put a sink where the caller has closed an output, or its number would go to another file.
+    """Open a sink for each output that the caller has closed, or another file would get its number.
 
     Characters that a terminal's encoding lacks are replaced. Returns whether there is an output.
     """

@@ -20,10 +20,15 @@ ROLES = ("matched", "tuned", "grid")  # what is reported; trials are in the CSV 
 
 
 def export(found: Iterable[Results], folder: Path, form: str) -> Iterator[str]:
-    """Write the results; says what was written, a line for each study and kind.
+    """Write the results, and yield what was written, a line for each study and kind.
 
     `folder/csv/` gets the verdicts and a table for each study, a row per run and pass;
-    `folder/tensorboard/STUDY/ROLE/ARM/seed-N/` the events of each reported run.
+    `folder/tensorboard/STUDY/ROLE/ARM/seed-N/` gets the events of each reported run.
+
+    Args:
+        found: the results.
+        folder: where to write; made if missing.
+        form: one of `FORMATS`.
     """
     import pandas as pd
 
@@ -53,10 +58,10 @@ def _csv(table: Any, path: Path) -> str:
 
 
 def _events(results: Results, entry: Entry, place: Path) -> bool:
-    """Write the events of a run that is reported and has a record: one for each pass.
+    """Write the events of a reported run that has a record: one event per pass.
 
-    A grid has a folder for each setting. An event's time is when the pass ended, so that
-    TensorBoard can show costs by time, too. Whatever an earlier export wrote is replaced.
+    A grid has a folder for each setting. An event's time is when its pass ended, so that
+    TensorBoard can also show costs by time. Whatever an earlier export wrote is replaced.
     """
     record = results.records.get(entry.run.id)
     if record is None or entry.role not in ROLES or not record["metrics"]:

@@ -1,6 +1,6 @@
 """The command line: `python -m experiments`.
 
-Imports are late: `--help`, `list` and `plan` answer at once, and nothing but training starts
+Imports are late, so that `--help`, `list` and `plan` answer at once and only training starts
 TensorFlow.
 """
 
@@ -18,7 +18,7 @@ from experiments.options import known
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (interrupted)."""
+    """Run a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
     if arguments is None:
         ending.hear(ending.interrupt)
         if not ending.open_streams():
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Forget output that can't be written, or Python complains about it once more at its end."""
+    """Drop output that can't be written, or Python complains about it again when it exits."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -69,7 +69,7 @@ def _drop_output() -> None:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    """The command and its options; names may stand before, between and after the options.
+    """The command and its options; names may come before, between and after the options.
 
     Raises:
         ValueError: an unknown command or option, with the nearest ones.

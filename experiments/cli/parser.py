@@ -23,6 +23,7 @@ class Version(argparse.Action):
     """Prints the version, and the commit where there is one."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        """See `argparse.Action`; the arguments are those of `add_argument`."""
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
@@ -47,7 +48,7 @@ def _count(text: str) -> int:
 
 
 def _number(low: float, high: float, use: str, *, low_too: bool = False) -> Callable[[str], float]:
-    """What turns a text into a number between two bounds; `use` says in words which are allowed."""
+    """A function from text to a number between two bounds; `use` says which are allowed."""
 
     def read(text: str) -> float:
         try:

@@ -1,4 +1,4 @@
-"""The commands that show records, check and publish them."""
+"""The commands that show, check and publish records."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def claims_command(options: argparse.Namespace) -> None:
 
 
 def print_verdicts(results: Sequence[Results]) -> None:
-    """The verdict table in the terminal; what was not tested here takes one line per study."""
+    """Print the verdict table; claims that were not tested here take one line per study."""
     from collections import Counter
 
     from experiments.analysis import claims
@@ -123,7 +123,7 @@ def export_command(options: argparse.Namespace) -> None:
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    """Check the published records here; or write, or take in, a file of checks."""
+    """Check the published records here; or export, or import, a file of checks."""
     from experiments import pages
     from experiments.verify import checks, command, kept
 

@@ -1,4 +1,4 @@
-"""The commands that look at runs to be trained, and train them: list, plan, run."""
+"""The commands that list, plan and train runs: list, plan, run."""
 
 from __future__ import annotations
 
@@ -135,9 +135,18 @@ def estimate(
 ) -> tuple[float, str, float | None]:
     """Seconds that the missing runs take one by one, what that is based on, and its error.
 
-    Before anything has run, steps are counted and a step takes what it took on the reference
-    machine. Afterwards it takes what it took here; the error tells how far off the first way was:
-    what the finished runs took, over what it predicted for them.
+    Before anything has run, the estimate is the number of steps times the time of a step on the
+    reference machine. Afterwards it is corrected by the error of that first estimate: the time that
+    the finished runs took here, over the time predicted for them.
+
+    Args:
+        study: the study.
+        plan: its runs.
+        missing: those without a record.
+        store: the records made here.
+
+    Returns:
+        The seconds, the basis in words, and the error; None before anything has run.
     """
     import statistics
 
@@ -208,7 +217,8 @@ def run_command(options: argparse.Namespace) -> int:
                 f"in {store.path}{where}"
             )
             if plan.on_edge:
-                print(f"{study.name}: the best rate of {', '.join(plan.on_edge)} ends its grid")
+                arms = ", ".join(plan.on_edge)
+                print(f"{study.name}: the best rate of {arms} is at the end of its grid")
     common.report_damage(store)
     if failed:
         raise execution.RunsFailed(failed)
@@ -224,7 +234,7 @@ def _next(options: argparse.Namespace, command: str) -> str:
 
 
 def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any:
-    """How the engine works: `most` is the greatest number of workers that there is work for."""
+    """How the engine works; `most` is how many workers there is work for."""
     from experiments.engines import execution
 
     if options.timeout is not None and options.engine == "serial":
@@ -245,7 +255,7 @@ def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any
 
 
 def try_command(options: argparse.Namespace) -> int:
-    """Train one arm with settings of one's own, starting from its matched ones."""
+    """Train one arm with the user's own settings, on top of its matched ones."""
     from experiments.data import download
     from experiments.engines import execution
     from experiments.records.store import local_store
@@ -295,6 +305,6 @@ def setting(text: str) -> tuple[str, Any]:
         return name, value
     if not math.isfinite(number):
         shown = text if len(text) <= 40 else f"{text[:40]}..."
-        raise ValueError(f"--set {shown} is not valid: the value is no finite number")
+        raise ValueError(f"--set {shown} is not valid: the value is not a finite number")
     whole = value.removeprefix("-").isdecimal() and abs(number) < 2**53
     return name, int(value) if whole else number

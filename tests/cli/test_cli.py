@@ -99,7 +99,7 @@ def start(line: str, **options) -> subprocess.Popen:
         (f"{TRY} --set learning_rate=0", ["learning_rate=0 is not valid", "a finite number > 0"]),
         (f"{TRY} --set learning_rate=nan", ["learning_rate=nan is not valid", "finite number"]),
         (f"{TRY} --set learning_rate=inf", ["learning_rate=inf is not valid", "finite number"]),
-        (f"{TRY} --set learning_rate=1{'0' * 400}", ["learning_rate=1000", "no finite number"]),
+        (f"{TRY} --set learning_rate=1{'0' * 400}", ["learning_rate=1000", "not a finite number"]),
         ("run --workers 99999999999999999999999", ["use a whole number, 1 to"]),
         ("run --timeout 0", ["--timeout: '0' is not valid: use seconds, more than 0"]),
         ("run --timeout nan", ["--timeout: 'nan' is not valid"]),
