@@ -4,6 +4,15 @@ Each entry of `OPTIMIZERS` is a function from settings to a Keras optimizer; its
 the settings, what each may be, and their defaults. Adam, AdamW, AdaMax and SFO are this project's;
 the others are Keras's classes with the arguments of their textbook form. To add a method, write one
 function and one entry.
+
+Arguments that several of these functions share:
+
+- `steps_per_epoch`: steps in a pass, which `decay="sqrt_epoch"` needs;
+- `learning_rate`: the step size alpha, before any decay;
+- `decay`: "constant", or alpha / sqrt(t) with t in passes ("sqrt_epoch") or steps ("sqrt_step");
+- `beta_1`, `beta_2`: decay rates of the first and the second moment (AdaMax: the infinity norm);
+- `epsilon`: what is added to the root of the second moment;
+- `momentum`, `rho`: decay rates of the velocity, and of the mean squared gradient.
 """
 
 from __future__ import annotations
@@ -49,9 +58,10 @@ def adam(
     amsgrad: bool = False,
     warmup_steps: Annotated[int, Interval(0, whole=True)] = 0,
 ) -> Any:
-    """Algorithm 1 of the paper; with the decaying beta_1 of Section 4, or as AMSGrad, or warmed up.
+    """Algorithm 1 of the paper, optionally with Section 4's decaying beta_1, AMSGrad or a warm-up.
 
-    Over the first `warmup_steps` steps the learning rate rises in equal steps to its value.
+    The other arguments are those of `adam_tf.Adam`. Over the first `warmup_steps` steps, the
+    learning rate rises in equal increments to its value.
     """
     from adam_tf import Adam
 
@@ -159,7 +169,7 @@ def adadelta(
     rho: BelowOne = 0.95,
     epsilon: AtLeastZero = 1e-6,
 ) -> Any:
-    """AdaDelta (Zeiler, 2012), whose own step size is 1; rho and epsilon as in its paper."""
+    """AdaDelta (Zeiler, 2012), which has a step size of 1; rho and epsilon as in its paper."""
     import keras
 
     rate = schedule(learning_rate, decay, steps_per_epoch)
@@ -167,10 +177,10 @@ def adadelta(
 
 
 def sfo(steps_per_epoch: int, *, minibatches: Annotated[int, Interval(2, whole=True)] = 25) -> Any:
-    """The Sum-of-Functions Optimizer with its published defaults; it waits for its problem.
+    """The Sum-of-Functions Optimizer with its published defaults, still to be given its problem.
 
     Its steps are not the batches of the other methods: it divides the training set into
-    `minibatches` parts once and for all, and a pass is an iteration on each, on average.
+    `minibatches` parts once and for all, and a pass makes one iteration per part, on average.
     """
     from experiments.methods.sfo import SFO
 
@@ -190,7 +200,13 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 
 
 def schedule(learning_rate: float, decay: str, steps_per_epoch: int) -> Any:
-    """The learning rate as a number, or decayed by 1/sqrt(t) with t in epochs or in steps."""
+    """The learning rate as a number, or decayed by 1/sqrt(t) with t in epochs or in steps.
+
+    Args:
+        learning_rate: alpha.
+        decay: "constant", "sqrt_epoch" or "sqrt_step".
+        steps_per_epoch: for "sqrt_epoch".
+    """
     if decay == "constant":
         return learning_rate
     from adam_tf import InverseSqrtDecay
@@ -207,7 +223,13 @@ def warmed_up(learning_rate: float, steps: int) -> Any:
 
 
 def build(name: str, settings: Mapping[str, Any], steps_per_epoch: int) -> Any:
-    """The optimizer `name` with `settings`: Keras's kind, but for "sfo"."""
+    """The optimizer `name` with `settings`; a Keras optimizer unless it is "sfo".
+
+    Args:
+        name: a key of `OPTIMIZERS`.
+        settings: its keyword arguments.
+        steps_per_epoch: steps in a pass.
+    """
     return OPTIMIZERS[name](steps_per_epoch, **settings)
 
 

@@ -1,1 +1,1 @@
-"""Models on data sets: what there is to minimise."""
+"""The problems: models on data sets, with costs to minimise."""

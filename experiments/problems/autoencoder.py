@@ -1,4 +1,7 @@
-"""The variational auto-encoder of Section 6.4, after Kingma & Welling (2013)."""
+"""The variational auto-encoder of Section 6.4, after Kingma & Welling (2013).
+
+Arguments: see `registry.Entry.function`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def variational(data: str, seed: int, options: Variational) -> Problem:
     """A VAE of MNIST: one hidden softplus layer each way, Gaussian latents, Bernoulli pixels.
 
     The cost of an example is minus its variational bound, in nats: the divergence of the
-    posterior over the latents from N(0, 1) plus the cross-entropy of the pixels, with one draw.
+    posterior over the latents from N(0, 1) plus the cross-entropy of the pixels, from one draw.
     The penalty is `prior` times -log N(weights; 0, 1) without its constant, per training example.
     """
     arrays = mnist_data.load(data)

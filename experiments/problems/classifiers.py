@@ -1,7 +1,8 @@
 """The classifiers of Sections 6.1 to 6.3: logistic regressions, a multilayer and a conv net.
 
 All give logits; the cost is the cross-entropy in nats. Dropout scales what it keeps by
-1/(1 - rate), so that evaluation needs no other weights than training.
+1/(1 - rate), so that evaluation uses the same weights as training. Arguments of the functions that
+make a problem: see `registry.Entry.function`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ CLASSES = 10
 def logistic_regression(data: str, seed: int, options: LogisticRegression) -> Problem:
     """Ten classes from 784 pixels in [0, 1]; weights start at N(0, initial_stddev^2), biases at 0.
 
-    The penalty is l2/2 times the squared norm of the weights (not of the biases), so that its
-    gradient is `l2 * weights`.
+    The penalty is l2/2 times the squared norm of the weights (not the biases), so that its gradient
+    is `l2 * weights`.
     """
     weights = keras.initializers.RandomNormal(stddev=options.initial_stddev, seed=seed)
     model = keras.Sequential(
@@ -70,7 +71,7 @@ def _mnist(
 def bag_of_words(data: str, seed: int, options: BagOfWords) -> Problem:
     """Two classes from the counts of 10,000 words: multinomial logistic regression, from zero.
 
-    A review is the list of its words and their counts; nothing is ever 10,000 columns wide.
+    A review is a list of words and their counts; no array is ever 10,000 columns wide.
     """
     reviews = imdb_data.load(data)
     n = at_most(options.train_examples, len(reviews.x_train))
@@ -101,8 +102,14 @@ def bag_of_words(data: str, seed: int, options: BagOfWords) -> Problem:
 class SparseDense(layers.Layer):
     """A dense layer, from zero, on padded lists of columns and their values, (batch, length) each.
 
-    What `Dense` gives for `Dropout(rate)` of the same rows written out; where they are 0, dropout
-    does nothing. A list ends with its first value that is 0; how its columns go on is all the same.
+    It gives what `Dense` gives for `Dropout(rate)` of the same rows written out; where these are 0,
+    dropout does nothing. A list ends at its first value of 0; the columns after that do not matter.
+
+    Args:
+        features: the number of columns.
+        units: the number of outputs.
+        dropout: the rate.
+        **arguments: those of every Keras layer.
     """
 
     def __init__(self, features: int, units: int, dropout: float, **arguments: Any) -> None:
@@ -114,7 +121,13 @@ class SparseDense(layers.Layer):
         self.dropout = layers.Dropout(dropout)
 
     def call(self, columns: Any, values: Any, training: bool = False) -> Any:
-        """The outputs, (batch, units)."""
+        """The outputs, (batch, units).
+
+        Args:
+            columns: indices of the columns, (batch, length).
+            values: the values there, of the same shape.
+            training: whether dropout is on.
+        """
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -149,7 +162,7 @@ def convolutional(data: str, seed: int, options: Convolutional) -> Problem:
     """The paper's c64-c64-c128-1000 on whitened 32x32 colour images (Section 6.3).
 
     Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs. The
-    `padding` is that of the convolutions; "valid" ones leave one pixel, to be pooled with itself.
+    `padding` is that of the convolutions; with "valid", a single pixel is left for the last pool.
     """
     y_train, y_test = cifar10_data.labels(data)
     x_train, x_test = cifar10_data.whitened(data, options.whitening, options.floor)
@@ -182,7 +195,17 @@ def convolutional(data: str, seed: int, options: Convolutional) -> Problem:
 
 
 def classification(model: Any, inputs: Any, labels: Any, training: bool) -> tuple[Any, Any]:
-    """Cross-entropy in nats and correctness of each example, for a model that gives logits."""
+    """Cross-entropy in nats and correctness of each example, for a model that gives logits.
+
+    Args:
+        model: the model.
+        inputs: what it takes, for a batch.
+        labels: the right classes, int32 of shape (batch,).
+        training: whether dropout is on.
+
+    Returns:
+        The costs and, as 0 or 1, the correctness, both float32 of shape (batch,).
+    """
     logits = model(inputs, training=training)
     cost = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     correct = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
@@ -198,14 +221,23 @@ def weight_decay(model: keras.Model, l2: float) -> Any:
 
 
 def initializer(weights: str) -> keras.Initializer:
-    """A fresh initializer of one of `options.Weights`; biases start at 0."""
+    """A new initializer for one of `options.Weights`; biases start at 0."""
     if weights.startswith("normal_"):
         return keras.initializers.RandomNormal(stddev=float(weights.removeprefix("normal_")))
     return keras.initializers.get(weights)
 
 
 def at_most(examples: int, available: int, name: str = "train_examples") -> int:
-    """The number of examples to use, if there are as many."""
+    """The number of examples to use, if that many exist.
+
+    Args:
+        examples: how many are asked for.
+        available: how many there are.
+        name: the option's name, for the message.
+
+    Raises:
+        ValueError: fewer are available, or none are asked for.
+    """
     if not 1 <= examples <= available:
         raise ValueError(f"{name}={examples} is not valid: use 1 to {available}")
     return examples

@@ -2,7 +2,8 @@
 
 After J. Ho, A. Jain, P. Abbeel: Denoising Diffusion Probabilistic Models (2020), with the cosine
 schedule of A. Nichol, P. Dhariwal: Improved Denoising Diffusion Probabilistic Models (2021) in
-continuous time: at time t in [0, 1) an image is cos(pi t / 2) x + sin(pi t / 2) noise.
+continuous time: at time t in [0, 1) an image is cos(pi t / 2) x + sin(pi t / 2) noise. Arguments:
+see `registry.Entry.function`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ GROUPS = 8  # of channels, for the group norms
 
 
 def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
-    """The noise in a noisy 16x16 image, by a U-Net of `width` channels, twice as many at half size.
+    """Predict the noise in a 16x16 image with a U-Net of `width` channels, double at half size.
 
-    The cost of an image is the mean squared error of the noise over its pixels, at one time and
-    with one draw of the noise each time it is seen. A pass draws `train_examples` of the 60,000
-    images: it is a number of steps.
+    The cost of an image is the mean squared error of the noise over its pixels, for one time and
+    one draw of the noise whenever the image is seen. A pass draws `train_examples` of the 60,000
+    images, so it is a number of steps.
+
+    Raises:
+        ValueError: `width` is not a multiple of `GROUPS`, or there are fewer examples than asked.
     """
     if options.width % GROUPS:
         raise ValueError(f"width={options.width} is not valid: use a multiple of {GROUPS}")
@@ -54,7 +58,7 @@ def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
-    """28x28 to 16x16: the means of 2x2 pixels, rounded, within a border of one pixel."""
+    """28x28 to 16x16: the rounded means of 2x2 pixels, within a border of one pixel."""
     wide = images.astype(np.uint16)
     sums = wide[:, ::2, ::2] + wide[:, 1::2, ::2] + wide[:, ::2, 1::2] + wide[:, 1::2, 1::2]
     return np.pad(((sums + 2) // 4).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))[..., None]
@@ -78,7 +82,7 @@ class Spoil(layers.Layer):
 def unet(width: int) -> keras.Model:
     """From noisy images and their times to the noise."""
     noisy, time = keras.Input((SIDE, SIDE, 1)), keras.Input((1,))
-    # Sines of twelve wave lengths, from the whole of time down to a thousandth of it.
+    # Sines of twelve frequencies, of which the highest is a thousand times the lowest.
     angles = time * (2 * math.pi * np.geomspace(0.25, 250, 12, dtype=np.float32))[None]
     code = ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
     code = layers.Dense(4 * width, "silu", name="time")(code)
@@ -86,14 +90,14 @@ def unet(width: int) -> keras.Model:
     coarse = _conv(fine, 2 * width, "down", stride=2)
     coarse = _residual(_residual(coarse, code, 2 * width, "middle1"), code, 2 * width, "middle2")
     up = _conv(layers.UpSampling2D(2)(coarse), width, "up")
-    # The two ways in are joined by a convolution of both.
+    # A convolution joins the two branches.
     joined = _conv(ops.concatenate([up, fine], axis=-1), width, "join")
     last = ops.silu(_norm(_residual(joined, code, width, "last"), "norm"))
     return keras.Model([noisy, time], _conv(last, 1, "out"), name="unet")
 
 
 def _residual(x: Any, code: Any, width: int, name: str) -> Any:
-    """Two convolutions with the time in between, added to what goes in."""
+    """Two convolutions with the time in between, added to the input."""
     inner = _conv(ops.silu(_norm(x, f"{name}_norm1")), width, f"{name}_conv1")
     inner = inner + layers.Dense(width, name=f"{name}_time")(code)[:, None, None]
     return x + _conv(ops.silu(_norm(inner, f"{name}_norm2")), width, f"{name}_conv2")

@@ -1,7 +1,8 @@
-"""Softmax regression on classes of which most are rare.
+"""Softmax regression on classes most of which are rare.
 
 After F. Kunstner et al., Heavy-Tailed Class Imbalance and Why Adam Outperforms Gradient Descent on
-Language Models (2024): the frequency of the k-th class is proportional to 1/k.
+Language Models (2024): the frequency of the k-th class is proportional to 1/k. Arguments: see
+`registry.Entry.function`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ EXAMPLES, HELD_OUT = 20_000, 5_000
 def softmax_regression(data: str, seed: int, options: Imbalance) -> Problem:
     """`classes` classes, each around a point of its own; the same data for every seed.
 
-    The points are drawn from N(0, 1) in each of the `dimensions`, the examples of a class around
-    its own with the deviation `spread`. Of the frequencies "zipf" the k-th class has a share
-    proportional to 1/k; "equal" is the control. Training starts from zero. After each pass the
-    training cost of the more and of the less frequent classes is measured, which make half of the
-    examples each.
+    The points are drawn from N(0, 1) in each of the `dimensions`, and the examples of a class
+    around its point with the standard deviation `spread`. With the frequencies "zipf", the k-th
+    class has a share proportional to 1/k; "equal" is the control. Training starts from zero. After
+    each pass, the training cost is measured separately on the half of the examples in the more
+    frequent classes and on the half in the less frequent ones.
     """
     n = at_most(options.train_examples, EXAMPLES)
     m = at_most(options.held_out_examples, HELD_OUT, "held_out_examples")
@@ -36,7 +37,7 @@ def softmax_regression(data: str, seed: int, options: Imbalance) -> Problem:
     ends = np.cumsum(share / share.sum())
 
     def examples(count: int) -> tuple[np.ndarray, np.ndarray]:
-        # Evenly spaced shares: every class has the number of examples that is its due.
+        # Evenly spaced shares, so that every class gets the number of examples it is due.
         labels = np.searchsorted(ends[:-1], (np.arange(count) + 0.5) / count)
         labels = labels[draw.permutation(count)]
         inputs = points[labels] + options.spread * draw.standard_normal((count, options.dimensions))

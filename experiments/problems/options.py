@@ -15,7 +15,7 @@ Weights = Literal["glorot_normal", "glorot_uniform", "he_normal", "lecun_normal"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every problem with a model has.
+    """The options of every problem with a model.
 
     Attributes:
         averages: 1 where the averages of Section 7.2 are kept and measured after each pass.

@@ -1,4 +1,4 @@
-"""What there is to minimise: a model, its examples and its cost."""
+"""A problem to minimise: a model, its examples and its cost."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The problems by name, with their options.
 
 Each entry of `PROBLEMS` names a function from a data set, a seed and options to a `Problem`. To add
-one, write the function, the class of its options and the entry. Keras is imported only when a
+a problem, write the function, the class of its options and the entry. Keras is imported only when a
 problem is built.
 """
 
@@ -25,12 +25,15 @@ class Entry:
 
     Attributes:
         module: a module below `experiments`; it is imported when the problem is built.
-        function: its function from a data set, a seed and the options to a `Problem`.
+        function: its function `(data, seed, options)` to a `Problem`: `data` is a data set or its
+            stand-in ("mnist", "mnist-stand-in"), `seed` decides the initial parameters, and
+            `options` is an object of the class below.
         options: what may be given, with the defaults: a class of `problems.options`, or of
             `theory.options`.
-        measured: whether there is no model to train: the function then yields what is recorded,
-            row by row, from a data set, a seed, the optimizer's settings, the batch size, the
-            number of epochs and the options.
+        measured: whether there is no model to train. The function
+            `(data, seed, settings, batch_size, epochs, options)` then yields what is recorded, row
+            by row: `settings` are the optimizer's, `batch_size` is in examples and `epochs` is the
+            number of passes. Some measurements ignore some of these.
         keras: whether what is measured needs Keras, which is then set up as for training.
     """
 
@@ -72,7 +75,14 @@ PROBLEMS: dict[str, Entry] = {
 
 
 def build(name: str, data: str, given: Mapping[str, Any], seed: int) -> Problem:
-    """The problem `name` on a data set, with initial parameters decided by `seed`."""
+    """The problem `name` on a data set.
+
+    Args:
+        name: a key of `PROBLEMS`.
+        data: the data set, or its stand-in.
+        given: the options; those left out have their defaults.
+        seed: decides the initial parameters.
+    """
     entry = PROBLEMS[name]
     module = importlib.import_module(f"experiments.{entry.module}")
     chosen = entry.options(**given)

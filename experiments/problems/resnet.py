@@ -1,4 +1,7 @@
-"""ResNet-20 for CIFAR-10 (He et al., Deep Residual Learning for Image Recognition, 2015)."""
+"""ResNet-20 for CIFAR-10 (He et al., Deep Residual Learning for Image Recognition, 2015).
+
+Arguments: see `registry.Entry.function`.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ def resnet(data: str, seed: int, options: ResNet) -> Problem:
     """Three stages of `blocks` residual blocks with `width`, 2 and 4 times as many filters.
 
     Three blocks of 16 make ResNet-20. Shortcuts have no weights: where a stage begins, they take
-    every second pixel and fill up with zeros (the paper's option A). Batch norm with the paper's
-    decay of 0.9; He's normal weights. In training, an image is flipped at random and moved by up to
-    `shift` pixels each way, over a ground of the mean colour; 0 leaves images as they are.
+    every second pixel and pad with zeros (the paper's option A). Batch norm has the paper's decay
+    of 0.9; the weights are He's normal ones. In training, an image is flipped at random and moved
+    by up to `shift` pixels each way over a background of the mean colour; a shift of 0 leaves
+    images as they are.
     """
     arrays = cifar10.load(data)
     n = at_most(options.train_examples, len(arrays.x_train))
@@ -50,7 +54,7 @@ def resnet(data: str, seed: int, options: ResNet) -> Problem:
 
 
 def _colours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each colour, of whole numbers: the same whatever the order of sums."""
+    """Mean and deviation of each colour, from integer sums, whose order does not matter."""
     counts = np.stack([np.bincount(images[..., i].ravel(), minlength=256) for i in range(3)])
     values = np.arange(256)
     mean = counts @ values / counts.sum(axis=1)
@@ -91,7 +95,7 @@ class FlipAndShift(layers.Layer):
         self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Images of the same shape; what comes in from outside is 0."""
+        """Images of the same shape; what is moved in from outside is 0."""
         if not training:
             return images
         height, width, colours = images.shape[1:]

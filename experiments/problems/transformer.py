@@ -1,13 +1,13 @@
 """Two transformers on Tiny Shakespeare, letter by letter: a decoder (GPT) and a masked encoder.
 
-Both are the same stack of blocks: layer norm, attention, layer norm, two dense layers with GELU,
-each half added to what goes in; no biases, no dropout; the output shares its weights with the
-embedding (A. Radford et al., Language Models are Unsupervised Multitask Learners, 2019). Weights
-start at N(0, 0.02^2), those that lead back into the sum at N(0, 0.02^2 / (2 depth)).
+Both are the same stack of blocks: layer norm and attention, then layer norm and two dense layers
+with GELU, each half added to its input; no biases, no dropout; the output shares its weights with
+the embedding (A. Radford et al., Language Models are Unsupervised Multitask Learners, 2019).
+Weights start at N(0, 0.02^2), those that lead back into the sum at N(0, 0.02^2 / (2 depth)).
 
-The examples are all windows of the text, which overlap. A pass draws `train_examples` of them anew,
-without one twice: it is a number of steps, not the whole text. The held-out windows, evenly spaced
-over the held-out text, do not overlap.
+The examples are all windows of the text, which overlap. A pass draws `train_examples` new ones,
+none of them twice: it is a number of steps, not the whole text. The held-out windows, evenly spaced
+over the held-out text, do not overlap. Arguments: see `registry.Entry.function`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAR = -1e9  # added to the score of what must not be seen
 
 
 def gpt(data: str, seed: int, options: GPT) -> Problem:
-    """Each letter from those before it in a window of `context`.
+    """Predict each letter from those before it in a window of `context` letters.
 
     The cost of a window is the mean over its letters, in nats; so is the validation loss.
     """
@@ -53,10 +53,13 @@ def gpt(data: str, seed: int, options: GPT) -> Problem:
 
 
 def masked(data: str, seed: int, options: Masked) -> Problem:
-    """The letters at hidden places of a window from all others, on either side.
+    """Predict the letters at hidden places of a window from all others, on either side.
 
-    Each time a window is seen, the same number of its places is drawn: `masked_share`, rounded. The
-    cost is the mean over them alone, in nats per letter.
+    Each time a window is seen, a fixed number of its places is drawn: `masked_share` of them,
+    rounded. The cost is the mean over these places alone, in nats per letter.
+
+    Raises:
+        ValueError: `masked_share` hides no letter or all of them.
     """
     text = shakespeare.load(data)
     size = len(text.alphabet)
@@ -72,7 +75,7 @@ def masked(data: str, seed: int, options: Masked) -> Problem:
         )
     letters = keras.Input((context,), dtype="int32")
     places, shown = Hide(hidden, size, name="hide")(letters)
-    # One letter more: the one that stands where a letter is hidden.
+    # One more token: the sign that stands where a letter is hidden.
     logits = transformer(
         size + 1, size, options.depth, options.heads, options.width, context, causal=False
     )
@@ -103,7 +106,13 @@ def _problem(
 
 
 class Hide(layers.Layer):
-    """Draws `hidden` places of each row and puts `sign` there."""
+    """Draws `hidden` places of each row and puts `sign` there.
+
+    Args:
+        hidden: how many places.
+        sign: the token that hides a letter.
+        **arguments: those of every Keras layer.
+    """
 
     def __init__(self, hidden: int, sign: int, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -122,8 +131,18 @@ def transformer(
 ) -> keras.Model:
     """The stack: from tokens, (batch, context), to logits at each place.
 
-    With `causal`, a place attends to those up to it. Without, the model's second input names the
-    places that logits are wanted for.
+    Args:
+        tokens: how many different ones there are.
+        outputs: how many of them there are logits for.
+        depth: number of blocks.
+        heads: of each attention.
+        width: of the sum that runs through the blocks; a multiple of `heads`.
+        context: tokens in a window.
+        causal: whether a place attends only to those up to it. If not, the model's second input
+            lists the places that logits are wanted for.
+
+    Raises:
+        ValueError: `width` is not a multiple of `heads`.
     """
     if width % heads:
         raise ValueError(f"heads={heads} is not valid: width={width} is not a multiple of it")
@@ -146,7 +165,13 @@ def transformer(
 
 
 class Positions(layers.Layer):
-    """Adds a learned vector for each place."""
+    """Adds a learned vector for each place.
+
+    Args:
+        context: the number of places.
+        width: of each vector.
+        **arguments: those of every Keras layer.
+    """
 
     def __init__(self, context: int, width: int, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -191,7 +216,7 @@ def _normal(stddev: float) -> keras.Initializer:
 
 
 def _spaced(found: np.ndarray, context: int, count: int) -> np.ndarray:
-    """So many windows, evenly spaced, without a letter to be guessed twice."""
+    """`count` windows, evenly spaced, such that no letter is to be guessed twice."""
     apart = found[::context]
     kept = at_most(count, len(apart), "held_out_examples")
     return apart[np.arange(kept) * len(apart) // kept]

@@ -1,4 +1,4 @@
-"""Algorithm 1 in NumPy, float64, as its analysis needs it."""
+"""Algorithm 1 in NumPy and float64, with all that its analysis needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Adam:
         v_t = beta_2 v_(t-1) + (1 - beta_2) g_t^2         v_hat = v_t / (1 - beta_2^t)
         theta_t = theta_(t-1) - alpha_t m_hat / (sqrt(v_hat) + epsilon)
 
-    A coordinate whose squared gradients were all 0 stays where it is, also with epsilon = 0.
+    A coordinate whose squared gradients were all 0 stays where it is, even with epsilon = 0.
 
     Attributes:
         learning_rate: alpha.
@@ -65,7 +65,7 @@ class Adam:
         known("decay", self.decay, DECAYS)
 
     def observe(self, gradient: Any) -> None:
-        """Take the gradient of the next step into the moments."""
+        """Update the moments with the gradient of the next step."""
         self.t += 1
         beta_1 = self.beta_1 * self.beta_1_decay ** (self.t - 1)
         self.m = beta_1 * self.m + (1 - beta_1) * gradient
@@ -119,6 +119,6 @@ def quotient(a: Any, b: Any) -> Any:
 
 
 def recorded_steps(last: int) -> list[int]:
-    """Step numbers from 1 to `last`, ten a decade where that many are whole, and `last`."""
+    """Step numbers from 1 to `last`: ten per decade where it has that many integers, and `last`."""
     spaced = {round(10 ** (k / 10)) for k in range(int(10 * math.log10(last)) + 1)}
     return sorted(spaced | {last})

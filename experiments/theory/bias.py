@@ -1,4 +1,7 @@
-"""The bias of the moments, with and without correction (Section 3)."""
+"""The bias of the moments, with and without correction (Section 3).
+
+Arguments of the measurement: see `registry.Entry.measured`.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,23 @@ def moment_bias(
 ) -> Iterator[Row]:
     """What the bias correction corrects (Section 3): E[v_t] = E[g_t^2] (1 - beta_2^t) + zeta.
 
-    The examples are divided into batches once, and each step draws one batch of these, with
-    replacement: so the expectations over the gradient g_t of a step, at the parameters of that
-    step, are exact means over all batches. The cost is the logistic regression's on MNIST, from
-    zero. There are `epochs` times as many steps as batches; a row is a step t (`recorded_steps`).
+    The examples are divided into batches once, and each step draws one of these batches with
+    replacement. So the expectations over the gradient g_t of a step, at that step's parameters, are
+    exact means over all batches. The cost is that of a logistic regression on MNIST, from zero.
+    There are `epochs` times as many steps as batches; a row is a step t (`recorded_steps`).
 
     - parameters="fixed": the gradients are those at zero throughout, which makes them stationary:
       zeta = 0. The numbers are means over `replicates` independent sequences; first_error and
       second_error are standard errors of `first` and `second`.
     - parameters="moving": one sequence along training, where zeta is not 0.
 
-    Moments are set against expectations with all coordinates together, so that no small number
-    divides: `first` = <m_t, E[g_t]> / <E[g_t], E[g_t]>, `second` = sum v_t / sum E[g_t^2].
+    Moments are compared with expectations over all coordinates together, so that no divisor is
+    small: `first` = <m_t, E[g_t]> / <E[g_t], E[g_t]>, `second` = sum v_t / sum E[g_t^2].
 
     Names: t; first, first_expected, first_corrected, first_zeta and the same for `second`.
     "expected" is the sum of the weights of all gradients in the moment: 1 - beta_2^t, and for the
     first moment 1 - prod_s beta_1,s, which is the paper's 1 - beta_1^t if lambda is 1; "corrected"
-    is divided by 1 - beta^t; "zeta" is what is left beside the expected.
+    is divided by 1 - beta^t; "zeta" is the difference from the expected value.
     """
     digits = load_digits(data, options.train_examples)
     batches = batch_order(seed, 0, len(digits.labels), batch_size)

@@ -1,6 +1,7 @@
 """Objectives that move: how closely methods follow a drifting optimum (Section 1 and abstract).
 
-`drift` is a measurement like the others of this folder.
+`drift` is a measurement like the others in this folder. Its arguments: see
+`registry.Entry.measured`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from experiments.theory.adam import Adam, Array, Row, Settings, quotient, record
 from experiments.theory.options import Drift
 
 MOTIONS = ("rest", "walk", "jumps")
-RATES = 13  # half-decades around the given one
-TUNING = 1000  # what is added to a seed for the sequence on which step sizes are chosen
+RATES = 13  # step sizes, half a decade apart, around the given one
+TUNING = 1000  # added to a seed for the sequence on which step sizes are chosen
 DEFAULTS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
 Direction = Callable[[Array], Array]
 
@@ -24,9 +25,16 @@ Direction = Callable[[Array], Array]
 def optima(motion: str, seed: int, steps: int, dimensions: int, speed: float) -> Array:
     """The optimum at each step, (steps, dimensions).
 
-    - "rest": one point with coordinates from N(0, 1), throughout;
-    - "walk": it starts there, and each step adds N(0, speed^2) to every coordinate;
-    - "jumps": it rests there, and is drawn anew after every twentieth of the steps.
+    - "rest": it stays at one point with coordinates from N(0, 1);
+    - "walk": it starts at such a point, and each step adds N(0, speed^2) to every coordinate;
+    - "jumps": it rests at such a point, which is drawn anew after every twentieth of the steps.
+
+    Args:
+        motion: one of `MOTIONS`.
+        seed: of the sequence.
+        steps: how many there are.
+        dimensions: how many coordinates the optimum has.
+        speed: the standard deviation of a step of a "walk".
 
     Raises:
         ValueError: an unknown motion.
@@ -43,10 +51,19 @@ def optima(motion: str, seed: int, steps: int, dimensions: int, speed: float) ->
 
 
 def methods(beta_1: float, beta_2: float, epsilon: float, steps: int) -> dict[str, Direction]:
-    """Each method's step for alpha = 1, from gradients of any shape, one after the other.
+    """Each method's step for alpha = 1, as a function of gradients given one after the other.
 
     `adam_sqrt` and `adam_decayed` take alpha / sqrt(t), as in Section 4; the second also lets
-    beta_1 fall to a hundredth over the run, beta_1,t = beta_1 lambda^(t-1).
+    beta_1 fall to a hundredth of itself over the run, beta_1,t = beta_1 lambda^(t-1).
+
+    Args:
+        beta_1: Adam's.
+        beta_2: Adam's.
+        epsilon: Adam's.
+        steps: the length of the run.
+
+    Returns:
+        The functions by name; each has its own memory and takes gradients of any one shape.
     """
     falling = 0.01 ** (1 / steps)
     squares: dict[str, Array] = {}
@@ -78,13 +95,21 @@ def excesses(
 ) -> Array:
     """The excess cost before each step, (steps, alphas), of one method at several step sizes.
 
-    The cost is the squared error of a linear regression on inputs from N(0, 1), halved, whose
-    targets have noise; its excess at theta is |theta - optimum|^2 / 2. All start at 0.
+    The cost is half the squared error of a linear regression on inputs from N(0, 1) with noisy
+    targets; its excess at theta is |theta - optimum|^2 / 2. All start at 0.
+
+    Args:
+        step: the method's step for alpha = 1, from gradients (alphas, dimensions).
+        alphas: the step sizes, (alphas,).
+        seed: of inputs and noise.
+        optimum: at each step, (steps, dimensions).
+        batch_size: examples of a step.
+        noise: standard deviation of the noise in the targets.
     """
     steps, dimensions = optimum.shape
     draws = stream(seed, "draws")
     theta, found = np.zeros((len(alphas), dimensions)), np.empty((steps, len(alphas)))
-    with np.errstate(over="ignore", invalid="ignore"):  # too long a step diverges
+    with np.errstate(over="ignore", invalid="ignore"):  # steps that are too long diverge
         for t, best in enumerate(optimum):
             x = draws.standard_normal((batch_size, dimensions))
             error = (theta - best) @ x.T - noise * draws.standard_normal(batch_size)
@@ -98,9 +123,9 @@ def drift(
 ) -> Iterator[Row]:
     """How closely SGD, AdaGrad, RMSProp and Adam follow the optimum of a linear regression.
 
-    Every method has its own best of 13 step sizes, half-decades around `learning_rate`: the one of
-    least mean excess cost over all steps on another sequence, that of seed + 1000. AdaGrad and SGD
-    have no other setting; RMSProp's rho is 0.9.
+    Every method uses its own best of 13 step sizes, half a decade apart around `learning_rate`: the
+    one with the least mean excess cost over all steps of another sequence, that of seed + 1000.
+    AdaGrad and SGD have no other setting; RMSProp's rho is 0.9.
 
     A row is a number of steps T (`recorded_steps`):
 

@@ -1,4 +1,7 @@
-"""Convex problems on which Adam fails, and Theorem 4.1 with it (Reddi, Kale and Kumar)."""
+"""Convex problems on which Adam fails, and Theorem 4.1 with it (Reddi, Kale and Kumar).
+
+Arguments of the measurement: see `registry.Entry.measured`.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,13 @@ KINDS: dict[str, Callable[[float], float]] = {
 def slopes(kind: str, seed: int, c: float) -> Iterator[float]:
     """The slopes of the linear functions, without end.
 
-    "three": c, -1, -1 and again; "online": 1010, then -10 a hundred times, and again; "stochastic":
+    "three": c, -1, -1, repeated; "online": 1010, then -10 a hundred times, repeated; "stochastic":
     1010 with probability 0.01, otherwise -10.
+
+    Args:
+        kind: a key of `KINDS`.
+        seed: of the "stochastic" ones.
+        c: the largest slope of "three".
     """
     if kind == "three":
         yield from itertools.cycle([float(c), -1.0, -1.0])
@@ -41,7 +49,7 @@ def slopes(kind: str, seed: int, c: float) -> Iterator[float]:
 def counterexample(
     data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: Counterexample
 ) -> Iterator[Row]:
-    """Linear functions on [-1, 1] on which Adam goes to 1 and the optimum is -1.
+    """Linear functions on [-1, 1] on which Adam goes to 1 although the optimum is -1.
 
     f_t(x) = s_t x with the `slopes` of a kind. In Reddi et al. "three" has c > 2, beta_1 = 0,
     beta_2 = 1 / (1 + c^2), alpha_t = alpha / sqrt(t) and alpha < sqrt(1 - beta_2) (0.948 for
@@ -55,14 +63,14 @@ def counterexample(
     A row is a step t (`recorded_steps` up to `steps`):
 
     - t; x: where Adam is after step t;
-    - average_regret: R(t) / t, R(t) = sum over s <= t of f_s(x_s) - f_s(-1). Of "stochastic" the
+    - average_regret: R(t) / t, R(t) = sum over s <= t of f_s(x_s) - f_s(-1). For "stochastic", the
       drawn slopes make it a random number, with a spread of about 100 (1 + x) / sqrt(t);
     - expected_regret: the same with the mean slope in place of each s_t;
     - distance_term, gradient_term, momentum_term, bound, regret_over_bound (and with beta_1 > 0 the
-      appendix's): Theorem 4.1 for G_inf, D and D_inf as met so far, where D is of the iterates
-      and of -1. They are there if the settings are the theorem's (`check_theorem`). The theorem
-      knows no clipping ("wall" meets its conditions to the letter), but clipping only brings x
-      nearer to -1 than the proof needs.
+      appendix's): Theorem 4.1 for G_inf, D and D_inf as met so far, where D covers the iterates
+      and -1. They are given if the settings are the theorem's (`check_theorem`). The theorem does
+      not provide for clipping ("wall" meets its conditions to the letter), but clipping only brings
+      x nearer to -1 than the proof needs.
     """
     mean_slope = KINDS[options.kind](options.c)
     adam = Adam(**settings)

@@ -29,7 +29,7 @@ class Online(Protocol):
         """f_t(theta) and its gradient."""
 
     def optimum(self, steps: int) -> tuple[Array, float]:
-        """The minimiser of f_1 + ... + f_steps, and by how much its sum may exceed the minimum."""
+        """The minimiser of f_1 + ... + f_steps, and how far its sum may exceed the minimum."""
 
     def costs(self, theta: Array, steps: int) -> Array:
         """f_1(theta) to f_steps(theta)."""
@@ -39,7 +39,7 @@ class Online(Protocol):
 class Quadratics:
     """f_t(theta) = 1/2 sum_i s_t,i a_i (theta_i - c_t,i)^2 with s_t,i of 0 or 1, from 0.
 
-    The optimum is the mean of the c_t,i that count; a coordinate of which none counts has 0.
+    The optimum is the mean of the c_t,i that count, or 0 for a coordinate where none counts.
 
     Attributes:
         curvature: a, (coordinates,).
@@ -81,7 +81,7 @@ class Quadratics:
 class Absolute:
     """f_t(theta) = scale |theta|, in one dimension; the optimum is 0.
 
-    The derivative at 0 is that to its right: Adam's steps may meet 0 to the last digit.
+    The derivative at 0 is the one on its right: Adam's steps may hit 0 exactly.
 
     Attributes:
         scale: size of all gradients.
@@ -117,7 +117,7 @@ class LogisticRegressions:
     Attributes:
         digits: the examples.
         batches: the examples of each step, (steps, batch_size).
-        l2: positive, so that there is one optimum (the scores of all classes may else be shifted).
+        l2: positive, so that there is one optimum (else the scores of all classes may be shifted).
     """
 
     digits: Digits
@@ -190,7 +190,11 @@ class LogisticRegressions:
 def quadratics(seed: int, steps: int, dimensions: int, sparse: bool) -> Quadratics:
     """Random quadratics: a_i from 0.1 to 10, c_t,i uniform within 1 of a centre in [-1, 1].
 
-    If `sparse`, coordinate i counts with probability 1 / i, like words by their rank.
+    Args:
+        seed: of the sequence.
+        steps: how many functions.
+        dimensions: how many coordinates.
+        sparse: whether coordinate i counts with probability 1 / i, as words do by their rank.
     """
     draws = stream(seed, "functions")
     centre = draws.uniform(-1, 1, dimensions)
@@ -203,7 +207,7 @@ def quadratics(seed: int, steps: int, dimensions: int, sparse: bool) -> Quadrati
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What Theorem 4.1 reads of the steps up to T, but for the optimum."""
+    """What Theorem 4.1 needs from the steps up to T, except for the optimum."""
 
     steps: int
     root_sum: float

@@ -1,6 +1,7 @@
-"""What Sections 2, 3, 5 and 7.1 say by algebra, checked in float64 on random gradients.
+"""What Sections 2, 3, 5 and 7.1 derive by algebra, checked in float64 on random gradients.
 
-`identities` is a measurement like the others of this folder.
+`identities` is a measurement like the others in this folder. Its arguments: see
+`registry.Entry.measured`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from experiments.theory.options import Identities
 
 
 def gradients(seed: int, steps: int, dimensions: int) -> Array:
-    """Gaussian gradients of shape (steps, dimensions), whose scale falls from 1 to 1e-9."""
+    """Gaussian gradients, (steps, dimensions), whose scale falls from 1 to 1e-9.
+
+    Args:
+        seed: of the gradients.
+        steps: how many.
+        dimensions: coordinates of each, along which the scale falls.
+    """
     scales = np.logspace(0, -9, dimensions)
     return stream(seed, "gradients").standard_normal((steps, dimensions)) * scales
 
@@ -36,8 +43,13 @@ def reordered(adam: Adam, epsilon_hat: float) -> Array:
 def adamax_longest(t: int, beta_1: float, beta_2: float) -> float:
     """|Delta_t| / alpha of AdaMax (Algorithm 2) along gradients made to lengthen its last step.
 
-    The gradients fall by beta_2 a step, as fast as u forgets, so that u_t = |g_t| = 1 while all
-    earlier ones are larger.
+    The gradients fall by beta_2 per step, as fast as u forgets, so that u_t = |g_t| = 1 while all
+    earlier gradients are larger.
+
+    Args:
+        t: the last step.
+        beta_1: decay rate of the first moment.
+        beta_2: decay rate of the infinity norm.
     """
     m = u = 0.0
     for k in range(1, t + 1):
@@ -53,11 +65,11 @@ def identities(
     """Steps of Adam in the forms that the paper calls equal, or limits of each other.
 
     A row is a number of steps t (`recorded_steps`) along `gradients`. The differences are the
-    largest of all coordinates, relative to the step of Algorithm 1.
+    largest over all coordinates, relative to the step of Algorithm 1.
 
     - `reordered`: the efficient form with epsilon_hat = epsilon sqrt(1 - beta_2^t);
       `reordered_constant`: with epsilon_hat = epsilon (Section 2).
-    - `uncorrected`: the step without bias correction over that with it, of the first coordinate,
+    - `uncorrected`: the step without bias correction over that with it, for the first coordinate,
       whose gradients are far above epsilon (Section 3).
     - `adagrad`: Adam with beta_1 = 0, beta_2 = 1 - `forgetting`, alpha / sqrt(t) and epsilon = 0,
       against AdaGrad; `adagrad_uncorrected`: its step without correction over AdaGrad's, the

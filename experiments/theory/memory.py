@@ -1,6 +1,7 @@
 """What the methods keep for each parameter (abstract and Section 1).
 
-`optimizer_state` is a measurement like the others of this folder.
+`optimizer_state` is a measurement like the others in this folder. Its arguments: see
+`registry.Entry.measured`.
 """
 
 from __future__ import annotations

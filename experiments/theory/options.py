@@ -1,6 +1,6 @@
 """The options of the measurements: what each may be, and their defaults.
 
-A measurement's function takes an object of its class.
+Each measurement's function takes an object of its own class.
 """
 
 from __future__ import annotations

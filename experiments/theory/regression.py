@@ -36,7 +36,7 @@ def load_digits(data: str, examples: int) -> Digits:
     """The first training examples of a data set.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: there are not that many.
     """
     arrays = mnist.load(data)
     n = int(examples)
@@ -48,9 +48,16 @@ def load_digits(data: str, examples: int) -> Digits:
 def cross_entropy(theta: Array, x: Array, y: NDArray[np.uint8]) -> tuple[Array, Array]:
     """The cost of each example in nats, and its derivatives by the example's scores.
 
-    With p = softmax(x theta) the cost is -log p_y and its derivatives are p - onehot(y). `theta`
-    may be a stack (..., 785, 10) of parameters; the results are (..., n) and (..., n, 10). The
+    With p = softmax(x theta), the cost is -log p_y and its derivatives are p - onehot(y). The
     gradient of the mean cost is `x.T @ derivatives / n`.
+
+    Args:
+        theta: the parameters (785, 10), or a stack of them, (..., 785, 10).
+        x: inputs, (n, 785).
+        y: labels, (n,).
+
+    Returns:
+        The costs, (..., n), and the derivatives, (..., n, 10).
     """
     scores = x @ theta
     scores -= scores.max(axis=-1, keepdims=True)
@@ -63,7 +70,13 @@ def cross_entropy(theta: Array, x: Array, y: NDArray[np.uint8]) -> tuple[Array, 
 
 
 def batch_gradients(digits: Digits, batches: NDArray[np.int32], theta: Array) -> Array:
-    """The gradient of each batch's mean cost, (batches, coordinates)."""
+    """The gradient of each batch's mean cost, (batches, coordinates).
+
+    Args:
+        digits: the examples.
+        batches: their indices, (batches, batch_size).
+        theta: the parameters, (785, 10).
+    """
     gradients = np.empty((len(batches), theta.size))
     for i, which in enumerate(batches):
         x, y = digits.batch(which)

@@ -1,4 +1,7 @@
-"""How long a step can be (Section 2.1)."""
+"""How long a step can be (Section 2.1).
+
+Arguments of the measurements: see `registry.Entry.measured`.
+"""
 
 from __future__ import annotations
 
@@ -73,10 +76,10 @@ def constructed_steps(
 ) -> Iterator[Row]:
     """The last of t steps along gradients made to lengthen it (Section 2.1); nothing is random.
 
-    A row is a number of steps t (`recorded_steps`), each with a fresh start. All lengths are
-    |Delta_t| / alpha_t. `sparse`: the gradient is 0 but at step t, where it is 1; the paper's bound
-    is the limit for large t, and reached at once without the bias correction. `growing`:
-    `worst_gradients`, which reach the sharp bound at every t.
+    A row is a number of steps t (`recorded_steps`), each from a fresh start. All lengths are
+    |Delta_t| / alpha_t. `sparse`: the gradient is 0 except at step t, where it is 1; the length
+    tends to the paper's bound for large t, and reaches it at once without the bias correction.
+    `growing`: `worst_gradients`, which reach the sharp bound at every t.
 
     Names: t; sparse_step, sparse_over_paper; growing_step, growing_over_paper, growing_over_sharp;
     paper_bound, sharp_bound.
@@ -108,9 +111,10 @@ def step_sizes(
 ) -> Iterator[Row]:
     """Steps and invariances while a logistic regression on MNIST is trained (Section 2.1).
 
-    Six copies are trained on the same batches, from zero: with the given epsilon and with
-    epsilon = 0, and each of both on its gradients as they are, times `scale`, and times a factor of
-    each coordinate's own, drawn log-uniformly between `scale` and 1 / `scale`.
+    Six copies are trained on the same batches, from zero: three with the given epsilon and three
+    with epsilon = 0. Of each three, one takes its gradients as they are, one multiplies them by
+    `scale`, and one by a separate factor for each coordinate, drawn log-uniformly between `scale`
+    and 1 / `scale`.
 
     A row is a pass. Lengths are |Delta_t| / alpha_t of the first copy:
 
@@ -118,14 +122,14 @@ def step_sizes(
       largest_over_sharp: relative to `paper_bound` and to `sharp_bounds` of the same step;
     - largest_step_no_epsilon: the same for the copy with epsilon = 0, as the bounds are stated;
     - mean_step and mean_snr: the mean length, and the mean of |m_hat| / sqrt(v_hat), over the
-      coordinates that have had a gradient and over the steps of the pass. The latter is to fall
-      towards the optimum ("automatic annealing"); a gradient of nothing but noise has
-      sqrt((1 - beta_1) / (1 + beta_1)) = 0.23 in the root mean square;
+      coordinates that have had a gradient and over the steps of the pass. The latter should fall
+      towards the optimum ("automatic annealing"); for gradients of pure noise its root mean square
+      is sqrt((1 - beta_1) / (1 + beta_1)) = 0.23;
     - overall_snr: the root of sum m_hat^2 / sum v_hat, in which rare pixels do not count;
     - training_cost: mean cost of the pass's batches, each before its step;
     - difference_scaled and difference_rescaled: after the pass, the largest |theta' - theta| over
       the largest |theta| for the copies with rescaled gradients; with "_no_epsilon" for those with
-      epsilon = 0, where the paper's invariance is exact but for rounding.
+      epsilon = 0, where the paper's invariance is exact up to rounding.
     """
     digits = load_digits(data, options.train_examples)
     steps = len(batch_order(seed, 0, len(digits.labels), batch_size))
@@ -168,7 +172,7 @@ def step_sizes(
 
 
 def _means(lengths: Array, m_hat: Array, v_hat: Array) -> Row:
-    """The means of a step in a row of `step_sizes`."""
+    """The means over one step that go into a row of `step_sizes`."""
     reached = v_hat > 0
     return {
         "mean_step": float(lengths[reached].mean()),

@@ -1,4 +1,7 @@
-"""The regret of Adam against the bound of Theorem 4.1 (Section 4)."""
+"""The regret of Adam against the bound of Theorem 4.1 (Section 4).
+
+Arguments of the measurement: see `registry.Entry.measured`.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +46,15 @@ def theorem_terms(
     d_norm: float,
     d_inf: float,
 ) -> tuple[float, float, float]:
-    """The three terms of Theorem 4.1 as printed; their sum is to bound the regret R(T).
+    """The three terms of Theorem 4.1 as printed; their sum should bound the regret R(T).
 
         D^2 / (2 alpha (1 - beta_1)) sum_i sqrt(T v_hat_T,i)
         alpha (1 + beta_1) G_inf / ((1 - beta_1) sqrt(1 - beta_2) (1 - gamma)^2) sum_i |g_1:T,i|
         sum_i D_inf^2 G_inf sqrt(1 - beta_2) / (2 alpha (1 - beta_1) (1 - lambda)^2)
 
-    with gamma = beta_1^2 / sqrt(beta_2). If beta_1 = 0, lambda does not matter to Adam and stands
-    for 0 here, where the bound is smallest. With the paper's lambda = 1 - 1e-8 the third term is
-    of order 1e16: the theorem then says nothing before T is as large.
+    with gamma = beta_1^2 / sqrt(beta_2). If beta_1 = 0, lambda does not matter to Adam and is taken
+    as 0 here, where the bound is smallest. With the paper's lambda = 1 - 1e-8 the third term is of
+    order 1e16: the theorem then says nothing until T is that large.
 
     Args:
         adam: the settings.
@@ -75,10 +78,15 @@ def theorem_terms(
 
 
 def against_theorem(adam: Adam, regret: float, terms: tuple[float, float, float]) -> Row:
-    """The terms, the bound and the regret's share of it, as printed and with the appendix's end.
+    """The terms, the bound and the regret's share of it, as printed and as the appendix ends.
 
     The appendix ends with beta_1 where the theorem has 1 - beta_1 in the third denominator; at
     beta_1 = 0 that bound is infinite and left out.
+
+    Args:
+        adam: the settings.
+        regret: R(T).
+        terms: those of `theorem_terms`.
     """
     row = dict(zip(("distance_term", "gradient_term", "momentum_term"), terms, strict=True))
     row |= {"bound": sum(terms), "regret_over_bound": regret / sum(terms)}
@@ -99,26 +107,26 @@ def regret(
 
     - "logistic": `LogisticRegressions` on the batches of `epochs` passes (train_examples, l2);
     - "quadratic" and "sparse": random `Quadratics` (steps, dimensions);
-    - "absolute": `Absolute`, f_t = scale |theta|, from theta_1 = alpha / 2 (steps, scale). Beside
-      the first and the third term of the bound, which are proportional to the gradients' scale as
-      the regret is (epsilon = 0), the second is to its square. So a small scale leaves too little,
-      and at beta_1 = 0 the regret exceeds the bound as printed though Adam converges.
+    - "absolute": `Absolute`, f_t = scale |theta|, from theta_1 = alpha / 2 (steps, scale). The
+      first and the third term of the bound are proportional to the gradients' scale, as is the
+      regret (epsilon = 0), but the second to its square. So for a small scale the bound is too low:
+      at beta_1 = 0 the regret exceeds it as printed, although Adam converges.
 
-    `theta*` is the best fixed point in hindsight: comparator="horizon" takes that of all functions
-    played, which every row then shares: the regrets of one sequence are sums of the same terms, and
+    `theta*` is the best fixed point in hindsight. comparator="horizon" takes that of all functions
+    played, which all rows then share: the regrets of one sequence are sums of the same terms, and
     the last row's is the theorem's. Earlier ones are less than the theorem's by what the best point
     of fewer functions would save, and may be negative. comparator="prefix" takes the best point for
-    the T functions of each row, as the theorem has it, and costs an optimisation for each.
+    the T functions of each row, as in the theorem, at the price of one optimisation per row.
 
     A row is a number of steps T (`recorded_steps`):
 
     - t: T; regret: R(T); average_regret: R(T) / T; regret_over_sqrt: R(T) / sqrt(T);
     - optimum_error: by how much the regret may be too small, since theta* is found numerically;
     - g_norm, g_inf: largest Euclidean and maximum norm of the gradients met (G and G_inf);
-    - d_norm, d_inf: the same of the box that holds the iterates and theta* (D and D_inf). The proof
-      needs distances to theta* as well as the theorem's among iterates. The box's diagonal is at
-      least the largest distance, and that itself in one dimension;
-    - sparsity: sum_i |g_1:T,i| over d G_inf sqrt(T), which is at most 1 and small for sparse data;
+    - d_norm, d_inf: the same norms of the diagonal of the box that holds the iterates and theta*
+      (D and D_inf). The proof needs distances to theta* as well as the theorem's among iterates.
+      The diagonal is at least the largest distance, and equal to it in one dimension;
+    - sparsity: sum_i |g_1:T,i| over d G_inf sqrt(T), at most 1 and small for sparse data;
     - distance_term, gradient_term, momentum_term, bound, regret_over_bound: `theorem_terms`, their
       sum, and the regret relative to it;
     - appendix_bound, regret_over_appendix_bound: with beta_1 in place of 1 - beta_1 in the

@@ -1,1 +1,1 @@
-"""From a run to its record: the loops, what is measured, checkpoints, the process."""
+"""From a run to its record: the loops, the measurements, checkpoints, the process."""

@@ -36,7 +36,13 @@ class Averages:
         ]
 
     def advance(self, averages: Sequence[Any], parameters: Sequence[Any], step: Any) -> list[Any]:
-        """The averages after step `step` (from 1), which led to `parameters`."""
+        """The averages after step `step` (from 1), which led to `parameters`.
+
+        Args:
+            averages: their values, in the order of `variables`.
+            parameters: the values after the step, in their order.
+            step: its number, from 1: a scalar tensor.
+        """
         step, moved = ops.cast(step, "float32"), []
         for i, decay in enumerate(DECAYS.values()):
             weight = average_weight(step, decay)

@@ -1,8 +1,9 @@
-"""What a problem asks to be recorded after each pass, beside its costs.
+"""What a problem asks to be recorded after each pass, in addition to its costs.
 
-A diagnostic is a function `(model, optimizer, gradients)` to numbers by name; `gradients` are those
-of the objective on the first batch of the training set, at the current parameters, with noise. An
-entry that has nothing to say about an optimizer gives no numbers.
+A diagnostic is a function `(model, optimizer, gradients)` to numbers by name. Its arguments: the
+Keras model, its optimizer, and the gradients of the objective on the first batch of the training
+set, at the current parameters, with noise. A diagnostic that does not apply to an optimizer gives
+no numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def second_moment(model: Any, optimizer: Any, gradients: Sequence[Any]) -> dict[
     """Where epsilon outweighs the second moment (Section 6.3), by layer and in all.
 
     `below_epsilon` is the share of coordinates with sqrt(v_hat) < epsilon, `near_epsilon` that with
-    sqrt(v_hat) < 10 epsilon. Adam alone has such numbers.
+    sqrt(v_hat) < 10 epsilon. Only Adam has such numbers.
     """
     if not hasattr(optimizer, "diagnostics") or not hasattr(optimizer, "epsilon"):
         return {}
@@ -38,8 +39,8 @@ def second_moment(model: Any, optimizer: Any, gradients: Sequence[Any]) -> dict[
 def gradient_sparsity(model: Any, optimizer: Any, gradients: Sequence[Any]) -> dict[str, float]:
     """How few coordinates carry a batch's gradient (Section 6.4: gradients "become sparser").
 
-    `gradient_support` is the least share of coordinates that carry 90% of the squared norm: 0.9 if
-    all are equal, near 0 if few matter. `gradient_zeros` is the share below 1e-8 in size.
+    `gradient_support` is the smallest share of coordinates that carries 90% of the squared norm:
+    0.9 if all are equal, near 0 if few matter. `gradient_zeros` is the share below 1e-8 in size.
     """
     squares = np.concatenate([np.square(np.asarray(g, np.float64)).ravel() for g in gradients])
     total = squares.sum()
@@ -63,7 +64,14 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
 def measure(
     names: Sequence[str], model: Any, optimizer: Any, gradients: Sequence[Any]
 ) -> dict[str, float]:
-    """The numbers of the named diagnostics."""
+    """The numbers of the named diagnostics.
+
+    Args:
+        names: keys of `DIAGNOSTICS`.
+        model: as for a diagnostic.
+        optimizer: as for a diagnostic.
+        gradients: as for a diagnostic.
+    """
     return {
         name: value
         for diagnostic in names

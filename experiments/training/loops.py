@@ -39,7 +39,8 @@ class Loops(NamedTuple):
             those on `SAMPLE` examples drawn at random, the same ones for every run; and so for the
             problem's groups.
         differentiate: `(indices)` to the mean cost, the objective and the objective's gradients on
-            these training examples, as `train_epoch` would take them; batch norms learn nothing.
+            these training examples, as `train_epoch` would compute them, except that batch norms
+            are left unchanged.
         facts: what else there is to record after a pass.
     """
 
@@ -106,7 +107,7 @@ def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> 
     model, variables = problem.model, problem.model.trainable_variables
     # The examples are arguments: a graph would keep what it captures for as long as TensorFlow
     # keeps the graph, which is longer than the run.
-    # An operation takes an array as it is, where `constant` copies it first: gigabytes, of images
+    # An operation takes an array as it is, whereas `constant` first copies it: gigabytes of images
     # that the processes share.
     train, held_out = (
         [tf.raw_ops.Identity(input=array) for array in arrays]
@@ -119,11 +120,11 @@ def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> 
             costs, _ = problem.evaluate(model, *batch, training=True)
             cost = tf.reduce_mean(costs)
             objective = cost + problem.penalty(model)
-        # Every method sees the same dense gradient, also where only some rows were looked up.
+        # Every method sees the same dense gradient, even where only some rows were looked up.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(objective, variables)]
         return cost, objective, gradients
 
-    # A loop in TensorFlow's own words: AutoGraph does not know every Python version.
+    # A loop in TensorFlow's own operations: AutoGraph does not support every Python version.
     @tf.function(autograph=False)
     def train_epoch(order: Any, train: Any) -> Any:
         def step(i: Any, total_cost: Any, total_objective: Any) -> Any:
@@ -217,7 +218,7 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
     def steps(state: Any, order: Any, train: Any) -> Any:
         return jax.lax.scan(lambda state, indices: step(state, indices, train), state, order)
 
-    # Within a compiled loop, XLA for CPUs takes ten times as long for gradients of convolutions.
+    # In a compiled loop on CPUs, XLA takes ten times as long for the gradients of convolutions.
     one_by_one = _convolves(model) and jax.default_backend() == "cpu"
     # The new state takes the old one's memory.
     advance = jax.jit(step if one_by_one else steps, donate_argnums=0)
@@ -233,7 +234,7 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
         (goal, (cost, rest)), found = differentiate(parameters, rest, indices, train)
         return cost, goal, found, rest
 
-    # JAX has no float64 unless asked: NumPy adds what is many.
+    # JAX has no float64 by default, so NumPy adds up long sums.
     def total(found: Any) -> float:
         return float(np.asarray(found).sum(dtype=np.float64))
 
@@ -271,8 +272,8 @@ def sum_of_functions(
     """A pass of the Sum-of-Functions Optimizer, whose subfunctions are fixed minibatches.
 
     A pass makes as many iterations as there are minibatches; its cost is the mean over them, at the
-    parameters that each iteration starts from. Beside the time of a pass, that of its gradients is
-    recorded (`gradient_seconds`), and the memory of the optimizer's state (`optimizer_mb`).
+    parameters that each iteration starts from. In addition to a pass's time, it records the time of
+    its gradients (`gradient_seconds`) and the memory of the optimizer's state (`optimizer_mb`).
 
     Args:
         problem: the model and its examples; the gradients are float32, the optimizer float64.
@@ -308,7 +309,7 @@ def sum_of_functions(
     def run_epoch(order: np.ndarray) -> tuple[float, float]:
         spent[0] = 0.0
         seen = []
-        # One thread, as the backend has: more would wait for those of other runs.
+        # One thread, as in the backend: more would compete with those of other runs.
         with threadpoolctl.threadpool_limits(1):
             for _ in minibatches:
                 costs.clear()
@@ -330,7 +331,7 @@ def sum_of_functions(
 def _evaluated(
     train: list[Any], held_out: list[Any], groups: Mapping[str, np.ndarray]
 ) -> Callable[[str], list[Any]]:
-    """The examples that `Loops.evaluate` knows, by name; samples are drawn once they are used."""
+    """The examples that `Loops.evaluate` knows, by name; samples are drawn on first use."""
     import keras
 
     @functools.cache
@@ -340,8 +341,8 @@ def _evaluated(
         if name in groups:
             return [keras.ops.take(array, groups[name], axis=0) for array in train]
         arrays = {"training_sample": train, "held_out_sample": held_out}[name]
-        # Not every twelfth: the training images of MNIST are easy and hard by turns, and the
-        # reviews of IMDB lie in order.
+        # Not every twelfth: the training images of MNIST alternate between easy and hard, and the
+        # reviews of IMDB are sorted.
         chosen = np.sort(stream(0, "sample").permutation(len(arrays[0]))[:SAMPLE])
         return [keras.ops.take(array, chosen, axis=0) for array in arrays]
 

@@ -1,4 +1,4 @@
-"""The process that trains: one way to start TensorFlow, and a description of it for the records."""
+"""The process that trains: how it starts its backend, and how the records describe it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def backend() -> str:
     """Keras' backend, which `KERAS_BACKEND` names: tensorflow (the default) or jax.
 
     Raises:
-        ValueError: when it names another, or one that is not installed.
+        ValueError: when it names another one, or one that is not installed.
     """
     name = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if name not in BACKENDS:
@@ -40,8 +40,8 @@ def configure(threads: int = 1) -> None:
     """Import Keras and its backend in deterministic mode, quietly, with `threads` per process.
 
     Small models train fastest on one thread, and one thread leaves the other cores to other runs.
-    Keras' settings are the studies', whatever the user's `keras.json` says: they decide about the
-    numbers, and a run's id does not tell them.
+    Keras' settings are the studies', whatever the user's `keras.json` says: they affect the
+    numbers, and a run's id does not cover them.
 
     Raises:
         ValueError: the backend can't be used (see `backend`).
@@ -50,7 +50,7 @@ def configure(threads: int = 1) -> None:
         _configure_jax(threads)
     else:
         _configure_tensorflow(threads)
-    with silence():  # with JAX it imports TensorFlow, too, where that is installed
+    with silence():  # even with JAX, Keras imports TensorFlow if that is installed
         import keras
 
     keras.config.set_floatx("float32")
@@ -62,7 +62,7 @@ def configure(threads: int = 1) -> None:
 
 
 def _configure_jax(threads: int) -> None:
-    # JAX reads these when it starts; what the user has set stays.
+    # JAX reads these when it starts; the user's own values stay.
     limits = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
     flags = f"{limits} --xla_gpu_deterministic_ops=true"
     os.environ.setdefault("XLA_FLAGS", flags)
@@ -85,7 +85,7 @@ def _configure_tensorflow(threads: int) -> None:
             tf.config.experimental.set_memory_growth(device, True)
     except RuntimeError:  # TensorFlow already runs, for example in a notebook that used it before
         pass
-    # Every run compiles its own graphs, which TensorFlow takes for a mistake and warns of.
+    # Every run compiles its own graphs, which TensorFlow takes for a mistake and warns about.
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_tensor_float_32_execution(False)
     tf.config.experimental.enable_op_determinism()
@@ -127,7 +127,7 @@ def manifest() -> dict[str, Any]:
 
 
 def numpy_manifest() -> dict[str, Any]:
-    """The same for what NumPy alone computes."""
+    """The same, for what NumPy alone computes."""
     import numpy as np
 
     return {
@@ -209,7 +209,7 @@ def processor() -> str:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process, in MB; 0 where the system does not tell."""
+    """Peak resident memory of this process, in MB; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -219,7 +219,7 @@ def peak_memory_mb() -> float:
 
 
 def memory_mb() -> float:
-    """Resident memory of this process now, in MB; 0 where the system does not tell."""
+    """Resident memory of this process now, in MB; 0 where the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -228,7 +228,7 @@ def memory_mb() -> float:
 
 
 def shared_mb() -> float:
-    """How much of `memory_mb` is files that processes share, such as libraries; 0 likewise."""
+    """How many of `memory_mb` are files that processes share, such as libraries; 0 if unknown."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

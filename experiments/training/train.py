@@ -25,7 +25,7 @@ from experiments.records.store import Store
 from experiments.study import Run
 from experiments.training import diagnostics, loops, runtime, twins
 
-# Recorded after each pass; problems that classify nothing have no accuracy, others add diagnostics.
+# Recorded after each pass; problems without classes have no accuracy, some add diagnostics.
 METRICS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 CHECKPOINT_SECONDS = 10.0
 
@@ -39,7 +39,7 @@ def _reset_noise(model: Any, seed: int, epoch: int) -> None:
 
 
 class Variables:
-    """What a run goes on from: the variables of its model, its optimizer and its averages."""
+    """The state that a run resumes from: variables of its model, its optimizer and its averages."""
 
     patience = 1.0  # how many times longer to wait before the next checkpoint
 
@@ -56,7 +56,7 @@ class Variables:
         return [np.asarray(variable) for variable in self.variables]
 
     def restore(self, arrays: list[np.ndarray]) -> None:
-        """Go on from a stored state."""
+        """Resume from a stored state."""
         for variable, array in zip(self.variables, arrays, strict=True):
             variable.assign(array)
 
@@ -71,7 +71,7 @@ class Iterations(Variables):
         self.sfo, self.names = sfo, sorted(sfo.state())
 
     def fits(self, arrays: list[np.ndarray]) -> bool:
-        """The same of the model's variables and of the optimizer's state."""
+        """The same for the model's variables and the optimizer's state."""
         own = len(self.variables)
         if len(arrays) != own + len(self.names) or not super().fits(arrays[:own]):
             return False
@@ -87,7 +87,7 @@ class Iterations(Variables):
         return [*super().arrays(), *(found[name] for name in self.names)]
 
     def restore(self, arrays: list[np.ndarray]) -> None:
-        """Go on from a stored state."""
+        """Resume from a stored state."""
         super().restore(arrays[: len(self.variables)])
         self.sfo.restore(self._state(arrays))
 
@@ -110,7 +110,7 @@ def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> di
 def measure(run: Run) -> dict[str, Any]:
     """The record of a run that measures instead of training: its rows as metrics."""
     if problems.PROBLEMS[run.problem].keras:
-        runtime.configure()  # or the next run of this process would find it set up otherwise
+        runtime.configure()  # else the next run in this process would find Keras set up otherwise
     started, clock = datetime.now(UTC), time.perf_counter()
     metrics: dict[str, list[float]] = {}
     with threadpoolctl.threadpool_limits(1):
@@ -131,17 +131,20 @@ def train(
 ) -> dict[str, Any]:
     """Train `run` to its end, from its lineage's checkpoint if there is one; return its record.
 
-    A run that goes on where a shorter one of its lineage ended has the same numbers as one from the
+    A run that continues a shorter one of its lineage has the same numbers as one trained from the
     beginning. Its record names the shorter run under `continues`.
 
     Args:
         run: what to train.
         store: holds the checkpoints; the caller stores the record.
         on_epoch: called with the number of epochs done, after each.
-        keep: whether to keep the last state for a longer run to go on from.
-        go_on: asked after each epoch; where it says no, the record ends there.
+        keep: whether to keep the last state for a longer run to continue.
+        go_on: asked after each epoch; if it returns False, the record ends there.
         twin: if not 0, the number of a twin, whose weights are off by one unit in the last place
             after every step (`experiments.training.twins`). Its record is not the run's.
+
+    Raises:
+        ValueError: options or settings that do not fit together or the data.
     """
     if problems.PROBLEMS[run.problem].measured:
         return measure(run)
@@ -192,7 +195,7 @@ def train(
         if resumed.run != run.id:
             continues = {"run": resumed.run, "passes": len(metrics["training_cost"])}
     begun = len(metrics.get("training_cost", ()))
-    if begun > run.epochs:  # of a longer run, of which this one is the beginning
+    if begun > run.epochs:  # the checkpoint is a longer run's, of which this one is the beginning
         metrics, keep = {name: values[: run.epochs] for name, values in metrics.items()}, False
     saved = time.perf_counter()
     diverged_at = None
@@ -248,7 +251,7 @@ def _record(
     started: datetime,
     clock: float,
 ) -> dict[str, Any]:
-    """A run with its metrics, and what is to be known of how they came about."""
+    """A run with its metrics and the circumstances in which they were made."""
     return {
         "config": run.config(),
         "status": "finished" if diverged_at is None else "diverged",

@@ -1,4 +1,4 @@
-"""Twins of a run: the same training with every step's result off by one unit in the last place."""
+"""Twins of a run: the same training, with each step's result off by one unit in the last place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-ULP = 2.0**-24 * 1.01  # of itself added to a float32, gives one of its two neighbours
+ULP = 2.0**-24 * 1.01  # adding this share of a float32 to it gives one of its two neighbours
 
 
 class Shaken:
@@ -21,7 +21,7 @@ class Shaken:
         self.signs: list[np.ndarray] = []
 
     def __getattr__(self, name: str) -> Any:
-        """What is asked of the optimizer itself."""
+        """Everything else, from the optimizer itself."""
         return getattr(self.optimizer, name)
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -41,7 +41,16 @@ class Shaken:
     def stateless_apply(
         self, state: Sequence[Any], gradients: Sequence[Any], values: Sequence[Any]
     ) -> tuple[list[Any], list[Any]]:
-        """The same with the state passed in and out."""
+        """The same with the state passed in and out.
+
+        Args:
+            state: values of the optimizer's variables.
+            gradients: one for each of `values`.
+            values: of the parameters.
+
+        Returns:
+            The new values and the new state.
+        """
         values, state = self.optimizer.stateless_apply(state, gradients, values)
         pairs = zip(self.optimizer.variables, state, strict=True)
         (step,) = (value for variable, value in pairs if variable is self.optimizer.iterations)

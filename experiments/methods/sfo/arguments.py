@@ -1,4 +1,4 @@
-"""What an optimizer accepts, refused in one line otherwise."""
+"""Checks of an optimizer's arguments, with errors of one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def vector(theta: Any) -> np.ndarray:
-    """`theta` as a new vector in float64 when it is one, finite and not empty."""
+    """`theta` as a new float64 vector, if it is a vector, finite and not empty."""
     vector = np.array(theta, np.float64)
     if vector.ndim != 1 or not vector.size:
         raise ValueError(f"theta must be a vector, got the shape {vector.shape}: flatten it")
@@ -21,7 +21,17 @@ def vector(theta: Any) -> np.ndarray:
 
 
 def number(name: str, value: Any, low: float, open_end: bool = False) -> float:
-    """`value` as a float when it is a finite number, `low` or more (open: more)."""
+    """`value` as a float, if it is a finite number of at least `low`.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller passed.
+        low: the lower end.
+        open_end: whether `low` itself is excluded.
+
+    Raises:
+        ValueError: it is not.
+    """
     sign = ">" if open_end else ">="
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not low <= value < math.inf or (open_end and value == low):
@@ -30,7 +40,16 @@ def number(name: str, value: Any, low: float, open_end: bool = False) -> float:
 
 
 def whole(name: str, value: Any, low: int) -> int:
-    """`value` as an int when it is a whole number, `low` or more."""
+    """`value` as an int, if it is a whole number of at least `low`.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller passed.
+        low: the least allowed value.
+
+    Raises:
+        ValueError: it is not.
+    """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
         raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
     return int(value)

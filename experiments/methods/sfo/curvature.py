@@ -1,4 +1,4 @@
-"""What the history of a subfunction tells of its curvature."""
+"""What the history of a subfunction tells about its curvature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NEGLIGIBLE = 1e-12  # lengths, correlations and distances below it carry no info
 
 
 def tells_curvature(move: np.ndarray, change: np.ndarray) -> bool:
-    """Whether a change of position and the change of the gradient there say anything."""
+    """Whether a change of position and the resulting change of the gradient are informative."""
     lengths = np.linalg.norm(move), np.linalg.norm(change)
     if min(lengths) <= NEGLIGIBLE:
         return False
@@ -46,6 +46,11 @@ def smallest_curvature(moves: np.ndarray, changes: np.ndarray, max_deviation: fl
     """The smallest curvature, in size, that the changes show.
 
     They show as many as there are independent moves; the rest of the eigenvalues are zero.
+
+    Args:
+        moves: changes of position, a column each.
+        changes: the changes of the gradient that came with them.
+        max_deviation: the result is at least the largest curvature divided by this.
     """
     inverse, independent = linalg.pinv(moves, rtol=NEGLIGIBLE, return_rank=True)
     sizes = linalg.svdvals(changes @ inverse)
@@ -53,7 +58,13 @@ def smallest_curvature(moves: np.ndarray, changes: np.ndarray, max_deviation: fl
 
 
 def secant_correction(hessian: np.ndarray, move: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """The BFGS update: what to add to `hessian` so that it takes `move` to `change`."""
+    """The BFGS update: what to add to `hessian` so that it takes `move` to `change`.
+
+    Args:
+        hessian: (n, n).
+        move: the change of position, (n,).
+        change: the change of the gradient, (n,).
+    """
     taken = hessian @ move
     curvature = move @ taken
     # Where the curvature is negative on the way to positive, there is nothing to divide by.

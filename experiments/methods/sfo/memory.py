@@ -1,4 +1,4 @@
-"""How much memory an optimizer takes, and how much there is."""
+"""How much memory an optimizer needs, and how much is available."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from experiments.methods.sfo.subspace import subspace_size
 
 
 def memory_needed(parameters: int, subfunctions: int, max_history_terms: int = 10) -> int:
-    """How many bytes an optimizer takes at most, next to what `f_df` takes."""
+    """How many bytes an optimizer takes at most, apart from what `f_df` takes.
+
+    Args:
+        parameters: the length of theta.
+        subfunctions: how many there are.
+        max_history_terms: see `SFO`.
+    """
     size = subspace_size(parameters, subfunctions)
     basis = size if size < parameters else 0
     vectors = 6  # theta, its copy, two points, and what is left of a gradient

@@ -21,7 +21,7 @@ from experiments.options import known
 
 SELECTIONS = ("distance both", "distance", "single distance", "random", "cyclic")
 SMALLEST_STEP_SCALE = 1e-5
-CAUTIOUS_EVALUATIONS = 5  # so early the curvature of a subfunction is a tenth of the usual guess
+CAUTIOUS_EVALUATIONS = 5  # up to here, a subfunction's curvature is a tenth of the usual guess
 OUTLIER = 3.0  # standard deviations above the others at which a first value is a failure
 EXPLODED = 10.0  # times the change predicted at which a point is too far away to learn from
 RETREATS = 10  # how often such a point is drawn back, by a factor of 100 each
@@ -35,7 +35,7 @@ class Point(NamedTuple):
         position: coordinates in the subspace.
         value: of the subfunction.
         gradient: of the subfunction, with respect to theta.
-        finite: whether both are numbers that one can go on with.
+        finite: whether both are finite.
     """
 
     position: np.ndarray
@@ -56,7 +56,7 @@ class Spectrum(NamedTuple):
         return self.vectors @ (along.T / self.values).T
 
     def gain(self, step: np.ndarray) -> float:
-        """What a step to the minimum gains, half its square in the norm of the Hessian."""
+        """What a step to the minimum gains: half its squared length in the norm of the Hessian."""
         return float(self.values @ (self.vectors.T @ step) ** 2 / 2)
 
 
@@ -84,23 +84,24 @@ class SFO:
 
     $\eta$ is `step_scale`: halved by an iteration that fails, because $f_j$ is not finite or rises
     by more than the model can explain, and drawn back to 1 by the others. An iteration that fails
-    also evaluates $f_j$ at the point before, and goes on from the better of the two. Few
-    subfunctions are active at the start; another becomes so when the active ones no longer agree
-    where to go: their gradients differ by more than their mean can be trusted.
+    also evaluates $f_j$ at the previous point, and continues from the better of the two. Few
+    subfunctions are active at the start; another one is activated when the active ones no longer
+    agree where to go: their gradients differ by more than their mean can be trusted.
 
     All of this happens in the subspace of the last positions and gradients. Its orthonormal basis,
-    of $K \le \lceil 1.5 (2N + 2) \rceil$ vectors as long as $\theta$, takes the memory, and three
-    to five products with it the time: nine tenths of an iteration beside `f_df`, with 200,000
-    parameters and $N = 25$. When it is full, it collapses to what the model needs.
+    of $K \le \lceil 1.5 (2N + 2) \rceil$ vectors as long as $\theta$, dominates the memory, and
+    three to five products with it dominate the time: nine tenths of an iteration apart from `f_df`,
+    with 200,000 parameters and $N = 25$. When the basis is full, it collapses to what the model
+    needs.
 
-    The method takes the changes of a gradient for curvature. Noise that is drawn anew at each
-    evaluation, as dropout, therefore breaks it.
+    The method treats changes of a gradient as curvature. Noise that is drawn anew at each
+    evaluation, such as dropout, therefore breaks it.
 
     Args:
         f_df: `(theta, subfunction)` to the value and the gradient of that subfunction, a float and
             a float64 vector as long as theta. It is called with a copy of theta.
         theta: where to start, a vector.
-        subfunctions: what stands for the subfunctions; each is handed to `f_df` as it is.
+        subfunctions: whatever represents the subfunctions; each is handed to `f_df` as it is.
         seed: of every random choice, a whole number >= 0.
         max_history_terms: how many changes of position and gradient a Hessian is fitted to.
         hessian_init: $e_i$ of the subfunctions that are active at the start.
@@ -109,12 +110,12 @@ class SFO:
         subfunction_selection: which active subfunction is evaluated. `"distance"` is the one whose
             $(\theta - \theta_i)^T H (\theta - \theta_i)$ is largest, `"single distance"` takes
             $H_i$ in place of $H$, `"distance both"` throws a coin between these two,
-            `"random"` draws one, `"cyclic"` takes the one that waited longest. Whatever is chosen
-            here, a subfunction that was evaluated less than twice comes first.
+            `"random"` draws one, `"cyclic"` takes the one that waited longest. In any case, a
+            subfunction that was evaluated less than twice comes first.
         max_gradient_noise: a subfunction becomes active once the variance of the mean gradient is
             this many times its square.
         max_step_length_ratio: how much longer a step may be than the steps so far on average.
-        minimum_step_length: how short a step may be.
+        minimum_step_length: the shortest length of a step.
 
     Attributes:
         theta: the current parameters.
@@ -123,14 +124,14 @@ class SFO:
         counts: how many points of each subfunction the model has learned from.
         last_values: the value of each subfunction at the last of them, NaN if there is none.
         evaluated: the index of the subfunction of every evaluation.
-        values: the value of every evaluation, the rejected and those that are not finite included.
+        values: the value of every evaluation, including rejected ones and those not finite.
 
     Raises:
         ValueError: when an argument lies outside what is listed above, or when `f_df` returns a
             gradient of another shape.
         MemoryError: when the basis would not fit into the memory that is free.
-        FloatingPointError: when a subfunction is not finite at its first evaluation, nor at the
-            point before.
+        FloatingPointError: when a subfunction is finite neither at its first evaluation nor at the
+            previous point.
 
     References:
         Sohl-Dickstein, Poole and Ganguli, [Fast large-scale optimization by unifying stochastic
@@ -233,7 +234,7 @@ class SFO:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the optimizer's arrays take, those reserved for later included."""
+        """How many bytes the optimizer's arrays take, including those reserved for later."""
         arrays = [getattr(self, attribute) for attribute in states.ARRAYS.values()]
         arrays += [] if self.space.basis is None else [self.space.basis]
         return sum(array.nbytes for array in arrays)
@@ -283,7 +284,7 @@ class SFO:
     # Which subfunction
 
     def _choose(self) -> int:
-        """The subfunction to evaluate; one that has only one point yet comes first of all."""
+        """The subfunction to evaluate; one with a single point comes first, then one with none."""
         for few in (self.active & (self.counts == 1), self.active & (self.counts == 0)):
             if few.any():
                 return int(self.rng.choice(np.flatnonzero(few)))
@@ -335,7 +336,7 @@ class SFO:
         return Point(position, value, gradient, finite)
 
     def _has_failed(self, j: int, point: Point) -> bool:
-        """Whether the last step led to a point where the model is of no use."""
+        """Whether the last step led to a point where the model is useless."""
         if not point.finite:
             return True
         if not self.counts[j]:
@@ -353,7 +354,7 @@ class SFO:
             self.step_scale += (1 - self.step_scale) / len(self.subfunctions)
 
     def _recover(self, j: int, point: Point) -> list[Point]:
-        """The points to learn from after a failure: this and the one before, the better last."""
+        """The points to learn from after a failure: this and the previous one, the better last."""
         before = self._point_before(j, point)
         limit = EXPLODED * self._expected_change(j, before, point)
         for _ in range(RETREATS):
@@ -419,8 +420,8 @@ class SFO:
     def history(self, j: int) -> tuple[np.ndarray, np.ndarray]:
         """The last changes of position and of the gradient of subfunction j, a column each.
 
-        They are coordinates in the subspace, the oldest first. Those that a collapse has left too
-        little of are not among them.
+        They are coordinates in the subspace, the oldest first. Those of which a collapse has left
+        too little are omitted.
         """
         pairs = range(self._pairs[j])
         moves, changes = self._moves[: self.space.size, j], self._changes[: self.space.size, j]
@@ -446,7 +447,7 @@ class SFO:
         self._axes[: self.space.size, j, : len(values)] = axes
 
     def _typical_curvature(self) -> float:
-        """What the curvature of a subfunction may be, by those of the others."""
+        """A guess at a subfunction's curvature from those of the others."""
         curvature = np.median(linalg.eigvalsh(self._total_hessian())) / self.active.sum()
         return float(curvature / 10 if self.evaluations <= CAUTIOUS_EVALUATIONS else curvature)
 
@@ -507,7 +508,7 @@ class SFO:
         self.theta = self.space.lift(self._position)
 
     def _grow(self, spectrum: Spectrum, failed: bool) -> None:
-        """Make one more subfunction active where the active ones are known and not enough."""
+        """Activate one more subfunction if the active ones are known but no longer enough."""
         self._since_growth += 1
         if self.active.all() or (self.counts[self.active] < 2).any():
             return
@@ -546,13 +547,13 @@ class SFO:
             self._axes,
         ]
 
-    # To interrupt and to go on
+    # Interrupting and resuming
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that the iterations change, as a copy, which takes the memory of the basis.
+        """A copy of everything that the iterations change; it takes as much memory as the basis.
 
-        With `restore`, an interrupted run goes on exactly as if it had not been, given the same
-        number of threads.
+        With `restore`, an interrupted run continues exactly as if it had not been interrupted,
+        given the same number of threads.
         """
         return states.take(self)
 
@@ -560,7 +561,7 @@ class SFO:
         """Go on from a `state` of an optimizer that was built with the same arguments.
 
         Raises:
-            ValueError: when the state is of another problem or history; nothing is changed then.
+            ValueError: when the state is of another problem or history; nothing is changed.
         """
         states.check(self, interrupted)
         states.put(self, interrupted)

@@ -80,7 +80,7 @@ def check(sfo: SFO, state: Mapping[str, np.ndarray]) -> None:
 
 
 def pack(generator: np.random.Generator) -> np.ndarray:
-    """The state of a random generator (PCG64: two numbers of 128 bits, and half a draw)."""
+    """The state of a random generator (PCG64: two 128-bit numbers and half a draw)."""
     state: Any = generator.bit_generator.state
     words = [number >> shift for number in state["state"].values() for shift in (64, 0)]
     words += [state["has_uint32"], state["uinteger"]]
@@ -88,7 +88,7 @@ def pack(generator: np.random.Generator) -> np.ndarray:
 
 
 def unpack(generator: np.random.Generator, words: np.ndarray) -> None:
-    """Set a generator to what `pack` has made of one."""
+    """Set a generator to a state from `pack`."""
     high, low, increment_high, increment_low, has_uint32, uinteger = words.tolist()
     generator.bit_generator.state = {
         "bit_generator": "PCG64",

@@ -14,15 +14,14 @@ BLOCK = 8192  # columns of the basis that turn at a time, in the cache
 
 
 def subspace_size(parameters: int, subfunctions: int) -> int:
-    """How many dimensions the subspace may have; that of the whole space at most."""
+    """How many dimensions the subspace may have; at most those of the whole space."""
     return min(math.ceil(1.5 * min(2 * subfunctions + 2, parameters)), parameters)
 
 
 class Subspace:
-    """An orthonormal basis, a row per vector, that grows by the gradients it is given.
+    """An orthonormal basis, one row per vector, that grows with the gradients it is given.
 
-    Rows that follow each other in memory make the basis so far one contiguous matrix, however many
-    there are.
+    Since rows follow each other in memory, the basis so far is always one contiguous matrix.
 
     Attributes:
         room: how many dimensions there may be: the length of every vector of coordinates.
@@ -33,7 +32,13 @@ class Subspace:
     """
 
     def __init__(self, theta: np.ndarray, room: int, rng: np.random.Generator) -> None:
-        """Make the subspace whose first direction is that of theta, or random where theta is 0."""
+        """Make the subspace whose first direction is that of theta, or random where theta is 0.
+
+        Args:
+            theta: the parameters.
+            room: how many dimensions there may be.
+            rng: draws the direction.
+        """
         parameters = len(theta)
         self.room = room
         self.start = np.zeros(room)
@@ -51,7 +56,7 @@ class Subspace:
 
     @property
     def full(self) -> bool:
-        """Whether it could not take the two gradients that an iteration may learn."""
+        """Whether there is no room for the two gradients that an iteration may add."""
         return self.basis is not None and self.size + 2 > self.room
 
     def lift(self, position: np.ndarray) -> np.ndarray:
@@ -61,7 +66,7 @@ class Subspace:
         return position[: self.size] @ self.basis[: self.size]
 
     def project(self, gradient: np.ndarray) -> np.ndarray:
-        """From a gradient to coordinates; the basis grows by what it does not hold yet."""
+        """From a gradient to coordinates; the basis grows by the part it does not span yet."""
         if self.basis is None:
             return gradient.copy()
         basis = self.basis[: self.size]
@@ -73,7 +78,7 @@ class Subspace:
             rest = rest - part @ basis
             coordinates[: self.size] += part
             length = np.linalg.norm(rest)
-            # What rounding leaves of the basis in the rest is tiny unless the rest is small.
+            # The part of the basis that rounding leaves in the rest is tiny unless the rest is.
             if length > before / 10:
                 break
         if length > NEGLIGIBLE:
@@ -83,13 +88,13 @@ class Subspace:
         return coordinates
 
     def collapse(self, kept: np.ndarray, projected: Sequence[np.ndarray]) -> None:
-        """Keep of the basis what holds some coordinates.
+        """Shrink the basis to what spans some coordinates.
 
-        All that is kept lies in the basis, so that the new one is a product of the old one and a
-        small matrix, and needs no memory of its own; random directions to fill it up would hold
-        nothing. With the basis B, its rows drifted from orthonormal by rounding, and
-        B B^T = L L^T, the rows of L^-1 B are orthonormal; Q holds what is kept in their
-        coordinates, and the new basis is Q^T L^-1 B.
+        Everything kept lies in the old basis, so the new one is that times a small matrix and needs
+        no extra memory; random directions to fill it up would hold nothing. Let B be the basis,
+        whose rows rounding has moved away from orthonormal, and B B^T = L L^T. Then the rows of
+        L^-1 B are orthonormal; Q spans what is kept, in their coordinates; and the new basis is
+        Q^T L^-1 B.
 
         Args:
             kept: what stays as it is, (size, vectors).
