@@ -1,1 +1,1 @@
-"""The data sets: their files, how they are read, and stand-ins for them."""
+"""The data sets: their files, how to read them, and stand-ins for them."""

@@ -1,4 +1,4 @@
-"""What data look like in memory, and the error of those that cannot be had."""
+"""The forms of data in memory, and the error for data that cannot be had."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Text(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What a file says, the SHA-256 of that, and in words what is known of every form of it."""
+    """What a file says, the SHA-256 of that, and, in words, what is known of every form of it."""
 
     value: Any
     sha256: str

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from experiments.data.arrays import DataError, Decoded
 
-VOCABULARY = 10_000  # the most frequent words, which are the first ones of imdb.vocab
+VOCABULARY = 10_000  # the most frequent words, which come first in imdb.vocab
 PADDING = VOCABULARY  # fills the ends of the rows
-POSITIVE = 7  # stars of ten; from this many on, a review is positive
+POSITIVE = 7  # stars out of ten from which on a review is positive
 _DIGITS = 9  # no number has more
 
 # What each byte of a .feat file is.
@@ -32,7 +32,7 @@ class Bags(NamedTuple):
 
 
 def pad(bags: Bags) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-    """The words and their counts in rows, as `load` describes them."""
+    """The words and their counts in rows, as `imdb.load` describes them."""
     shape = (len(bags.lengths), int(bags.lengths.max(initial=0)))
     filled = np.arange(shape[1]) < bags.lengths[:, None]
     words = np.full(shape, PADDING, np.uint16)
@@ -45,8 +45,8 @@ def pad(bags: Bags) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
 def decode_bags(data: bytes, source: str) -> Decoded:
     """The reviews of a .feat file and the SHA-256 of all their values, whatever the file's form.
 
-    Known of every form is how many reviews have which rating, in two blocks of those that are
-    positive and those that are not.
+    Known of every form is how many reviews have each rating, in two blocks: the positive reviews
+    and the others.
     """
     bags = parse_bags(data, source)
     digest = hashlib.sha256(f"{len(bags.ratings)} {len(bags.words)}\n".encode())
@@ -64,10 +64,10 @@ def decode_bags(data: bytes, source: str) -> Decoded:
 def parse_bags(data: bytes, source: str) -> Bags:
     """The reviews in `data`, a .feat file: `rating word:count word:count ...` on each line.
 
-    Words from `VOCABULARY` on are left out, so that a file which never had them gives the same.
+    Words from `VOCABULARY` on are left out, so that a file that never had them gives the same.
 
     Raises:
-        DataError: `data` is no such file; the message names `source`.
+        DataError: `data` is not such a file; the message names `source`.
     """
 
     def refuse(where: int | np.int64, problem: str) -> DataError:
@@ -104,7 +104,7 @@ def parse_bags(data: bytes, source: str) -> Bags:
     words, counts = numbers[is_word], numbers[before == _COLON]
     if not counts.all():
         raise refuse(places[counts.argmin()], "counts a word 0 times")
-    starts = before[np.flatnonzero(is_word) - 1] == _NEWLINE  # the words next to the ratings
+    starts = before[np.flatnonzero(is_word) - 1] == _NEWLINE  # the words right after the ratings
     if (wrong := (np.diff(words, prepend=0) <= 0) & ~starts).any():
         raise refuse(places[wrong.argmax()], "has words that do not ascend")
     review = np.cumsum(first)[is_word] - 1

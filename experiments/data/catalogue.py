@@ -1,6 +1,6 @@
 """The data sets: their files with sizes and SHA-256, where to get them, and their stand-ins' names.
 
-Only the standard library is imported here, so that planning costs nothing.
+Only the standard library is imported here, so that planning is quick.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class File:
     """One file as its publisher ships it; `path` is relative to `root()`.
 
-    With `decode`, which raises a `DataError` where it cannot read the bytes, the file may have any
-    form that says the same: `sha256` is that of what it says, and `size` is `None`. The publisher's
-    original may even say something else: `known` is what `decode` must say of it too, the rest is
-    known by the archive that it came from. `fetch` leaves a seal beside it (`path` + ".sha256"):
-    its SHA-256 and that of the archive.
+    With `decode`, which raises a `DataError` if it cannot read the bytes, the file may have any
+    form that says the same: `sha256` is that of its decoded content, and `size` is `None`. The
+    publisher's original may even say something else: `decode` must find `known` in it too, and the
+    rest is verified by the archive that it came from. For such a file, `fetch` leaves a seal beside
+    it (`path` + ".sha256"): its SHA-256 and that of the archive.
     """
 
     path: str
@@ -49,7 +49,7 @@ class DataSet:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that stand for the content of all files, as it is pinned here.
 
-        It is exact, but for originals that are known by their archive alone (see `File`).
+        It is exact, except for originals that are verified by their archive alone (see `File`).
         """
         return digest("".join(f"{f.sha256}  {f.path}\n" for f in self.files).encode())[:16]
 
@@ -107,7 +107,7 @@ DATASETS: dict[str, DataSet] = {
                 845980,
                 "01a13a306bd9e5a7826b8a0fc25a7a6017f143d86c1582f17857bb731fd252dc",
             ),
-            # The counts of the first 10,000 words as the records were made with. Those of the
+            # The counts of the first 10,000 words with which the records were made. Those of the
             # publisher's originals differ in a few words of some reviews.
             File(
                 "aclImdb/train/labeledBow.feat",
@@ -199,7 +199,7 @@ DATASETS: dict[str, DataSet] = {
 }
 
 
-# Fingerprints of the stand-ins; raise the number whenever one generates other values.
+# Fingerprints of the stand-ins; raise the number whenever one generates different values.
 STAND_INS: dict[str, str] = {
     "mnist-stand-in": "digits-1",
     "imdb-stand-in": "reviews-1",
@@ -208,7 +208,7 @@ STAND_INS: dict[str, str] = {
 }
 
 
-NONE = "none"  # the kind of what needs no data
+NONE = "none"  # the kind of problems that need no data
 
 
 def title(name: str) -> str:
@@ -238,7 +238,7 @@ def fingerprint(kind: str) -> str:
 
 
 def data_set(name: str) -> DataSet:
-    """The data set `name`; a ValueError names the nearest ones if there is none."""
+    """The data set `name`; if there is none, a ValueError suggests the nearest names."""
     return DATASETS[known("data set", name, DATASETS)]
 
 

@@ -30,7 +30,7 @@ _SHAPE = (32, 32, 3)
 _BATCH = 10_000  # images in each file
 _TRAIN, _TEST = 5 * _BATCH, _BATCH
 _STEP = 2_500  # images that are whitened at a time
-_VERSION = 1  # of the kept results; raise it whenever `_zca` computes other values
+_VERSION = 1  # of the kept results; raise it whenever `zca` computes different values
 
 
 def load(kind: str = "cifar10") -> Arrays:
@@ -47,7 +47,7 @@ def load(kind: str = "cifar10") -> Arrays:
 
 @functools.lru_cache(maxsize=len(KINDS))
 def labels(kind: str = "cifar10") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The labels of the training and the test images, as `load` has them; the images are let go.
+    """The labels of the training and the test images, as in `load`; the images are released.
 
     Args:
         kind: as in `load`.
@@ -77,12 +77,12 @@ def _load(kind: str) -> Arrays:
     return Arrays(x[:_TRAIN], y[:_TRAIN], x[_TRAIN:], y[_TRAIN:])
 
 
-# The publisher's pickles use nothing twice; whatever does may be short and describe something huge.
+# The publisher's pickles use nothing twice; one that does may be short but describe something huge.
 _AGAIN = {"DUP", "GET", "BINGET", "LONG_BINGET"}
 
 
 class _Recorded:
-    """Stands for an object of NumPy that a pickle describes: keeps its state, makes nothing."""
+    """Stands for a NumPy object that a pickle describes: keeps its state, creates nothing."""
 
     def __init__(self, *_: object) -> None:
         self.state: Any = None
@@ -105,10 +105,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def parse_batch(data: bytes, source: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The images (n, 32, 32, 3) and labels (n,) in `data`, a pickled batch; runs no code of it.
+    """The images (n, 32, 32, 3) and labels (n,) in `data`, a pickled batch; runs no code from it.
 
     Raises:
-        DataError: `data` is no such file; the message names `source`.
+        DataError: `data` is not such a file; the message names `source`.
     """
 
     def refuse(problem: object) -> DataError:
@@ -143,7 +143,7 @@ def parse_batch(data: bytes, source: str) -> tuple[NDArray[np.uint8], NDArray[np
 
 
 def _check_size(data: bytes) -> None:
-    """Raise an UnpicklingError before anything is made that is much larger than the pickle."""
+    """Raise an UnpicklingError before anything much larger than the pickle is created."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data), start=1):
         if opcode.name in _AGAIN:
             raise pickle.UnpicklingError("it uses something twice")
@@ -166,9 +166,9 @@ def whitened(
     - "none": x.
 
     "channel" and "none" give the same bytes everywhere. For "zca", mean and covariance are exact
-    (whole numbers, rounded once); the eigenvectors and the products are rounded as the machine's
-    LAPACK and BLAS do it, so that two machines may differ in the last digits of float32. The first
-    result is kept in the data folder (740 MB), if that can be written, and all use it from then on.
+    (whole numbers, rounded once), but the eigenvectors and products are rounded by the machine's
+    LAPACK and BLAS, so two machines may differ in the last digits of float32. If the data folder is
+    writable, the first result is kept there (740 MB) and used from then on.
 
     Args:
         kind: as in `load`.
@@ -176,6 +176,7 @@ def whitened(
         floor: what is added to the eigenvalues, a positive number; only "zca" uses it.
 
     Raises:
+        ValueError: an unknown kind or method, or a floor that is not positive.
         DataError: a file of the data set is missing or damaged.
     """
     known("data set", kind, KINDS)
@@ -191,7 +192,7 @@ def _whitened(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     def make() -> NDArray[np.float32]:
         arrays = load(kind)
-        _load.cache_clear()  # who wants these images does not want those
+        _load.cache_clear()  # whoever wants these images does not want the originals
         return zca(arrays.x_train, arrays.x_test, floor)
 
     if method == "zca":
@@ -207,7 +208,16 @@ def _whitened(
 def scale(
     x_train: NDArray[np.uint8], x_test: NDArray[np.uint8], method: str
 ) -> NDArray[np.float32]:
-    """The training images and, after them, the test images, by the `method` "channel" or "none"."""
+    """The training images followed by the test images, scaled.
+
+    Args:
+        x_train: the training images, (n, 32, 32, 3).
+        x_test: the test images, (m, 32, 32, 3).
+        method: "channel" or "none" of `whitened`.
+
+    Returns:
+        All images, (n + m, 32, 32, 3).
+    """
     table = np.tile(np.arange(256) / 255, (3, 1))  # the new values of each channel
     if method == "channel":
         for channel in range(3):
@@ -225,7 +235,16 @@ def scale(
 
 
 def zca(x_train: NDArray[np.uint8], x_test: NDArray[np.uint8], floor: float) -> NDArray[np.float32]:
-    """The training images and, after them, the test images, as "zca" of `whitened`."""
+    """The training images followed by the test images, whitened as by "zca" of `whitened`.
+
+    Args:
+        x_train: the training images, (n, 32, 32, 3).
+        x_test: the test images, (m, 32, 32, 3).
+        floor: what is added to the eigenvalues.
+
+    Returns:
+        All images, (n + m, 32, 32, 3).
+    """
     n, features = len(x_train), math.prod(_SHAPE)
     flat = x_train.reshape(n, features)
     # Whole numbers below 2**53: exact in float64, in whatever order they are summed.
@@ -236,10 +255,10 @@ def zca(x_train: NDArray[np.uint8], x_test: NDArray[np.uint8], floor: float) -> 
     sums = flat.sum(axis=0, dtype=np.int64).astype(np.float64)
     covariance = (products * n - np.outer(sums, sums)) / (255.0 * n) ** 2
     values, vectors = np.linalg.eigh(covariance)
-    # A covariance has no negative eigenvalue, but for rounding.
+    # A covariance has no negative eigenvalue, except by rounding.
     matrix = (vectors / np.sqrt(np.maximum(values, 0) + floor)) @ vectors.T
     matrix = (matrix / 255).astype(np.float32)
-    mean = (sums / n).astype(np.float32)  # of the bytes, which leaves them their precision
+    mean = (sums / n).astype(np.float32)  # of the bytes, so that they keep their precision
     x = np.empty((n + len(x_test), features), np.float32)
     for images, place in ((flat, x[:n]), (x_test.reshape(-1, features), x[n:])):
         for start in range(0, len(images), _STEP):
@@ -253,8 +272,8 @@ def _kept(
 ) -> NDArray[np.float32]:
     """What `make` returns, from the data folder if an earlier call left it there undamaged.
 
-    The file is the array's bytes and the SHA-256 of the key and these. It is mapped into memory, so
-    that processes share it. One process at a time makes it, where the file system knows locks.
+    The file holds the array's bytes and the SHA-256 of the key and these bytes. It is mapped into
+    memory, so that processes share it. Given file locks, only one process at a time makes it.
     """
     folder = root()
     path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.f32"
@@ -274,7 +293,7 @@ def _kept(
                 os.replace(part, path)
         except OSError:
             return array  # a read-only folder or a full disk: the next process makes it again
-        del array  # before it is in memory twice
+        del array  # or it would be in memory twice
     found = _mapped(path, key, shape)
     return make() if found is None else found
 
@@ -300,7 +319,7 @@ def _digest(key: str, array: NDArray[np.float32]) -> bytes:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder and wait until no other process is in here; just go on where that fails."""
+    """Make the folder and wait until no other process is in here; if that fails, just continue."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):
             folder.mkdir(parents=True, exist_ok=True)

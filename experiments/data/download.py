@@ -53,9 +53,9 @@ def choose(name: str, policy: str, *, download: bool = True, progress: bool = Tr
 
     Args:
         name: a key of `DATASETS`, or `NONE`, which is always there.
-        policy: "real" (downloaded where missing, an error where impossible), "stand-in", or "auto"
-            (real where it is there or can be downloaded, else the stand-in, with the reason).
-        download: with `False`, missing data is reported as to be downloaded, without any network.
+        policy: "real" (downloaded if missing; an error if that fails), "stand-in", or "auto" (real
+            if it is there or can be downloaded, else the stand-in, with the reason).
+        download: with `False`, missing data are reported as to be downloaded; no network is used.
         progress: as in `fetch`.
 
     Raises:
@@ -87,13 +87,13 @@ def choose(name: str, policy: str, *, download: bool = True, progress: bool = Tr
 
 
 def fetch(name: str, progress: bool = True) -> list[Path]:
-    """Download what is missing of the data set `name`, verify all of it, return the files' paths.
+    """Download what the data set `name` lacks, verify all of it, and return the files' paths.
 
     A damaged file is refused, never replaced. A broken download leaves nothing under the final
-    name. With `progress`, standard error shows a bar (a line per file where it is no terminal).
+    name. With `progress`, standard error shows a bar, or a line per file if it is not a terminal.
 
     Raises:
-        DownloadError: no mirror gave a missing file, or it could not be stored.
+        DownloadError: no mirror provided a missing file, or it could not be stored.
         DataError: a file that is there is damaged.
     """
     data, folder = data_set(name), root()
@@ -147,7 +147,7 @@ def _fetch_archive(archive: File, files: list[File], folder: Path, progress: boo
                 packed = path
             parts = {file.path: Path(place) / f"part-{n}" for n, file in enumerate(files)}
             with tarfile.open(packed) as tar:
-                for info in tar:  # once through, as finding a member may unpack all before it
+                for info in tar:  # one pass only: finding a member may unpack all before it
                     if part := parts.get(info.name):
                         member = tar.extractfile(info)
                         part.write_bytes(member.read() if member else b"")
@@ -171,7 +171,7 @@ def _finish(part: Path, file: File, folder: Path) -> None:
     path = folder / file.path
     data = part.read_bytes()
     mode = path.parent.stat().st_mode & 0o666  # readable by those who can use the folder
-    if file.decode:  # a member of a verified archive: the publisher's, whatever it says
+    if file.decode:  # a member of a verified archive, so the publisher's, whatever it says
         try:
             decoded = file.decode(data, file.path)
         except DataError as error:
@@ -203,7 +203,7 @@ def _unwritable(path: Path, error: OSError) -> DownloadError:
 
 
 class _MirrorError(Exception):
-    """Why one mirror did not give a file, and whether the others are worth asking of it."""
+    """Why a mirror did not provide a file, and whether it is down for other files, too."""
 
     def __init__(self, reason: str, down: bool = False) -> None:
         super().__init__(reason)
@@ -211,10 +211,10 @@ class _MirrorError(Exception):
 
 
 class _Mirrors:
-    """The mirrors of some files. All are called at once, so that no network is noticed quickly."""
+    """The mirrors of some files. All are called at once, so a missing network shows quickly."""
 
     def __init__(self, files: list[File], folder: Path) -> None:
-        """Call them; raise `DownloadError` where none of the first file's answers."""
+        """Call them; raise `DownloadError` if none of the first file's mirrors answers."""
         import queue
         import threading
         import time
@@ -225,7 +225,7 @@ class _Mirrors:
         sites = {_site(url): url for file in files for url in file.urls}
         answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         for site, url in sites.items():
-            # Looking up a host name has no timeout of its own: a thread that hangs is left behind.
+            # Looking up a host name has no timeout of its own: a hanging thread is left behind.
             threading.Thread(target=_call, args=(site, url, answers), daemon=True).start()
         self.down = dict.fromkeys(sites, f"no answer within {CONNECT_TIMEOUT:g} s")
         deadline = time.monotonic() + CONNECT_TIMEOUT
@@ -241,7 +241,16 @@ class _Mirrors:
             raise self.failure(files[0], [f"{site}: {self.down[site]}" for site in self.down])
 
     def download(self, file: File, place: Path, progress: bool) -> Path:
-        """Download `file` into `place` from the first mirror that has it."""
+        """Download a file from the first mirror that has it.
+
+        Args:
+            file: what to download.
+            place: the folder to download into.
+            progress: as in `fetch`.
+
+        Raises:
+            DownloadError: no mirror provides it.
+        """
         reasons = []
         for url in file.urls:
             site = _site(url)
@@ -257,7 +266,7 @@ class _Mirrors:
         raise self.failure(file, reasons)
 
     def failure(self, file: File, reasons: list[str]) -> DownloadError:
-        """The error that no mirror gave `file`."""
+        """The error for a file that no mirror provides."""
         return DownloadError(
             f"cannot download {file.path} ({'; '.join(reasons) or 'no mirror is known'}): check "
             f"the network and run {FETCH}, or place the file by hand at {self.folder / file.path}"
@@ -300,8 +309,8 @@ def _download(file: File, url: str, place: Path, progress: bool) -> Path:
         print(f"downloading {file.path} ({size} bytes) from {_site(url)}", file=sys.stderr)
 
     def stream(url: str, output: str, _: object) -> None:
-        # Some servers label a .gz file as compressed in transfer: take the bytes as they are sent,
-        # which neither pooch's own downloader nor the usual ways of requests do.
+        # Some servers label a .gz file as compressed in transfer. Take the bytes as they are sent;
+        # neither pooch's own downloader nor the usual ways of requests do.
         headers, timeout = {"Accept-Encoding": "identity"}, (CONNECT_TIMEOUT, READ_TIMEOUT)
         with (
             requests.get(url, headers=headers, timeout=timeout, stream=True) as response,
@@ -335,7 +344,7 @@ def _download(file: File, url: str, place: Path, progress: bool) -> Path:
 
 
 def _reason(error: BaseException) -> str:
-    """What the innermost of a chain of network errors says, on one line."""
+    """The message of the innermost of a chain of network errors, on one line."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The data sets' files: where they lie, and whether they are whole."""
+"""The data sets' files: where they are, and whether they are intact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FETCH = "`python -m experiments data fetch`"
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What lies at a file's place, judged by its size alone (an empty file's is wrong)."""
+    """What is in a file's place, judged by its size alone (that of an empty file is wrong)."""
 
     file: File
     path: Path
@@ -25,7 +25,7 @@ class FileStatus:
 
     @property
     def expected_size(self) -> int | None:
-        """The publisher's size in bytes, if only that is right."""
+        """The publisher's size in bytes; None if other sizes may be right, too."""
         return self.file.size
 
 
@@ -60,7 +60,7 @@ def _expand(path: str) -> Path:
 
 
 def status(name: str) -> list[FileStatus]:
-    """What lies at the place of each file of the data set `name`; looks at sizes, not contents."""
+    """What is in the place of each file of the data set `name`; checks sizes, not contents."""
     folder = root()
     return [_status(folder, file) for file in data_set(name).files]
 
@@ -108,7 +108,7 @@ def read(file: File) -> bytes:
 
 
 def decoded(file: File) -> Any:
-    """What the `decode` of `file` finds in its verified content."""
+    """What `file.decode` finds in the file's verified content."""
     try:
         return content_of(root(), file).value
     except BadFileError as error:
@@ -120,7 +120,14 @@ LARGEST = 256 << 20  # bytes that a file of the data sets may unpack to, and sev
 
 
 class BadFileError(Exception):
-    """What is wrong with one file."""
+    """What is wrong with one file.
+
+    Args:
+        path: where the file is.
+        file: the file.
+        problem: what is wrong, to follow the path in a sentence.
+        missing: whether the file is not there at all.
+    """
 
     def __init__(self, path: Path, file: File, problem: str, missing: bool = False) -> None:
         super().__init__(f"{path} {problem}")
@@ -135,7 +142,12 @@ class _Content(NamedTuple):
 
 
 def content_of(folder: Path, file: File, unpack: bool = False) -> _Content:
-    """The verified content of a file below `folder`, with `unpack` that of a .gz.
+    """The verified content of a file.
+
+    Args:
+        folder: the data folder.
+        file: the file.
+        unpack: whether to unpack a .gz file.
 
     Raises:
         BadFileError: it is missing, damaged or cannot be read.
@@ -178,7 +190,7 @@ def content_of(folder: Path, file: File, unpack: bool = False) -> _Content:
 
 
 def damage_of(data: bytes, file: File) -> str:
-    """What is wrong with the bytes of a file, which must be the publisher's."""
+    """What is wrong with a file's bytes, which must be the publisher's; "" if nothing is."""
     if len(data) != file.size:
         return wrong_size(len(data), file, data)
     if (actual := digest(data)) != file.sha256:
@@ -187,7 +199,7 @@ def damage_of(data: bytes, file: File) -> str:
 
 
 def seal_of(path: Path) -> Path:
-    """Where the SHA-256 of an original is kept that is known by its archive; see `File`."""
+    """Where to keep the SHA-256 of an original that is verified by its archive; see `File`."""
     return path.with_name(path.name + ".sha256")
 
 
@@ -201,14 +213,26 @@ def _sealed(path: Path, data: bytes, file: File) -> bool:
 
 
 def seal_text(path: Path, data: bytes, file: File) -> bytes:
-    """What a seal says: the file's SHA-256 as `sha256sum` writes it, then that of its archive."""
+    """What a seal says: the file's SHA-256 as `sha256sum` writes it, then that of its archive.
+
+    Args:
+        path: where the file is.
+        data: its bytes.
+        file: the file.
+    """
     archive = _archive(file)
     origin = f"{archive.sha256}  {archive.path}\n" if archive else ""
     return f"{digest(data)}  {path.name}\n{origin}".encode()
 
 
 def wrong_size(size: int, file: File, data: bytes = b"") -> str:
-    """What is wrong with a file of `size` bytes, as far as `data`, if given, shows it."""
+    """What is wrong with a file of the wrong size, in words.
+
+    Args:
+        size: in bytes.
+        file: the file.
+        data: its bytes, which may tell more.
+    """
     if file.size is None:
         return "is empty"
     sizes = f"{size} bytes instead of {file.size}"
@@ -221,7 +245,7 @@ def wrong_size(size: int, file: File, data: bytes = b"") -> str:
 
 
 def _unpacks(data: bytes) -> bool:
-    """Whether gzip's data are whole; what they unpack to may be huge and is not kept."""
+    """Whether gzip's data are intact; what they unpack to may be huge and is not kept."""
     import gzip
     import io
     import zlib

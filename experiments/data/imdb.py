@@ -20,10 +20,10 @@ _REVIEWS = 25_000
 def load(kind: str = "imdb") -> Reviews:
     """The reviews as rows of words and their counts, as the publisher splits them; read-only, kept.
 
-    Row i of `x_train` holds the words of review i, ascending from 0 (the most frequent), and
-    `PADDING` from the last one to the end; `counts_train` says how often each occurs (255 if more
-    often) and is 0 at the padding. `y_train` is 1 for a positive review, 0 for a negative one. All
-    positive reviews come first.
+    Row i of `x_train` holds the words of review i, ascending from 0 (the most frequent), and after
+    them `PADDING`; `counts_train` says how often each occurs (255 if more often) and is 0 at the
+    padding. `y_train` is 1 for a positive review, 0 for a negative one. All positive reviews come
+    first.
 
     Args:
         kind: "imdb", or "imdb-stand-in" for drawn reviews.

@@ -48,7 +48,7 @@ def parse_idx(data: bytes, source: str) -> NDArray[np.uint8]:
     """The read-only array in `data`, an unpacked IDX file of unsigned bytes.
 
     Raises:
-        DataError: `data` is no such file; the message names `source`.
+        DataError: `data` is not such a file; the message names `source`.
     """
 
     def refuse(problem: str) -> DataError:
@@ -69,5 +69,5 @@ def parse_idx(data: bytes, source: str) -> NDArray[np.uint8]:
         raise refuse(f"it has {len(data)} bytes, but its header {shape} asks for {size}")
     try:
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-    except ValueError:  # of no elements, and too large but for that
+    except ValueError:  # it has no elements, but would otherwise be too large
         raise refuse(f"its header {shape} is no shape of an array") from None

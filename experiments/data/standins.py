@@ -1,7 +1,7 @@
-"""Data for those who have neither the real files nor a network: same shapes, other content.
+"""Data for those who have neither the real files nor a network: the same shapes, other content.
 
 Every value is computed in integers from the raw output of a bit generator, so that all platforms
-and all versions of NumPy make the same data. Whoever changes a value must raise the number in
+and all versions of NumPy make the same data. If you change a value, raise the number in
 `catalogue.STAND_INS`.
 """
 
@@ -52,7 +52,7 @@ def digits() -> Arrays:
 
 
 def _enlarge(originals: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Interpolate 8x8 images linearly onto the middle 20x20 of 28x28 pixels, each 4x4 fine ones."""
+    """Interpolate 8x8 images onto the middle 20x20 of 28x28 pixels, each of 4x4 fine pixels."""
     side = 28 * _FINE
     # In twentieths of an original pixel: the place of each fine pixel and of each original one.
     fine = 2 * (np.arange(side) - 4 * _FINE) - 9
@@ -102,8 +102,8 @@ def _jitter(
     return images, labels[which[:, 0, 0]]
 
 
-# Words in a review at each sixteenth of all reviews, which gives about as many different ones as
-# in IMDB.
+# Words in a review, by sixteenths of all reviews; this gives about as many different words as IMDB
+# has.
 _LENGTHS = (15, 58, 76, 91, 107, 113, 117, 129, 147, 161, 183, 209, 237, 283, 344, 455, 1100)
 _FINENESS = 20  # a draw has this many bits
 _TONE = 5  # eighths by which a tone makes a word more or less frequent, at most
@@ -112,12 +112,12 @@ _TONE = 5  # eighths by which a tone makes a word more or less frequent, at most
 def reviews() -> Reviews:
     """A stand-in for IMDB: words drawn by Zipf's law, some more often in positive reviews.
 
-    Each review is drawn from a mixture of a positive and a negative way to speak. The parts vary
-    from review to review, so that some mislead.
+    Each review is drawn from a mixture of a positive and a negative way of speaking. The shares
+    vary from review to review, so that some reviews mislead.
     """
     words = np.arange(10_000, dtype=np.int64)
     weights = 2**50 // ((words + 3) * (words + 2500))
-    # Half of the words, without the most frequent ones, have a tone.
+    # Half of the words, not counting the most frequent ones, have a tone.
     raw = np.random.PCG64(3).random_raw(len(words))
     tone = (raw >> np.uint64(32)).astype(np.int64) % _TONE + 1
     tone *= (raw >> np.uint64(62)).astype(np.int64) % 3 - 1
@@ -183,7 +183,7 @@ def shapes() -> Arrays:
 
 
 def _draw(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw as many images of each class: a shape of one colour on a shaded ground, with noise."""
+    """Draw equally many images of each class: a plain shape on a shaded background, with noise."""
     bits = np.random.PCG64(seed)
 
     def draw(low: int, high: int, *shape: int) -> NDArray[np.int16]:
@@ -224,7 +224,7 @@ def _draw(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def _inside(
     label: int, u: NDArray[np.int16], v: NDArray[np.int16], size: NDArray[np.int16]
 ) -> NDArray[np.bool_]:
-    """Which pixels, u right of and v below the middle of a shape of this size, belong to it."""
+    """Which pixels belong to a shape of this size, u to the right of its middle and v below it."""
     across, along = np.abs(u), np.abs(v)
     square = np.maximum(across, along) <= size
     round_ = u * u + v * v
@@ -263,7 +263,7 @@ _WORDS = 2_500
 def speeches() -> bytes:
     """A stand-in for Tiny Shakespeare: speeches of made-up words, drawn by Zipf's law.
 
-    Each word prefers some words after it, so that more than the last letter is worth knowing.
+    Each word prefers certain words after it, so that it helps to know more than the last letter.
     """
     bits = np.random.PCG64(8)
 
@@ -285,7 +285,7 @@ def speeches() -> bytes:
     count = _SPEECHES // 3  # more words than there is room for
     shares = bits.random_raw(count) >> np.uint64(8)
     free = np.searchsorted(zipf, shares.astype(np.int64) % zipf[-1], side="right").tolist()
-    liked = draw(12, count).tolist()  # one word of six in twelve is among those the last one likes
+    liked = draw(12, count).tolist()  # in six cases of twelve, a word that the last one prefers
     ends = draw(len(_ENDS), count).tolist()
     speakers, stops = draw(_NAMES, count).tolist(), draw(40, count).tolist()
     text: list[str] = []

@@ -1,10 +1,11 @@
 """Ray: the cores and GPUs of many machines, or of this one.
 
 The driver claims runs, hands them to actors and writes the records, which come back through Ray's
-object store, so no shared folder is needed. Every node has the same checkout at the same path and
-the same locked packages; a node where they differ is named and the command ends. Checkpoints lie in
-the driver's build folder where a node has it too, else in the node's own: where it is shared, a
-lost node's runs go on from them elsewhere, else they start again. A run has `TRIES` in all.
+object store, so no shared folder is needed. Every node must have the same checkout at the same path
+and the same locked packages; if one differs, the command names it and ends. A node keeps
+checkpoints in the driver's build folder if it has that too, else in its own. If the folder is
+shared, the runs of a lost node resume from them elsewhere; otherwise they start again. A run is
+tried at most `TRIES` times.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from experiments.study import Run
 
 TRIES = 3
 CONNECT_SECONDS = 30.0
-LOOK_SECONDS = 5.0  # between looks at how large the cluster is
-QUIET_SECONDS = 60.0  # without a free node, after which that is said
+LOOK_SECONDS = 5.0  # between checks of the cluster's size
+QUIET_SECONDS = 60.0  # without a free node, after which a message says so
 MEGABYTE = 1 << 20
-# Ray neither sends nor says anything of its own accord; on a busy machine its processes may take
-# their time to start, and those that train have the priority that the command has.
+# Ray sends no usage data and prints nothing unasked; its processes may start slowly on a busy
+# machine, and those that train have the priority of the command.
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -98,8 +99,8 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
         ended.close()
 
 
-# Waits until whoever started it has ended, however that was; then ends all that has a mark, again
-# and again until there is nothing for a while: it may be starting others.
+# Waits until the process that started it has ended, however that happened; then kills every process
+# with a mark, again and again until none is left for a while, since they may be starting others.
 WATCH = """\
 import os, sys, time
 sys.stdin.buffer.read()
@@ -120,7 +121,7 @@ while quiet < 5:
 
 
 class _Watch:
-    """Ends what Ray starts here with this process: those that are still starting may not notice."""
+    """Ends the processes that Ray starts here when this one ends; some might not notice it."""
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
@@ -132,7 +133,7 @@ class _Watch:
         return self
 
     def keep(self) -> None:
-        """Start it, and again if it was killed."""
+        """Start it, or restart it if it was killed."""
         if os.path.isdir("/proc/self") and (not self.process or self.process.poll() is not None):
             self.process = subprocess.Popen(
                 [sys.executable, "-S", "-c", WATCH, self.mark],
@@ -163,7 +164,7 @@ def _check_address(address: str) -> None:
 
 @contextlib.contextmanager
 def _as_before() -> Iterator[None]:
-    """Undo what Ray does to the handlers of signals."""
+    """Undo what Ray does to signal handlers."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -174,7 +175,7 @@ def _as_before() -> Iterator[None]:
 
 
 class _Cluster:
-    """A connected cluster: how large it is, and how its actors are started and waited for."""
+    """A connected cluster: its size, and how its actors are started and waited for."""
 
     def __init__(
         self, library: Any, store: Store, options: Options, watch: _Watch | None = None
@@ -216,11 +217,11 @@ class _Cluster:
         return Actor(self, self.actor.remote(environment, bool(self.gpus)))
 
     def done(self, reference: Any) -> bool:
-        """Whether an answer, or an error in its place, is there."""
+        """Whether an answer, or an error in its place, has arrived."""
         return bool(self.library.wait([reference], timeout=0, fetch_local=False)[0])
 
     def wait(self, workers: Sequence[Actor], seconds: float) -> None:
-        """Wait for any of these actors, and say so when none has a place for long."""
+        """Wait for any of these actors; print a message if none has had a node for long."""
         if self.watch:
             self.watch.keep()
         if not workers or all(not worker.ready for worker in workers):
@@ -239,7 +240,7 @@ class _Cluster:
             time.sleep(seconds)
 
     def _hear(self) -> None:
-        """Look at the board, without waiting for it; it may be lost, and nothing hangs on it."""
+        """Read the board without waiting for it; it may be lost, and nothing depends on it."""
         if not self.done(self.heard):
             return
         with contextlib.suppress(self.library.exceptions.RayError):
@@ -248,7 +249,7 @@ class _Cluster:
 
 
 class Actor:
-    """A process of Ray's that trains, and the run it is at; see `pool.Worker`."""
+    """A process of Ray's that trains, and its present run; see `pool.Worker`."""
 
     def __init__(self, cluster: _Cluster, handle: Any) -> None:
         self.cluster, self.handle = cluster, handle
@@ -256,7 +257,7 @@ class Actor:
         self.deadline = float("inf")
         self.starting: Any = handle.differences.remote(cluster.here)
         self.reference: Any = None  # of what comes back from the node
-        self.passes = 0  # of its run, as far as is heard
+        self.passes = 0  # of its run, as far as is known
         self.known: tuple[Any] | None = None  # an answer that needs no node
         self.claim = contextlib.ExitStack()
         self.how = ""  # it was lost
@@ -296,7 +297,7 @@ class Actor:
         return True
 
     def start(self, run: Run, keep: bool, seconds: float) -> None:
-        """Claim a run for this command and give it to the node."""
+        """Claim a run for this command and give it to the node; arguments as in `pool.Worker`."""
         store = self.cluster.store
         self.run, self.known, self.reference = run, None, None
         self.deadline = time.monotonic() + seconds
@@ -315,7 +316,7 @@ class Actor:
         return self.known is not None or self._passed() or self.cluster.done(self.reference)
 
     def _passed(self) -> bool:
-        """Whether the board has another number of passes of its run."""
+        """Whether the board has a new number of passes of its run."""
         return self.run is not None and self.cluster.passes.get(self.run.id, 0) > self.passes
 
     def answer(self) -> Any:
@@ -345,7 +346,7 @@ class Actor:
         return result
 
     def _result(self, run: Run, found: dict[str, Any]) -> Result | Exception:
-        """What a node has made of a run."""
+        """The result of a node's work on a run."""
         store, notes = self.cluster.store, found["notes"]
         if "stop" in found:
             return ConnectionError(found["stop"])
@@ -360,11 +361,11 @@ class Actor:
         return Result(run, runs.end(found["record"]), seconds, notes)
 
     def close(self) -> None:
-        """End it; it is at no run."""
+        """End it; it has no run."""
         self.kill()
 
     def kill(self) -> str:
-        """End it now, wherever it is: nothing but checkpoints is written there."""
+        """End it now, wherever it is: it writes nothing but checkpoints."""
         self.claim.close()
         self.run, self.usable = None, False
         with contextlib.suppress(Exception):
@@ -373,7 +374,7 @@ class Actor:
 
 
 def _lost(error: BaseException) -> str:
-    """How Ray lost a run, in few words."""
+    """How Ray lost a run, in a few words."""
     kind, text = type(error).__name__, str(error).lower()
     if "node" in text and ("died" in text or "dead" in text or "terminat" in text):
         return "its node was lost"

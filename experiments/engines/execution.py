@@ -1,7 +1,7 @@
 """Train whatever a study lacks, on one of the engines. The records are the same on all of them.
 
 An engine is a context manager that gives a function from runs to an iterator of `Result`s, in the
-order they finish. Its processes live as long as the context, so that TensorFlow starts once.
+order in which they finish. Its processes live as long as the context, so TensorFlow starts once.
 """
 
 from __future__ import annotations
@@ -49,16 +49,25 @@ def complete(
     records: Records | None = None,
     train_all: Train | None = None,
 ) -> Plan:
-    """Train whatever a study lacks at a profile, and return its plan, complete.
+    """Train whatever a study lacks at a profile, and return its completed plan.
 
-    Runs that have a record in `records`, by default in the store, count as done. An open engine,
-    `train_all`, takes the place of one opened for this study: its processes start TensorFlow once
-    for several studies.
+    Args:
+        study: the declaration.
+        profile: one of its profiles.
+        data: the data set, or its stand-in.
+        store: where the records go.
+        protocols: which of `PROTOCOLS` to train for.
+        engine: a key of `ENGINES`.
+        workers: runs at once; None: one per core.
+        progress: whether to show it on standard error.
+        records: runs that have a record here count as done; None: the store.
+        train_all: an open engine to use instead of opening one, so that processes start TensorFlow
+            once for several studies.
 
     Raises:
         ValueError: an unknown engine, profile or protocol, or fewer than one worker.
-        OSError: a record can't be written; nothing was trained in vain before that was known.
-        RunsFailed: runs that could not be trained; all others are.
+        OSError: a record can't be written; this is checked before anything is trained.
+        RunsFailed: some runs could not be trained; all others were.
     """
     known("engine", engine, ENGINES)
     workers = default_workers() if workers is None else workers
@@ -110,7 +119,7 @@ def complete(
         lines.append(f"{study.name}: {line}; the same command trains them again")
     if lines:
         raise RunsFailed(lines)
-    for run in plan.runs():  # nothing goes on from these any more
+    for run in plan.runs():  # nothing continues these any more
         if run.id in plan.shortened:
             store.drop_checkpoint(run)
     return plan

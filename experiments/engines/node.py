@@ -1,4 +1,4 @@
-"""What Ray runs on the nodes of a cluster: actors that train, and the board that hears of it."""
+"""What Ray runs on the nodes of a cluster: actors that train, and the board they report to."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from experiments.paths import ROOT, build_folder
 from experiments.records.store import Store
 from experiments.study import Run
 
-TELL_SECONDS = 1.0  # between words on how far a run is
+TELL_SECONDS = 1.0  # between reports on how far a run is
 PACKAGES = ("keras", "numpy", "scipy", "tensorflow", "jax", "ray")
 
 
 @functools.cache
 def facts() -> dict[str, str]:
-    """What decides the numbers of a run on this machine: the code, the lock and the packages."""
+    """What determines a run's numbers on this machine: the code, the lock file and the packages."""
     code = hashlib.sha256()
     for folder in ("adam_tf", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -48,7 +48,7 @@ def facts() -> dict[str, str]:
 
 
 class Board:
-    """Where nodes write how many passes their runs have."""
+    """Where nodes report how many passes their runs have."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
@@ -71,7 +71,7 @@ class Trainer:
             os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
     def differences(self, theirs: dict[str, str]) -> str:
-        """How this node differs from the machine that asks, in one line; "" if it does not."""
+        """How this node differs from the machine that asks, in one line; "" if it doesn't."""
         ours = facts()
         found = [
             f"{name} is {ours.get(name, 'missing')}, not {theirs.get(name, 'missing')}"
@@ -86,7 +86,17 @@ class Trainer:
         )
 
     def train(self, config: dict[str, Any], folder: str, keep: bool, board: Any) -> dict[str, Any]:
-        """Train a run: its record, or why there is none; a board is told of its passes."""
+        """Train a run.
+
+        Args:
+            config: the run's.
+            folder: the driver's, for checkpoints.
+            keep: whether its last state is kept for a longer run to continue.
+            board: a `Board` actor that is told of its passes.
+
+        Returns:
+            The record, or the reason why there is none, with notes and this process's memory in MB.
+        """
         from experiments.training.runtime import memory_mb
 
         run, store = Run.from_config(config), Store(_checkpoints(folder))
@@ -102,7 +112,7 @@ class Trainer:
         try:
             _fetch(run.data)
             record = runs.attempt(run, store, keep, tell)
-        except (OSError, files.DataError) as error:  # this node's fault: so it will be with others
+        except (OSError, files.DataError) as error:  # this node's fault: other runs would fail too
             words = getattr(error, "strerror", None) or " ".join(str(error).split())
             found = {"stop": f"node {socket.gethostname()}: {words}"}
         else:
@@ -117,7 +127,7 @@ class Trainer:
 
 @functools.cache
 def _checkpoints(folder: str) -> Path:
-    """Where this node keeps checkpoints: the driver's folder if it is there, else its own."""
+    """Where this node keeps checkpoints: the driver's folder if it exists here, else its own."""
     if os.path.isdir(folder) and os.access(folder, os.W_OK):
         return Path(folder)
     return build_folder() / "records"
@@ -125,7 +135,7 @@ def _checkpoints(folder: str) -> Path:
 
 @functools.cache
 def _fetch(data: str) -> None:
-    """Get a data set that this node lacks, once for all its processes, and verify it."""
+    """Download a data set that this node lacks, once for all its processes, and verify it."""
     if data not in catalogue.DATASETS:
         return
     while not files.available(data):

@@ -1,8 +1,8 @@
 """What engines with workers share: who trains which run, for how long, and how often it is tried.
 
 A worker that is lost is replaced, and its run is tried again. One that takes too long over a run is
-ended. One that has grown large is replaced between two runs, since TensorFlow keeps a few megabytes
-of every graph that it has compiled.
+killed. One that has grown large is replaced between two runs, since TensorFlow keeps a few
+megabytes of every graph that it has compiled.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any, Protocol
 from experiments.engines.runs import Options, Result, name, unheard
 from experiments.study import Run
 
-GROWTH_MB = 512.0  # since its first run, after which a worker is replaced
-START_SECONDS = 300.0  # that a worker may take to start
-POLL_SECONDS = 0.5  # between looks at a run that another command is at
-HOPELESS = 6  # more workers than there were at once may be lost before one of them finishes a run
+GROWTH_MB = 512.0  # growth since its first run after which a worker is replaced
+START_SECONDS = 300.0  # the time a worker may take to start
+POLL_SECONDS = 0.5  # between checks of a run that another command is training
+HOPELESS = 6  # give up once so many more workers than ran at once are lost without finishing a run
 
 
 class Worker(Protocol):
     """A process that trains, here or elsewhere.
 
     Attributes:
-        run: the run that it is at.
-        deadline: when it has taken too long over it.
+        run: the run that it is training.
+        deadline: when it has taken too long over that run.
     """
 
     run: Run | None
@@ -36,22 +36,28 @@ class Worker(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether it takes a run now."""
+        """Whether it can take a run now."""
 
     @property
     def usable(self) -> bool:
-        """Whether it takes, now or later, another run."""
+        """Whether it can take another run, now or later."""
 
     def start(self, run: Run, keep: bool, seconds: float) -> None:
-        """Give it a run that may take so many seconds from when it begins."""
+        """Give it a run.
+
+        Args:
+            run: the run.
+            keep: whether its last state is kept for a longer run to continue.
+            seconds: how long it may take from when it begins.
+        """
 
     def answers(self) -> bool:
         """Whether `answer` would not wait."""
 
     def answer(self) -> Any:
-        """What became of its run: a Result, None (another process is at it) or an exception.
+        """What became of its run: a Result, None (another process trains it) or an exception.
 
-        Or the number of its passes so far; 0 when it has only begun.
+        Or, while it trains, the number of its passes so far; 0 when it has just begun.
 
         Raises:
             EOFError: the worker is lost.
@@ -61,7 +67,7 @@ class Worker(Protocol):
         """Let it end by itself."""
 
     def kill(self) -> str:
-        """End it now, wherever it is; says how it ended."""
+        """End it now, wherever it is; returns how it ended."""
 
 
 @dataclass
@@ -70,10 +76,10 @@ class Pool:
 
     Attributes:
         new: starts a worker.
-        wait: waits for an answer, or for a worker that becomes ready, at most so many seconds.
+        wait: waits for an answer, or until a worker is ready, at most so many seconds.
         limit: how many workers there may be now.
         options: how the engine works.
-        tries: how often a run is tried whose worker is lost.
+        tries: how often a run is tried if its workers are lost.
     """
 
     new: Callable[[], Worker]
@@ -91,8 +97,8 @@ class Pool:
         keep: Collection[str] = (),
         on_pass: Callable[[Run, int], None] = unheard,
     ) -> Iterator[Result]:
-        """See `runs.Train`."""
-        queue, busy = deque(runs), deque[tuple[float, Run]]()  # at another command, till when
+        """See `runs.Train`, whose arguments these are."""
+        queue, busy = deque(runs), deque[tuple[float, Run]]()  # trained elsewhere, and till when
         notes: dict[str, tuple[str, ...]] = {}
         lost = 0
         while True:
@@ -145,7 +151,7 @@ class Pool:
                 yield replace(answer, notes=(*notes.get(run.id, ()), *answer.notes))
 
     def _assign(self, queue: deque[Run], keep: Collection[str]) -> None:
-        """Give runs to workers that are ready; start as many more as there are runs left."""
+        """Give runs to workers that are ready, and start workers for the runs that are left."""
         self.workers[:] = [worker for worker in self.workers if worker.run or worker.usable]
         idle = [worker for worker in self.workers if worker.run is None]
         if len(queue) > len(idle):
@@ -165,7 +171,7 @@ class Pool:
                 worker.start(run, run.id in keep, self.options.timeout)
 
     def go_on(self, error: OSError) -> None:
-        """Say once that there are fewer workers than there should be."""
+        """Print, once, that there are fewer workers than there should be."""
         if not self.told:
             number = len(self.workers)
             many = f"{number} process{'es' * (number != 1)}"

@@ -21,7 +21,7 @@ from experiments.study import Run
 
 
 class Worker:
-    """A process that trains, and the run it is at."""
+    """A process that trains, and its present run."""
 
     ready = True  # what it is sent waits in its pipe while it starts
 
@@ -45,10 +45,10 @@ class Worker:
         self.first_mb: float | None = None
 
     def start(self, run: Run, keep: bool, seconds: float) -> None:
-        """Give it a run that may take so many seconds from when it begins."""
+        """Give it a run; arguments as in `pool.Worker`."""
         self.run, self.seconds = run, seconds
         self.deadline = time.monotonic() + seconds + pool.START_SECONDS
-        with contextlib.suppress(OSError):  # it has died, which is noticed when its answer is read
+        with contextlib.suppress(OSError):  # if it has died, reading its answer will show it
             self.connection.send((run, self.folder, keep))
 
     def answers(self) -> bool:
@@ -80,7 +80,7 @@ class Worker:
         self.connection.close()
 
     def kill(self) -> str:
-        """End it now, wherever it is: records are written atomically. Says how it ended."""
+        """End it now, wherever it is: records are written atomically. Returns how it ended."""
         self.process.join(0.2)
         self.process.kill()
         self.process.join()
@@ -120,7 +120,7 @@ def _wait(workers: Sequence[Worker], seconds: float) -> None:
 
 @contextlib.contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Hold back what ends a command: processes that start in this moment never see it."""
+    """Block the signals that end a command, so that processes starting now never see them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -140,7 +140,7 @@ ENDING = {
 
 
 def start_worker() -> None:
-    """Leave what ends a command to the parent, and end when the parent ends, however it ends."""
+    """Leave the signals that end a command to the parent, and end when it ends, however it does."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -154,7 +154,7 @@ def start_worker() -> None:
 
 
 def _work(connection: Connection) -> None:
-    """Train what comes, until the parent hangs up."""
+    """Train whatever comes, until the parent hangs up."""
     start_worker()
     from experiments.training.runtime import memory_mb
 

@@ -1,4 +1,4 @@
-"""How far a study is, while it trains."""
+"""The progress of a study while it trains."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ REFRESH_SECONDS = 1.0
 
 
 class Progress:
-    """A live bar with the remaining time on a terminal; elsewhere one line per finished run.
+    """On a terminal, a live bar with the remaining time; elsewhere, one line per finished run.
 
     The bar counts passes, so that it moves within a run.
+
+    Args:
+        name: the study's.
+        plan: its runs.
+        records: runs that have a record here are done.
+        show: whether to show anything.
     """
 
     def __init__(self, name: str, plan: Plan, records: Records, show: bool = True) -> None:
@@ -44,7 +50,7 @@ class Progress:
             threading.Thread(target=self._tick, daemon=True).start()
 
     def passed(self, run: Run, passes: int) -> None:
-        """Take note of a run that has so many passes."""
+        """Note how many passes a run has."""
         self.at[run.id] = passes
         self._move()
 
@@ -64,7 +70,7 @@ class Progress:
             print(f"{self.name} {self.done}/{self.total} {text}", file=sys.stderr, flush=True)
 
     def extend(self, plan: Plan) -> None:
-        """Take over a plan that has grown, and say so."""
+        """Switch to a plan that has grown, and say so."""
         total = len(plan.runs()) + plan.later
         if self.show and (more := total - self.total) > 0:
             text = f"{self.name}: {more} more runs, since a grid has grown"
@@ -90,7 +96,7 @@ class Progress:
             self.bar.update(moved)
 
     def _tick(self) -> None:
-        """Keep the clock going while nothing is heard of the runs."""
+        """Keep the clock going while there is no news of the runs."""
         while not self.ended.wait(REFRESH_SECONDS):
             self.bar.refresh()
 

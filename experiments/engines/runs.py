@@ -24,8 +24,8 @@ class Options:
         workers: how many runs train at once.
         timeout: seconds that a run may take before it is given up; a day is more than any takes.
         address: of a Ray cluster; None starts Ray on this machine.
-        gpus: the share of a GPU that a run on Ray takes, 0 for none; None takes a whole one where
-            the cluster has any.
+        gpus: the share of a GPU that a run on Ray takes, 0 for none; None takes a whole one if the
+            cluster has any.
     """
 
     workers: int
@@ -42,7 +42,7 @@ class Result:
         run: the run.
         end: how it ended, in words.
         seconds: how long it took here; 0 if another process trained it.
-        notes: what is to be told about it, one line each: files that were ignored, a second try.
+        notes: what to report about it, one line each: files that were ignored, a second try.
         failed: whether there is no record of it.
     """
 
@@ -54,7 +54,7 @@ class Result:
 
 
 class RunsFailed(RuntimeError):
-    """Runs that could not be trained, one line each; all others are."""
+    """Runs that could not be trained, one line each; all others were."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("\n".join(lines))
@@ -62,13 +62,13 @@ class RunsFailed(RuntimeError):
 
 
 def unheard(run: Run, passes: int) -> None:
-    """What is called after each pass, for callers that need not know."""
+    """A callback that does nothing after a pass, for callers that need no news."""
 
 
 class Train(Protocol):
-    """Trains runs; of those whose ids are in `keep`, the last state stays for longer runs.
+    """Trains runs; keeps the last state of those whose ids are in `keep`, for longer runs.
 
-    After each pass of a run `on_pass` is told the run and how many passes it has.
+    After each pass of a run, `on_pass` is told the run and how many passes it has.
     """
 
     def __call__(
@@ -77,7 +77,7 @@ class Train(Protocol):
         keep: Collection[str] = (),
         on_pass: Callable[[Run, int], None] = unheard,
     ) -> Iterator[Result]:
-        """The results, in the order in which the runs finish."""
+        """The results, in the order in which the runs finish; see the class for the arguments."""
 
 
 Engine = Callable[[Path, Options], AbstractContextManager[Train]]
@@ -91,16 +91,16 @@ def name(run: Run) -> str:
 def train_and_store(
     run: Run, folder: Path, keep: bool = False, on_epoch: Callable[[int], None] | None = None
 ) -> Result | None:
-    """Train a run unless it has a record; None if another process is at its lineage.
+    """Train a run unless it has a record; None if another process trains its lineage.
 
     Args:
         run: the run.
         folder: where its record is or will be.
-        keep: whether its last state stays for a longer run to go on from.
+        keep: whether its last state is kept for a longer run to continue.
         on_epoch: called with the number of passes done, after each.
 
     Raises:
-        OSError: its record can't be written, or a file can't be read: so it will be with others.
+        OSError: its record can't be written, or a file can't be read: other runs would fail too.
         DataError: its data are damaged.
     """
     store = Store(folder)
@@ -126,7 +126,13 @@ def train(
 ) -> dict[str, Any] | str:
     """The record of a run, or in one line why it has none.
 
-    What went wrong stands whole in `ID.failed` in the store's folder.
+    `ID.failed` in the store's folder then has the full traceback.
+
+    Args:
+        run: the run.
+        store: holds checkpoints and failures.
+        keep: whether its last state is kept for a longer run to continue.
+        on_epoch: called with the number of passes done, after each.
     """
     record = attempt(run, store, keep, on_epoch)
     if isinstance(record, Failure):
@@ -141,8 +147,8 @@ class Failure:
     """Why a run has no record.
 
     Attributes:
-        reason: in one line.
-        trace: where it happened.
+        reason: what went wrong, in one line.
+        trace: the traceback.
     """
 
     reason: str
@@ -154,8 +160,14 @@ def attempt(
 ) -> dict[str, Any] | Failure:
     """The record of a run, or what went wrong with it.
 
+    Args:
+        run: the run.
+        store: holds checkpoints.
+        keep: whether its last state is kept for a longer run to continue.
+        on_epoch: called with the number of passes done, after each.
+
     Raises:
-        OSError: a file can't be read or written: so it will be with others.
+        OSError: a file can't be read or written: other runs would fail too.
         DataError: its data are damaged.
     """
     from experiments.training import train as training

@@ -11,12 +11,12 @@ from pathlib import Path
 from experiments.engines.runs import Options, Result, Train, train_and_store, unheard
 from experiments.study import Run
 
-POLL_SECONDS = 0.5  # between looks at a run that another process is at
+POLL_SECONDS = 0.5  # between checks of a run that another process is training
 
 
 @contextlib.contextmanager
 def serial(folder: Path, options: Options) -> Iterator[Train]:
-    """Train in this process; a run can't be stopped here when it takes longer than its timeout."""
+    """Train in this process, where a run can't be stopped when it exceeds its timeout."""
 
     def train_all(
         runs: Sequence[Run],

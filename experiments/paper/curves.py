@@ -26,7 +26,7 @@ def _curves() -> dict[tuple[str, str], dict[float, float]]:
 
 
 def shows(panel: str, curve: str) -> bool:
-    """Whether the paper's panel has that curve; of some settings it shows nothing."""
+    """Whether the paper's panel has that curve; for some settings it shows none."""
     return (panel, curve) in _curves()
 
 
@@ -51,6 +51,11 @@ def distance(panel: Panel, curve: str, costs: Sequence[float]) -> float:
 
     In nats; of natural logarithms where the paper's axis is logarithmic. Infinite without a pass
     in common.
+
+    Args:
+        panel: the paper's.
+        curve: one of its curves.
+        costs: by pass, from pass 0.
     """
     gaps = []
     for x, y in points(panel.name, curve).items():

@@ -1,1 +1,1 @@
-"""What runs leave behind, and where it is kept."""
+"""The records that runs leave behind, and where they are kept."""

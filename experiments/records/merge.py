@@ -1,9 +1,10 @@
 """Records that were trained elsewhere, brought into a store or under `results/`.
 
-A folder may hold record files (`ID.json`), published tables (`*.parquet`), or be a build folder or
-a checkout that has them. Every record passes the same checks as one that is read here, and must be
-of a run as this version of the code and of the data plans it. A record that is here already stays:
-where another has other numbers, both are named. Checkpoints of unfinished runs stay where they are.
+A folder may hold record files (`ID.json`) or published tables (`*.parquet`), or be a build folder
+or a checkout that has them. Every record must pass the same checks as one that is read here, and
+belong to a run that this version of the code and the data would plan. A record that is already here
+stays; if another one has different numbers, both are reported. Checkpoints of unfinished runs stay
+where they are.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from experiments.records.store import AGAIN, DamagedRecord, Store
 from experiments.study import Records, Run, config_id, describe
 
 PLACES = (".", "records", "results", "build/records")  # where a folder may hold records
-# What no two machines, and often no two trainings on one, measure alike.
+# Measurements that differ between machines, and often between two trainings on the same one.
 NOT_COMPARED = (
     "seconds",
     "gradient_seconds",
     "optimizer_mb",
-    "optimum_error",  # how well a minimum was found: itself rounding
+    "optimum_error",  # how well a minimum was found, which is itself rounding
 )
 Record = dict[str, Any]
 
@@ -56,7 +57,7 @@ class Merged:
 
 
 class Collected:
-    """Records in memory, next to published ones; of what both have, the published one counts."""
+    """Records in memory, beside published ones; where both have a run, the published one counts."""
 
     def __init__(self, there: Records) -> None:
         self.there = there
@@ -68,10 +69,10 @@ class Collected:
 
 
 def into_store(folders: Sequence[Path], store: Store) -> Iterator[Merged]:
-    """Bring the records of folders into a store; one after the other, each whole or not at all.
+    """Bring the records of folders into a store, one by one, each whole or not at all.
 
     Raises:
-        ValueError: a folder that holds no records, or is the store itself; nothing is taken then.
+        ValueError: a folder holds no records, or is the store itself; nothing is taken.
         OSError: a record can't be written.
     """
     found = [(folder, _places(folder, store.path)) for folder in folders]
@@ -94,12 +95,17 @@ def into_store(folders: Sequence[Path], store: Store) -> Iterator[Merged]:
 
 
 def into_memory(folders: Sequence[Path], collected: Collected, where: Path) -> Iterator[Merged]:
-    """Bring the records of folders next to the published ones.
+    """Collect the records of folders, to be published beside the others.
 
-    What a commit does not hold can't be published: records of changed code are not taken.
+    Records of code that no commit holds can't be published, and are not taken.
+
+    Args:
+        folders: where the records are.
+        collected: takes the records.
+        where: the folder that they will be published in.
 
     Raises:
-        ValueError: a folder that holds no records, or is the one they would go to.
+        ValueError: a folder holds no records, or is the one they would go to.
     """
     for folder, places in [(folder, _places(folder, where)) for folder in folders]:
         merged = Merged(folder)
@@ -116,7 +122,7 @@ def into_memory(folders: Sequence[Path], collected: Collected, where: Path) -> I
 
 
 def _count(merged: Merged, there: Mapping | None, record: Mapping, path: Path, where: Path) -> None:
-    """Count a record that was new, equal to the one there, or other than that."""
+    """Count a record as new, as equal to the existing one, or as a conflict with it."""
     if there is None:
         merged.taken += 1
     elif difference := differing(there, record):
@@ -129,7 +135,7 @@ def _count(merged: Merged, there: Mapping | None, record: Mapping, path: Path, w
 
 
 def differing(there: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The first number in which two records of a run differ, in words; "" if there is none.
+    """The first number in which two records of a run differ, in words; "" if none does.
 
     Times and memory are left out.
     """
@@ -150,7 +156,7 @@ def differing(there: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def check(record: Mapping[str, Any]) -> None:
-    """Raise DamagedRecord unless a whole record is of a run as it would be planned here."""
+    """Raise DamagedRecord unless a record is that of a run as it would be planned here."""
     config = record["config"]
     try:
         run = Run.from_config(config)
@@ -194,7 +200,7 @@ def _places(folder: Path, target: Path) -> list[Path]:
 
 
 def _records(places: Sequence[Path], wrong: list[str]) -> Iterator[tuple[Path, Record]]:
-    """Every record there that passes all checks, with its file; a line for each other."""
+    """Every record there that passes all checks, with its file; `wrong` gets a line per other."""
     for place in places:
         store = Store(place)
         files: Iterator[tuple[Path, Record]] = store.records()

@@ -1,16 +1,16 @@
 """Published records: `results/STUDY.parquet`, a table of one row per run and pass.
 
-`pandas.read_parquet` is all that is needed to analyse them. The columns:
+`pandas.read_parquet` is all you need to analyse them. The columns:
 
 - `run`, the run's id; `arm` and `role`, what the study uses it for ("Adam"; "matched; tuned");
 - its configuration: `problem`, `data`, `optimizer`, `batch_size`, `epochs`, `seed`,
-  `data_fingerprint`, and `options.NAME`, `settings.NAME`, `numerics.NAME`, null where it has none;
+  `data_fingerprint`, and `options.NAME`, `settings.NAME`, `numerics.NAME`, null where not given;
 - `status`, `diverged_at`, `pass` (from 0), and one column per metric;
 - `manifest.NAME`, how it was trained, and `checksum`, that of its JSON file.
 
 A run that ended in its first pass has one row, without `pass`; its metrics are NaN. A column whose
-values are not all of one plain type holds JSON; the file's metadata name these columns. What
-repeats from row to row takes next to no room.
+values are not all of one plain type holds JSON; the file's metadata list these columns. Values that
+repeat from row to row take up almost no space.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIELDS = ("problem", "data", "optimizer", "batch_size", "epochs", "seed", "data_
 GROUPS = ("options", "settings", "numerics")
 FIXED = ("run", "arm", "role", *FIELDS, "status", "diverged_at", "pass", "checksum")
 PREFIXES = tuple(f"{group}." for group in (*GROUPS, "manifest"))
-# A table takes at most 20 times its file's size in memory; one that takes far more is none of ours.
+# A table takes at most 20 times its file's size in memory; one that takes far more is not ours.
 UNPACKED, SLACK = 100, 1 << 20
 TEXT, NUMBERS = "BYTE_ARRAY", ("BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE")
 Record = Mapping[str, Any]
@@ -44,7 +44,7 @@ Record = Mapping[str, Any]
 class Published:
     """The published records of all studies, read-only: `results/*.parquet`.
 
-    A file is read when a record of it is first asked for, and then kept.
+    A file is read when one of its records is first asked for, and then kept.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -89,11 +89,11 @@ def write(path: Path, records: Iterable[Record], uses: Mapping[str, tuple[str, s
 
     Args:
         path: the file.
-        records: in any order, which does not change the file.
+        records: in any order; it does not affect the file.
         uses: arm and role of each run, by its id.
 
     Raises:
-        ValueError: a record or a metric that such a table can't hold.
+        ValueError: such a table can't hold a record or a metric.
     """
     import pyarrow.parquet
 
@@ -119,7 +119,7 @@ def write(path: Path, records: Iterable[Record], uses: Mapping[str, tuple[str, s
 def _table(
     records: Mapping[str, Record], uses: Mapping[str, tuple[str, str]]
 ) -> tuple[Any, list[str], list[str]]:
-    """The table, the names of its columns of numbers that hardly repeat, and of those of JSON."""
+    """The table, the names of its columns whose numbers hardly repeat, and of its JSON columns."""
     import pyarrow
 
     metrics = _metrics(records.values())
@@ -163,7 +163,7 @@ def _table(
 
 
 class _Absent:
-    """What stands where a run has no value of a name, since None may be a value."""
+    """Stands for a value that a run does not have, since None may be a value."""
 
 
 _ABSENT = _Absent()
@@ -198,7 +198,7 @@ def _metrics(records: Iterable[Record]) -> list[dict[str, list[float]]]:
 
 
 def _line(run_id: str, record: Record, uses: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """What is the same in all rows of a run, by column."""
+    """The values that all rows of a run share, by column."""
     config = record["config"]
     if set(config) != {*FIELDS, *GROUPS}:
         raise ValueError(f"the record of {run_id} is not that of a run")
@@ -218,7 +218,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     """The records of a published file by run id, each verified by its checksum.
 
     Raises:
-        ValueError: it is not such a file, or it is damaged.
+        ValueError: the file is not such a table, or is damaged.
     """
     return _open(path, None, lambda about, table: dict(_records(about, table)))
 
@@ -229,7 +229,7 @@ def _ids(path: Path) -> list[str]:
 
 
 def _open(path: Path, names: Sequence[str] | None, function: Callable[[Any, Any], Any]) -> Any:
-    """What a function makes of a file's own words and its table, or of some of its columns."""
+    """What a function makes of a file's metadata and its table, or some columns of it."""
     import pyarrow
     import pyarrow.parquet
 
@@ -251,12 +251,11 @@ def _open(path: Path, names: Sequence[str] | None, function: Callable[[Any, Any]
 
 
 def _check_columns(about: Any, size: int) -> None:
-    """Raise a ValueError if a file of so many bytes has columns that no record has, or far more
-    values than such a file needs."""
+    """Raise a ValueError if a file of `size` bytes has foreign columns, or far too many values."""
     for column in about.schema:
         if column.physical_type not in (TEXT, *NUMBERS) or column.max_repetition_level:
             raise ValueError(f"column {reprlib.repr(column.path)} is of a type that no record has")
-    # What a damaged file says of a single column's part ends the process in Arrow.
+    # A damaged file's statement about a single column's part can crash the process in Arrow.
     groups = [about.row_group(i) for i in range(about.num_row_groups)]
     rows = max(about.num_rows, sum(group.num_rows for group in groups))
     _check_size(sum(group.total_byte_size for group in groups), size)
@@ -264,7 +263,7 @@ def _check_columns(about: Any, size: int) -> None:
 
 
 def _check_texts(table: Any, size: int) -> None:
-    """The same for the texts of a table, which repeat in it and are kept once so far."""
+    """The same for the texts of a table, which repeat but are stored only once so far."""
     import pyarrow
     from pyarrow import compute
 
@@ -297,7 +296,7 @@ def _records(about: Mapping[bytes, bytes], table: Any) -> Iterator[tuple[str, di
 
     own = {name: once(name) for name in (*FIXED[:3], *FIELDS, "status", "diverged_at", "checksum")}
     if not all(type(value) is str for name in FIXED[:3] for value in own[name]):
-        raise ValueError("a run, an arm or a role is no text")  # the checksum has no role
+        raise ValueError("a run, an arm or a role is not text")  # the checksum has no role
     groups = {
         group: {
             name.removeprefix(f"{group}."): once(name)

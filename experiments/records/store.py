@@ -1,8 +1,8 @@
 """Records on disk: one JSON file per run, written by atomic rename.
 
-A record holds the run's configuration, its manifest and its metrics per epoch, and a checksum over
-them. Files that are damaged, or that are not what their name says, are reported by name and
-ignored; they are never trusted and never deleted. `records/published.py` has the published ones.
+A record holds the run's configuration, its manifest, its metrics per epoch, and a checksum of all
+of these. Files that are damaged, or are not what their name says, are reported by name and ignored;
+they are never trusted and never deleted. `records/published.py` handles the published records.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from experiments.paths import build_folder
 from experiments.study import Records, Run, config_id
 
 FORMAT = 1
-STALE = 3600.0  # seconds after which a half-written file is nobody's any more
+STALE = 3600.0  # seconds after which a half-written file is considered abandoned
 ROOM = 1 << 20  # bytes that must be free before training starts
 LARGEST = 64 << 20  # bytes of a record
-TRIES = 3  # at writing a file whose folder is removed meanwhile
+TRIES = 3  # attempts to write a file whose folder is removed meanwhile
 _ID = re.compile("[0-9a-f]{16}")
 AGAIN = "; its run will be trained again"  # how the line about a damaged record ends
 PARTS = ("config", "status", "diverged_at", "metrics", "manifest")
 
 
 class DamagedRecord(ValueError):
-    """A file that is not the record its name says."""
+    """A file is not the record that its name says."""
 
 
 class Checkpoint(NamedTuple):
@@ -49,8 +49,8 @@ class Checkpoint(NamedTuple):
     Attributes:
         arrays: the variables.
         metrics: the metrics of its passes.
-        run: id of the run that stored it: the one that goes on, or a shorter one of its lineage.
-        continues: the run, and its number of passes, that that one itself went on from.
+        run: id of the run that stored it: the one being resumed, or a shorter one of its lineage.
+        continues: the shorter run, and its number of passes, that `run` itself had continued.
     """
 
     arrays: list[Any]
@@ -84,8 +84,8 @@ class Store:
         return self._cache[run_id]
 
     def read(self, run_id: str) -> dict[str, Any] | None:
-        """The same as `get` from the disk, and without keeping it."""
-        path = f"{self._folder}{run_id}.json"  # a Path would take longer than the look
+        """The same as `get`, but from the disk and without keeping it."""
+        path = f"{self._folder}{run_id}.json"  # making a Path would take longer than the look-up
         try:
             return decode(content_of(path, LARGEST), run_id)
         except FileNotFoundError:
@@ -96,7 +96,7 @@ class Store:
             return None
 
     def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Every whole record with its file, one after the other; none is kept."""
+        """Every intact record with its file, one after the other; none is kept in memory."""
         for run_id in self.ids():
             record = self.read(run_id)
             if record is not None:
@@ -108,8 +108,7 @@ class Store:
         self._cache[run_id] = decode(content_of(self._file(run_id)), run_id)
 
     def write(self, record: Mapping[str, Any]) -> str:
-        """Write a record; its id. What is damaged and of the same name is set aside as
-        `NAME.damaged`."""
+        """Write a record and return its id; a damaged file of that name becomes `NAME.damaged`."""
         run_id = config_id(record["config"])
         path = self._file(run_id)
         if os.path.lexists(path) and self.read(run_id) is None:
@@ -120,7 +119,7 @@ class Store:
     def check_writable(self) -> None:
         """Raise an OSError now, before any training, if records can't be written.
 
-        What killed processes left, half-written files and locks that nobody holds, goes.
+        Half-written files and unheld locks that killed processes left behind are removed.
         """
         path = self.path / f".writable-{os.getpid()}"
         write_atomically(path, bytes(ROOM))
@@ -136,9 +135,9 @@ class Store:
 
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[bool]:
-        """Hold a run or a lineage, so that no other process trains it: False if another one does.
+        """Hold a run or a lineage, so that no other process trains it; False if another holds it.
 
-        The lock is the operating system's and ends with the process, however that ends.
+        The lock is the operating system's and ends with the process, however that happens.
         """
         path = self.path / f"{name}.lock"
         while True:
@@ -157,7 +156,7 @@ class Store:
                 if not _lock(file):
                     yield False
                     return
-                if not _same(file, path):  # its last holder has removed it meanwhile
+                if not _same(file, path):  # its last holder removed it meanwhile
                     continue
                 try:
                     yield True
@@ -170,19 +169,19 @@ class Store:
         write_atomically(self.path / f"{run.id}.failed", text.encode("utf-8", "replace"))
 
     def drop_failure(self, run: Run) -> None:
-        """Forget what went wrong with a run before."""
+        """Forget what went wrong with a run earlier."""
         _remove(self.path / f"{run.id}.failed")
 
     def save_checkpoint(
         self, run: Run, arrays: Iterable[Any], metrics: Mapping, continues: Mapping | None = None
     ) -> None:
-        """Keep a run's state, for itself or for a longer run of its lineage to go on from.
+        """Keep a run's state, for itself or a longer run of its lineage to resume from.
 
         Args:
             run: whose state it is.
             arrays: its variables.
             metrics: its metrics so far.
-            continues: the shorter run that it went on from, if it did.
+            continues: the shorter run that it continued, if any.
         """
         import numpy as np
 
@@ -200,8 +199,8 @@ class Store:
         """What `save_checkpoint` kept of a run's lineage, or None if there is nothing that fits.
 
         Args:
-            run: whose.
-            fits: whether the run can go on from these arrays.
+            run: the run to resume.
+            fits: whether the run can resume from these arrays.
         """
         path = self._checkpoint(run)
         try:
@@ -218,7 +217,7 @@ class Store:
         return None
 
     def drop_checkpoint(self, run: Run) -> None:
-        """Remove the checkpoint of a run's lineage, once nothing goes on from it."""
+        """Remove the checkpoint of a run's lineage, once nothing will resume from it."""
         _remove(self._checkpoint(run))
 
     def ids(self) -> list[str]:
@@ -226,14 +225,14 @@ class Store:
         return sorted(path.stem for path in self.path.glob("*.json") if _ID.fullmatch(path.stem))
 
     def forget_removed(self) -> int:
-        """Forget the records whose files somebody has removed meanwhile; how many they are."""
+        """Forget records whose files somebody has removed meanwhile; returns how many."""
         removed = self._cache.keys() - set(self.ids())
         for run_id in removed:
             del self._cache[run_id]
         return len(removed)
 
     def strangers(self) -> list[str]:
-        """A line for each file that looks like a record but bears no run's name."""
+        """A line for each file that looks like a record but isn't named after a run."""
         files = (path for path in self.path.glob("*.json") if not _ID.fullmatch(path.stem))
         return [f"{path} is ignored: it bears no run's name" for path in sorted(files)]
 
@@ -250,7 +249,7 @@ class Store:
 
 
 def _lock(file: Any) -> bool:
-    """Lock an open file, or say that another process has."""
+    """Lock an open file; False if another process holds it."""
     try:
         import fcntl
     except ImportError:  # no such locks on Windows: two commands may train the same run twice
@@ -276,7 +275,7 @@ def _age(state: os.stat_result) -> float:
 
 
 def _open_regular(path: Path | str, flags: int) -> Any:
-    """Open a file without waiting; what else bears its name (a folder, a pipe) is no file."""
+    """Open a file without waiting; DamagedRecord if it is something else (a folder, a pipe)."""
     try:
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
     except IsADirectoryError:
@@ -302,7 +301,7 @@ def content_of(path: Path | str, most: float = math.inf) -> bytes:
 
 
 def _set_aside(path: Path) -> None:
-    """Give what stands in a file's place another name, which nothing has yet."""
+    """Rename whatever is in a file's place to a name that is not taken."""
     for count in itertools.count(1):
         other = path.with_suffix(".damaged" if count == 1 else f".damaged-{count}")
         if not os.path.lexists(other):
@@ -311,7 +310,7 @@ def _set_aside(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file that may not be there; a folder of its name stays."""
+    """Remove a file that may not be there; a folder of that name stays."""
     with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
         path.unlink()
 
@@ -333,7 +332,7 @@ def _decode_checkpoint(content: bytes, run: Run) -> Checkpoint:
         lineage, found = facts["lineage"], (facts["metrics"], facts["run"], facts["continues"])
     except MemoryError:
         raise
-    except Exception:  # whatever NumPy, zip files and JSON make of bytes that are none of theirs
+    except Exception:  # whatever NumPy, zipfile and JSON raise for bytes that are not theirs
         raise DamagedRecord("it is no checkpoint") from None
     if lineage != run.lineage:
         raise DamagedRecord("it is another run's")
@@ -417,11 +416,11 @@ def _write(path: Path, content: bytes) -> None:
             dir=path.parent, prefix=_half_written(os.getpid()), delete=False
         ) as file:
             temporary = file.name
-            _lock(file)  # whoever sweeps leaves it alone then, whatever the clock says
+            _lock(file)  # so that no sweep removes it, whatever the clock says
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # Readable by those who can use the folder: a temporary file is its maker's alone.
+        # Readable by those who can use the folder: a temporary file is private to its creator.
         os.chmod(temporary, path.parent.stat().st_mode & 0o666)
         os.replace(temporary, path)
     except BaseException as error:
@@ -433,12 +432,12 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _half_written(process: int) -> str:
-    """How the names of the files begin that a process of this machine is writing."""
+    """The start of the names of files that a process of this machine is writing."""
     return f".new-{platform.node()}-{process}-"
 
 
 def sweep_after(process: int, folder: Path) -> None:
-    """Remove what a process left half written in a folder; it has ended."""
+    """Remove what a process that has ended left half written in a folder."""
     for path in folder.glob(f"{glob.escape(_half_written(process))}*"):
         _remove(path)
 
@@ -449,7 +448,7 @@ def local_store() -> Store:
 
 
 class Together:
-    """Several sources of records as one; the first that has a record gives it."""
+    """Several sources of records as one; the first source that has a record provides it."""
 
     def __init__(self, *sources: Records) -> None:
         self.sources = sources

@@ -17,7 +17,7 @@ from experiments.verify import rounding
 from experiments.verify.workers import Event, Task, Workers
 
 TWINS = (1, 2)
-GRACE_SECONDS = 45.0  # for the pass that is under way when the time is up
+GRACE_SECONDS = 45.0  # for the passes that are under way when the time is up
 SURE = 20.0  # seconds of training after which this machine's speed is known
 
 
@@ -33,7 +33,7 @@ class Item:
         passes: how many of its passes to train.
         seconds: how long that may take on the record's machine.
         level: items of a lower level come first.
-        large: whether it takes a process of its own, for its memory.
+        large: whether it needs so much memory that it gets a process of its own.
     """
 
     study: str
@@ -57,14 +57,14 @@ class Check:
 
     Attributes:
         run: id of the published run.
-        record: digest of the metrics it was compared with: a new record makes the check void.
+        record: digest of the metrics it was compared with; a new record makes the check void.
         study: name of its study.
         role: what it is for.
         arm: its arm.
         seed: its seed.
         passes: passes compared.
         published: passes that the record has.
-        equal: in how many of them every number has the bits of the record.
+        equal: in how many of them every number equals the record's to the last bit.
         chaotic: in how many only the order of magnitude can be compared.
         largest: the largest relative difference of a cost.
         fault: what disagrees, or why it could not be trained; "" if it agrees.
@@ -104,7 +104,7 @@ def digest(record: dict[str, Any]) -> str:
 
 
 def passes_of(record: Mapping[str, Any]) -> int:
-    """How many passes a record has; of a measurement, how many rows."""
+    """How many passes a record has; for a measurement, how many rows."""
     return len(next(iter(record["metrics"].values()), ()))
 
 
@@ -120,16 +120,16 @@ def train_again(
 ) -> Iterator[Check]:
     """Train items again, in order, and yield a check of each as it ends.
 
-    An item starts only if it is expected to end in time, by the record's speed times this machine's
-    as measured so far. When the time is up, what runs ends with its pass.
+    An item starts only if it is expected to end in time, given the record's time and this machine's
+    relative speed as measured so far. When the time is up, running items end after their pass.
 
     Args:
         items: what to train.
         records: the published records.
         folder: for checkpoints.
         workers: processes to use.
-        seconds: the time there is.
-        told: called every moment with the items under way, each with its passes done, and the
+        seconds: the time available.
+        told: called at short intervals with the items under way, each with its passes done, and the
             largest memory of a process in MB, with how much of it is shared.
         trained: called with each item that was trained and its new record.
 
@@ -187,7 +187,7 @@ class _Session:
                 self.told(shown, self.peak)
 
     def _fill(self, workers: Workers, items: list[Item]) -> None:
-        """Give free workers what is expected to end in time: twins first, they end a check."""
+        """Give free workers what should end in time; twins come first, since they end a check."""
         while workers.free and (self.twins or items):
             if self.twins:
                 number, twin, passes = self.twins.pop(0)
@@ -209,7 +209,7 @@ class _Session:
             workers.start(Task((number, twin), run, twin, self.folder, large))
 
     def _hopeless(self) -> list[tuple[int, int]]:
-        """What is in a first pass that can't end in time at this machine's speed: others can."""
+        """The tasks whose first pass can't end in time at this machine's speed; others could."""
         if self.expected < SURE:
             return []
         speed = self.taken / self.expected
@@ -293,7 +293,7 @@ def _check(item: Item, record: dict[str, Any], **found: Any) -> Check:
 
 
 def _pace(record: dict[str, Any]) -> float:
-    """Median seconds of a pass, the first left out, which compiles; of a measurement, the whole."""
+    """Median seconds of a pass, without the first, which compiles; for a measurement, of it all."""
     passes = record["metrics"].get("seconds", [])
     passes = sorted(passes[1:] or passes)
     if not passes:

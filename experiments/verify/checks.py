@@ -1,8 +1,8 @@
 """Checks as files: those made here, those that others sent, and the published ones.
 
 A check made here is one small JSON file in the build folder, written by atomic rename, so that
-coverage adds up over any number of interrupted commands. `export` puts them into one file with the
-machine and its versions; such a file is what `imported` and `results/checks/` hold.
+coverage adds up over any number of interrupted commands. `export` combines them into one file, with
+the machine and its versions; `imported` and `results/checks/` hold such files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from experiments.verify.seeds import Seed
 FORMAT = 1
 PUBLISHED = RESULTS / "checks"
 KINDS: dict[str, type[Check] | type[Seed]] = {"run": Check, "seed": Seed}
-# Settings by which a user tells libraries to compute as an older processor would.
+# Environment variables by which a user tells libraries to compute as on an older processor.
 OLDER = (
     "TF_ENABLE_ONEDNN_OPTS",
     "ONEDNN_MAX_CPU_ISA",
@@ -62,11 +62,11 @@ class Checks:
 
     @property
     def failures(self) -> list[str]:
-        """What could not be trained, by name."""
+        """The runs that could not be trained, by name."""
         return [check.named for check in self.runs if check.failed]
 
     def of(self, *studies: str) -> Checks:
-        """Those of some studies."""
+        """The checks of some studies."""
         return dataclasses.replace(
             self,
             runs=[check for check in self.runs if check.study in studies],
@@ -74,7 +74,7 @@ class Checks:
         )
 
     def valid(self, digests: Mapping[str, str]) -> Checks:
-        """Without those of records that have changed since; `digests` by run id."""
+        """The checks without those of records that have changed since; `digests` are by run id."""
         return dataclasses.replace(
             self, runs=[check for check in self.runs if digests.get(check.run) == check.record]
         )
@@ -109,12 +109,18 @@ class Checks:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """A number of things: "1 run", "3 runs"."""
+    """A number of things: "1 run", "3 runs".
+
+    Args:
+        number: how many.
+        one: the word for one of them.
+        many: the plural; by default with an s.
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def machine() -> dict[str, str]:
-    """This machine, as it matters for rounding."""
+    """This machine, as far as it matters for rounding."""
     versions = {"python": platform.python_version()}
     for name in ("numpy", "keras", "tensorflow", "jax"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -129,7 +135,7 @@ def machine() -> dict[str, str]:
 
 
 def _kind() -> str:
-    """Family, model and widest vectors; the name of a virtual machine's processor says little."""
+    """Family, model and widest vectors, since a virtual machine's processor name says little."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -151,7 +157,7 @@ class Folder:
         self.path = path
 
     def put(self, check: Check | Seed) -> None:
-        """Keep a check; one of more passes takes the place of one of fewer."""
+        """Keep a check; one of more passes replaces one of fewer."""
         kind = "run" if isinstance(check, Check) else "seed"
         name = check.run if isinstance(check, Check) else check.name
         if isinstance(check, Check) and not check.fault:
@@ -175,9 +181,9 @@ class Folder:
 
 
 class Budget:
-    """The time that was spent on these records here, kept over interruptions.
+    """The time that was spent on these records here, kept across interruptions.
 
-    What was spent on other records, or on older ones, does not count.
+    Time spent on other records, or on older ones, does not count.
     """
 
     def __init__(self, folder: Path, records: Iterable[Path]) -> None:
@@ -190,7 +196,7 @@ class Budget:
             self.spent = spent if spent > 0 else 0.0
 
     def keep(self, seconds: float) -> None:
-        """Write down what has been spent in all."""
+        """Store how much has been spent in all."""
         self.spent = seconds
         write_atomically(self.path, _sealed({"seconds": round(seconds, 1)}))
 
@@ -210,7 +216,7 @@ def read(path: Path) -> Checks:
     """The checks in a file that `export` wrote.
 
     Raises:
-        ValueError: the file is not one, or not whole.
+        ValueError: the file is not one, or is damaged.
         OSError: it can't be read.
     """
     try:
@@ -237,7 +243,7 @@ def take(path: Path, folder: Path) -> Checks:
 
 
 def others(*folders: Path) -> list[Checks]:
-    """The files of checks in these folders; damaged ones are named, not trusted."""
+    """The files of checks in these folders; damaged ones are reported, not trusted."""
     found = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
         try:

@@ -1,8 +1,8 @@
 """`adam-study verify`: the published verdicts at once, then checks of them as time allows.
 
-The time is a budget: what earlier commands spent on the same records here counts, so that a command
-that was interrupted goes on where it ended, and one that was not is done at once. More minutes
-check more.
+The time is a budget that includes what earlier commands spent on the same records here. So an
+interrupted command, repeated, continues where it ended, and one that was not interrupted is done at
+once. More minutes check more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from experiments.verify.kept import GET_DATA, folder, from_others, here, publish
 
 MINUTES = 8.0
 SMOKE_SECONDS = 60.0
-SPENT_EVERY = 5.0  # seconds after which the time spent is written down
+SPENT_EVERY = 5.0  # seconds after which the time spent is stored
 
 
 def verify(
@@ -52,11 +52,11 @@ def verify(
     """Check the published records of these studies here.
 
     Args:
-        studies: which.
+        studies: the studies.
         minutes: of training.
         data: "auto", "real" or "stand-in".
         workers: processes; by default one per core.
-        report: builds the report, once everything is checked.
+        report: builds the report once everything is checked.
 
     Returns:
         1 if something disagrees or could not be trained, else 0.
@@ -114,7 +114,7 @@ def verify(
 
 @contextlib.contextmanager
 def _alone() -> Any:
-    """Hold the build folder: two commands would train the same runs."""
+    """Lock the build folder, since two commands would train the same runs."""
     with Store(folder()).claim("verify") as claimed:
         if not claimed:
             raise ValueError(f"another `verify` is at work in {folder()}: wait for it to end")
@@ -179,12 +179,12 @@ def _train(
     for results in found:
         for seed in seeds.judge(results, fresh):
             kept.put(seed)
-    budget.keep(spent + seconds)  # what is left of it is too short for anything
+    budget.keep(spent + seconds)  # whatever time is left is too short for anything
     return peak
 
 
 def _asked(check: again.Check) -> int:
-    """Passes that count as checked; of a measurement, whose rows are no passes, all."""
+    """Passes that count as checked; all of them for a measurement, which has rows instead."""
     return sys.maxsize if check.passes >= check.published else check.passes
 
 
@@ -208,7 +208,7 @@ def _result(check: again.Check) -> str:
 
 
 class _Progress:
-    """A live bar of the time on a terminal, which moves within a run; elsewhere lines."""
+    """On a terminal, a live bar of the time, which moves within a run; elsewhere, lines."""
 
     def __init__(self, seconds: float, items: int) -> None:
         from experiments.bar import Bar
@@ -224,14 +224,14 @@ class _Progress:
         self.ended = 0
 
     def show(self, under_way: list[tuple[again.Item, int]]) -> None:
-        """Where the runs under way are."""
+        """Show how far the runs under way are."""
         runs = [f"{i.study} {i.arm} pass {done + 1}/{i.passes}" for i, done in under_way]
         self.bar.set_postfix_str(f", {self.ended} runs; {'; '.join(runs)}"[:90], refresh=False)
         self.bar.n = min(round(time.monotonic() - self.start), round(self.seconds))
         self.bar.refresh()
 
     def line(self, text: str) -> None:
-        """One run has ended."""
+        """Print a line for a run that has ended."""
         self.ended += 1
         if self.live:
             self.bar.write(text, file=sys.stderr)
@@ -244,7 +244,7 @@ class _Progress:
 
 
 def _with_data(found: Sequence[Results], policy: str) -> tuple[list[Results], dict[str, str]]:
-    """The results whose data are here, and for the other studies what is lacking."""
+    """The results whose data are here, and what the other studies lack."""
     usable, lacking = [], {}
     choices: dict[str, download.Choice] = {}
     for results in found:
@@ -263,7 +263,7 @@ def _with_data(found: Sequence[Results], policy: str) -> tuple[list[Results], di
 
 
 def _exercise(studies: Sequence[Study], workers: int) -> None:
-    """Without real data: try the machinery on stand-ins at profile smoke, a run of each problem."""
+    """Without real data, try the machinery on stand-ins at profile smoke, one run per problem."""
     chosen: dict[str, again.Item] = {}
     for study in studies:
         kind = catalogue.stand_in(study.data_set)

@@ -1,4 +1,4 @@
-"""What `adam-study verify` says at its end: what was checked, and what came of it."""
+"""What `adam-study verify` says at its end: what was checked, and with what result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,18 @@ def end(
     index: Path | None,
     minutes: float,
 ) -> list[str]:
-    """At most `LINES` that say what was checked and what came of it."""
+    """At most `LINES` lines that say what was checked, and with what result.
+
+    Args:
+        found: the published results.
+        verdicts: theirs.
+        done: the checks made here.
+        lacking: by study, what keeps it from being checked.
+        seconds: how long this command trained.
+        peak: the largest memory of a process in MB, and how much of it is shared.
+        index: the report, if it was built.
+        minutes: the budget.
+    """
     records = published_records(found)
     passes = sum(passes_of(record) for record in records.values())
     trained = [check for check in done.runs if not check.failed]
@@ -70,7 +81,7 @@ def end(
 def _by_study(
     found: Sequence[Results], done: Checks, lacking: Mapping[str, str], room: int
 ) -> list[str]:
-    """What was checked, a line for each study; what the room does not hold, in one."""
+    """What was checked, one line per study; studies that do not fit share a line."""
     names = [results.study.name for results in found]
     checked = sorted((n for n in names if done.of(n)), key=lambda n: not _wrong(done.of(n)))
     last = []
@@ -92,7 +103,7 @@ def _wrong(checks: Checks) -> bool:
 
 
 def _named(what: str, plural: str, texts: Sequence[str], room: int) -> list[str]:
-    """What is wrong, by name, in so many lines at most."""
+    """What is wrong, by name, in at most `room` lines."""
     if not texts:
         return []
     shown = texts if len(texts) < room else texts[: max(1, room - 2)]
@@ -120,7 +131,7 @@ def _speed(trained: Sequence[Check], peak: tuple[float, float]) -> str:
 
 
 def in_numbers(judged: Sequence[Verdict]) -> str:
-    """Verdicts in numbers, by protocol."""
+    """How many verdicts there are of each kind, by protocol."""
     parts = []
     for protocol in PROTOCOLS:
         mine = [v for v in judged if v.protocol == protocol and v.claim.source != "control"]

@@ -1,4 +1,4 @@
-"""Where the checks of published records are kept, and those that are there."""
+"""Where the checks of published records are kept, and which checks there are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GET_DATA = "`adam-study data fetch` downloads them; or name their folder, ADAM_T
 
 
 def folder() -> Path:
-    """Where checks made here are, those of each backend on their own."""
+    """Where the checks made here are, in a separate folder for each backend."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     alone = backend in runtime.BACKENDS and backend != "tensorflow"
     return build_folder() / (f"verify-{backend}" if alone else "verify")
@@ -31,7 +31,7 @@ def imported() -> Path:
 
 
 def here(found: Sequence[Results]) -> Checks:
-    """The checks made here of the published records of these studies as they are now."""
+    """The checks made here of these studies' published records as they are now."""
     made = Folder(folder() / "checks").all().of(*(results.study.name for results in found))
     records = published_records(found)
     checked = {check.run for check in made.runs}

@@ -1,4 +1,4 @@
-r"""What of a run survives rounding, and so what must agree when it is trained again elsewhere.
+r"""What in a run is not affected by rounding, and so must agree when it is trained again elsewhere.
 
 Another processor adds up the same numbers in another order. Let $u = 2^{-24}$ be half a unit in the
 last place of a float32 near 1, and $e_t$ the relative difference of two trainings of the same run
@@ -6,50 +6,51 @@ after $t$ steps. A step turns $e_t$ into
 
 $$e_{t+1} = J_t e_t + r_t, \qquad |r_t| \le c u,$$
 
-where $J_t$ is the derivative of the step and $r_t$ what its own rounding adds. Three things follow,
-and they are all the bounds there are.
+where $J_t$ is the derivative of the step and $r_t$ is what its own rounding adds. Three bounds
+follow, and there are no others.
 
-1. **Equal weights.** Where two of a pass's costs have the bits of the record, both trainings had
-   the same weights up to there, so every other number of this pass and of those before it may
-   differ by the rounding of its own sum only: at most `batch_size` $\cdot u$, about 8e-6.
+1. **Equal weights.** If two of a pass's costs equal the record's to the last bit, both trainings
+   had the same weights up to that pass. So every other number of this pass, and of those before it,
+   can differ only by the rounding of its own sum: at most `batch_size` $\cdot u$, about 8e-6.
 2. **No growth.** While $|J_t| \le 1$, as in a convex problem with a step size that is not too
    large, the $r_t$ add up as independent numbers do: $e_t$ is of the order of $u \sqrt t$, and a
-   difference up to `SPREAD` times that, or up to the rounding of 1, needs no explanation.
-   Measured, 21,000 steps of logistic regressions leave 4e-8 where this is 4e-5, which is less than
-   one part in ten thousand.
-3. **Growth, measured.** Where it is larger, nothing general can be said of $J_t$: a network's
-   differences grow with every step, and a run with too large a step size is chaotic. So the growth
-   is measured on the very run: its *twins* are trained here, each with every weight moved to one
-   of its two neighbours after every step (`experiments.training.twins`). Their distance $E_p$ from
-   the run after pass $p$ is the growth of one unit in the last place. A record may be `MARGIN`
-   times as far: a processor's sums err by a few units, and twins are a sample of two.
+   difference of up to `SPREAD` times that, or up to the rounding of 1, needs no explanation.
+   In measurements, 21,000 steps of logistic regressions leave 4e-8 where this is 4e-5, which is
+   less than one part in ten thousand.
+3. **Growth, measured.** Where the difference is larger, nothing general can be said about $J_t$: a
+   network's differences grow with every step, and a run with too large a step size is chaotic. So
+   the growth is measured on that very run: its *twins* are trained here, each with every weight
+   moved to one of its two neighbours after every step (`experiments.training.twins`). Their
+   distance $E_p$ from the run after pass $p$ is the growth of one unit in the last place. A record
+   may be `MARGIN` times as far away: a processor's sums err by a few units, and two twins are a
+   small sample.
 
-Measured, records made with AVX-512 against runs with AVX2, and twins: AdaGrad on the multilayer
-network 9e-4 and 10e-4 apart after a pass, AdaMax 3e-3 and 2e-3 (1e-2 and 1e-2 after two), held out
-4e-2 and 4e-2; the auto-encoder 4e-7 and 5e-7, at a large step size 7e-3 and 5e-3; logistic
+Measured distances of records made with AVX-512 from runs with AVX2, and of twins: on the multilayer
+network, AdaGrad 9e-4 and 10e-4 after a pass, AdaMax 3e-3 and 2e-3 (1e-2 and 1e-2 after two), held
+out 4e-2 and 4e-2; the auto-encoder 4e-7 and 5e-7, at a large step size 7e-3 and 5e-3; logistic
 regressions 1e-8 and less. AdaGrad at 316 on reviews, held out, was 6e-2 off on another processor;
 its twins are 2e-2 and 5e-2 off.
 
-In networks twins take a while and every pass needs them, so their usual growth stands here:
-`GROWN` is what a pass leaves of the mean cost over it, `END` times that of a cost at its end, which
-nothing averages out; later passes may double and treble it. Seven multilayer runs were 4e-5 to
-3e-3 apart after one pass, up to 1e-2 after two, and up to 4e-2 held out. Twins are trained only
-beyond it.
+In networks, twins take a while and every pass would need them, so their usual growth is given here:
+`GROWN` is the difference that a pass leaves in its mean cost; for a cost at the end of a pass,
+which no averaging smooths, it is `END` times that; later passes may double and treble it. Seven
+multilayer runs were 4e-5 to 3e-3 apart after one pass, up to 1e-2 after two, and up to 4e-2 held
+out. Twins are trained only for differences beyond that.
 
-Where even the twins part by more than `CHAOS`, no cost can be compared number by number. What
-survives is its order of magnitude, within a factor of ten, and the run's fate if the twins share
-it: whether it diverges.
+Where even the twins differ by more than `CHAOS`, no cost can be compared number by number. What
+remains comparable is its order of magnitude, within a factor of ten, and, if the twins share it,
+the run's fate: whether it diverges.
 
-Another backend (JAX for a record of TensorFlow) rounds otherwise in every operation, and may be
-`ANOTHER_BACKEND` times as far. Measured after ten passes of Figure 1's logistic regressions: Adam
-2e-7, AdaGrad 2e-7, SGD-Nesterov 3e-8. It also draws other random numbers. So only runs that draw
-none from their backend are compared (`draws`): logistic regressions that start from zero and have
-no dropout. Of all others it checks new seeds.
+Another backend (JAX for a record of TensorFlow) rounds differently in every operation, and may be
+`ANOTHER_BACKEND` times as far away. Measured after ten passes of Figure 1's logistic regressions:
+Adam 2e-7, AdaGrad 2e-7, SGD-Nesterov 3e-8. It also draws other random numbers. So it compares only
+runs that draw none from their backend (`draws`), which are logistic regressions that start from
+zero and have no dropout. Of all others it checks new seeds.
 
-What is measured instead of trained is float64 throughout, $u = 2^{-53}$, and nothing in it is
-chaotic: most of it repeats to 1e-15. The regret is taken against a minimum that is itself computed.
-By values of the function alone it is located to $\sqrt u = 10^{-8}$, and the conditioning of these
-problems makes up to 300 times that of it; `MEASURED` leaves 1,000 times.
+Measurements, which train nothing, are float64 throughout, $u = 2^{-53}$, and not chaotic: most of
+their numbers repeat to 1e-15. The regret is relative to a minimum that is itself computed. From
+values of the function alone it can be located to $\sqrt u = 10^{-8}$; the conditioning of these
+problems enlarges that up to 300 times, and `MEASURED` allows 1,000 times.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ CHAOS = 0.01  # twins that differ by 1% after one unit in the last place will so
 MEASURED = 1e3 * 2.0**-26.5
 SMALL = 1e-3  # below which numbers of a measurement are compared absolutely
 TINY = 2.0**-20  # nats below which a cost is rounding: that of a logit of about 16
-SHARES = 1e-3  # of examples or coordinates that may change sides
+SHARES = 1e-3  # share of examples or coordinates that may change sides
 ANOTHER_BACKEND = 10.0  # how much more the libraries of another backend may round
 FROM_ZERO = ("imdb_logistic_regression", "imbalance")  # problems whose weights start at zero
 GROWN = {"mnist_multilayer": 0.01, "cifar10_convolutional": 0.01}
@@ -88,12 +89,12 @@ class Comparison:
 
     Attributes:
         passes: how many passes (rows of a measurement) were compared.
-        equal: in how many of them every number has the bits of the record.
-        largest: the largest relative difference of a cost; of a measurement, of any number. Chaotic
-            passes are left out.
+        equal: in how many of them every number equals the record's to the last bit.
+        largest: the largest relative difference of a cost; for a measurement, of any number.
+            Chaotic passes are left out.
         fault: what disagrees by more than rounding, in words; "" if nothing does.
-        chaotic: how many passes are chaotic: compared by their order of magnitude.
-        doubtful: whether twins must tell rounding from a disagreement.
+        chaotic: how many passes are chaotic, that is, compared by their order of magnitude.
+        doubtful: whether twins are needed to tell rounding from a disagreement.
     """
 
     passes: int
@@ -118,7 +119,7 @@ def compare(
         run: the run.
         record: its record: `metrics` by name, a number for each pass, and `diverged_at`.
         again: the same as trained here; it may end earlier.
-        twins: the same of its twins, as long as `again`; none where they were not needed yet.
+        twins: the same of its twins, as long as `again`; none if they were not needed so far.
         same_backend: whether both were trained by the same library.
 
     Returns:
@@ -180,7 +181,7 @@ def compare(
 
 
 def draws(run: Run) -> bool:
-    """Whether a run has random numbers of its backend: initial weights, dropout, latent draws."""
+    """Whether a run draws random numbers from its backend: initial weights, dropout, latents."""
     entry = problems.PROBLEMS[run.problem]
     if entry.measured:
         return False
@@ -210,7 +211,7 @@ def _apart(name: str, then: Sequence[float], now: Sequence[float]) -> np.ndarray
 def _growth(
     names: Sequence[str], now: Mapping[str, Any], twins: Sequence[Mapping[str, Any]], passes: int
 ) -> dict[str, np.ndarray]:
-    """How far the twins have come from the run, by metric and pass; it never shrinks again."""
+    """How far the twins have moved from the run so far, by metric and pass; never decreasing."""
     growth = {name: np.zeros(passes) for name in names}
     for twin in twins:
         for name in names:

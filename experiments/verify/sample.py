@@ -1,27 +1,27 @@
 """Which published runs are trained again, and in which order.
 
-The published runs of a study are put into strata: one for each arm and each thing that runs are for
+The published runs of a study are put into strata, one for each arm and each purpose of a run
 (matched settings, tuned ones, trials of a search). Within a stratum they are drawn without
-replacement by a fixed seed, cheaper ones first, where a run costs half as much or less. Then, level
-by level and within a level cheapest first:
+replacement with a fixed seed; a run that costs half as much or less comes first. Then, level by
+level and within a level cheapest first:
 
 0. one run of every study;
 1. one of every optimizer, with the settings that are matched to the paper or make up its grid;
 2. one of every arm, the same;
 3. one tuned run of every arm;
 4. one of every further stratum: trials, fits, measured alternatives;
-5. from here on the second, third, ... run of every stratum.
+5. from here on, the second, third, ... run of every stratum.
 
 Except at level 0, a run that takes more than `DEAR` seconds for its first passes waits two levels.
-Such a run of level 0, of the convolutional network, starts before all others where two processes or
-more are at work, and has one of them to itself: at its turn it would end too late.
+At level 0 there is such a run, of the convolutional network. If two or more processes are at work,
+it starts before all others and has a process to itself: in its turn, it would end too late.
 
-Of a run that takes long, only the first passes are trained: as many as take `SHORT` seconds, and
-two if these take less than `PAIR`, since what differs from pass to pass may be wrong from the
-second on. Once every run has been sampled so, they are trained whole, in the same order.
+Only the first passes of a long run are trained: as many as take `SHORT` seconds, and two if these
+take less than `PAIR`, since what differs from pass to pass may go wrong from the second on. Once
+every run has been sampled in this way, they are trained whole, in the same order.
 
-The state of the Sum-of-Functions Optimizer grows with every step. Of its runs so many passes are
-trained as leave a process below `MOST_MB`; those that leave it with none come last of all.
+The state of the Sum-of-Functions Optimizer grows with every step. Of its runs, only as many passes
+are trained as keep a process below `MOST_MB`; runs for which that is none come last of all.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def items(
 
     Args:
         results: the published results.
-        checked: runs that need no check any more, as (id, passes): one of fewer passes is checked
-            again once all have had their first passes.
-        backend: what trains here.
+        checked: runs that were checked before, as (id, passes). If these are not all its passes, a
+            run is checked again once all runs have had their first passes.
+        backend: the one that trains here.
     """
     strata: dict[tuple[str, str, str], list[Item]] = {}
     growing: set[str] = set()
@@ -121,12 +121,18 @@ def items(
 
 
 def comparable(run: Run, record: dict[str, Any], backend: str) -> bool:
-    """Whether a run is the same on this backend as where its record was made, but for rounding."""
+    """Whether a run is the same on this backend as on its record's, except for rounding.
+
+    Args:
+        run: the run.
+        record: its record.
+        backend: the one that trains here.
+    """
     return record["manifest"].get("backend", backend) == backend or not rounding.draws(run)
 
 
 def in_order(items: Iterable[Item], workers: int = 1) -> list[Item]:
-    """Items as so many processes train them."""
+    """Items in the order in which this number of processes trains them."""
     alone = workers > 1
 
     def place(item: Item) -> tuple[bool, int, float, str]:
@@ -144,7 +150,7 @@ def draw(stratum: list[Item], key: tuple[str, ...]) -> list[Item]:
 
 
 def lengths(run: Run, record: dict[str, Any]) -> tuple[int, int]:
-    """How many passes of a run to train again at first, and in all."""
+    """How many passes of a run to train again at first, and in the end."""
     diverged = record["diverged_at"] is not None
     passes = len(record["metrics"].get("training_cost", ())) + diverged
     if "seconds" not in record["metrics"] and not diverged:  # a measurement is whole or nothing

@@ -1,12 +1,12 @@
 r"""New seeds: would the published numbers have predicted them?
 
-The published seeds of a claim's metric give values $x_1 \dots x_n$, as logarithms where the metric
-is averaged as such. One more value of the same distribution lies with 95% probability in
+The published seeds of a claim's metric give values $x_1 \dots x_n$, as logarithms if the metric is
+averaged that way. One more value of the same distribution lies with 95% probability in
 
 $$\bar x \pm t_{n-1,\,0.975}\; s \sqrt{1 + 1/n}.$$
 
-So one new value in twenty falls outside by chance, which is counted and shown, not held against
-anyone. A value outside the interval of 99.99% disagrees.
+So one new value in twenty falls outside by chance; this is counted and shown, but is not a fault.
+A value outside the 99.99% interval disagrees.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from experiments.verify.sample import cost
 
 FIRST_SEED = 100  # published ones count from 0, those of tuning from 1000
 FEWEST = 3
-CHEAP = 60.0  # seconds that the runs of one new seed of a study may take to come early
+CHEAP = 60.0  # a study's new seed comes early if its runs take at most so many seconds
 EARLY, LATE = 2, 6  # levels: see `experiments.verify.sample`
 INSIDE, FAR = 0.95, 0.9999
 
@@ -45,9 +45,9 @@ class Seed:
         value: its metric.
         low: lower end of the 95% prediction interval.
         high: upper end.
-        published: how many seeds that comes from.
+        published: the number of seeds that the interval comes from.
         inside: whether the value lies in it.
-        far: whether it lies outside that of 99.99%.
+        far: whether it lies outside the 99.99% interval.
     """
 
     study: str
@@ -76,7 +76,13 @@ class Seed:
 
 
 def predicted(values: np.ndarray, probability: float, log: bool) -> tuple[float, float]:
-    """The interval in which one more value lies with this probability."""
+    """The interval in which one more value lies with this probability.
+
+    Args:
+        values: one per seed.
+        probability: of the interval.
+        log: whether to work with logarithms.
+    """
     x = np.log(values) if log else values
     n = len(x)
     half = quantile_of_t(n - 1, probability) * np.std(x, ddof=1) * np.sqrt(1 + 1 / n)
@@ -87,7 +93,7 @@ def predicted(values: np.ndarray, probability: float, log: bool) -> tuple[float,
 
 
 def entries(found: Results, seed: int) -> list[tuple[Entry, float]]:
-    """The reported runs of a study with a new seed, each with what it may cost in seconds."""
+    """The reported runs of a study with a new seed, each with its expected time in seconds."""
     model: dict[tuple[str, str, str], Entry] = {}
     for entry in found.plan.entries:
         if entry.role in ("matched", "tuned", "grid") and found.records.get(entry.run.id):

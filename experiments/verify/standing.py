@@ -1,4 +1,4 @@
-"""What the verdicts stand on: the runs that each of them reads."""
+"""What the verdicts rest on: the runs that each of them reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.analysis.results import Results
 
 
 class _Noted:
-    """Records that note which of them are read."""
+    """Records that keep track of which of them are read."""
 
     def __init__(self, records: Any) -> None:
         self.records = records
@@ -29,8 +29,8 @@ class _Noted:
 def grounds(found: Results) -> dict[tuple[str, str], frozenset[str]]:
     """The runs whose records decide each verdict of a study, by claim and protocol.
 
-    The trials that chose a tuned setting are not among them: they decide which runs it is that a
-    verdict reads. Only what was judged on its numbers is here.
+    The trials that chose a tuned setting are not among them: they decide which runs a verdict
+    reads. Only verdicts that were judged on their numbers are included.
     """
     read = {}
     for verdict in claims.judge(found):
@@ -44,7 +44,7 @@ def grounds(found: Results) -> dict[tuple[str, str], frozenset[str]]:
 
 
 def standing(found: Iterable[Results], checked: Collection[str]) -> tuple[int, int, int]:
-    """How many verdicts there are, how many read a run that was checked, and how many no other.
+    """How many verdicts there are, how many read a checked run, and how many read only such runs.
 
     Args:
         found: the published results.

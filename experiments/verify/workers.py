@@ -1,7 +1,7 @@
-"""Processes that train runs again, one at a time each, and tell after every pass how far they are.
+"""Processes that each train one run at a time again, and report after every pass how far they are.
 
-Unlike the engines of `experiments.engines` they store no records, can be told to stop after a pass,
-train twins, and are replaced once they hold more than `LARGEST_MB`.
+Unlike the engines of `experiments.engines`, they store no records, can be told to stop after a
+pass, can train twins, and are replaced once they hold more than `LARGEST_MB`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from experiments.engines.processes import start_worker, without_interrupts
 from experiments.study import Run
 
-# Resident. TensorFlow and MNIST are 900 MB, half of it shared with other processes, the reviews 170
-# more. A run needs up to 350 for a moment; a large one has a process to itself.
+# Resident memory. TensorFlow and MNIST take 900 MB, half of it shared with other processes, and the
+# reviews 170 more. A run briefly needs up to 350; a large one has a process to itself.
 LARGEST_MB = 1_150
 
 
@@ -46,9 +46,9 @@ class Event:
     """What a worker says.
 
     Attributes:
-        task: of which task.
+        task: the task that it is about.
         passes: passes done so far; the last event of a task has a record or an error.
-        record: what was trained.
+        record: the result of the training.
         error: what went wrong, in one line.
         megabytes: the worker's largest memory so far.
         shared: how much of its memory is files that processes share.
@@ -88,7 +88,7 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the processes, whatever they are at."""
+        """End the processes, whatever they are doing."""
         for worker in self._workers:
             worker.process.kill()
             worker.process.join()
@@ -121,12 +121,12 @@ class Workers:
                 worker.pipe.send(None)
 
     def give_up(self, key: Any) -> None:
-        """End a task at once, with the process that is at it."""
+        """End a task at once, together with its process."""
         for worker in [each for each in self._workers if each.task and each.task.key == key]:
             self._drop(worker)
 
     def events(self, seconds: float) -> Iterator[Event]:
-        """What the workers have said, after waiting for up to so many seconds for a word."""
+        """What the workers have reported, after waiting up to `seconds` for a first event."""
         pipes = {worker.pipe: worker for worker in self._workers if worker.task}
         if not pipes:
             time.sleep(seconds)
@@ -197,6 +197,6 @@ def _work(pipe: Connection) -> None:
             record = train(task.run, store, told, go_on=go_on, twin=task.twin)
             store.drop_checkpoint(task.run)
             event = Event(task, 0, record, "", *memory())
-        except Exception as error:  # whatever it is, the others are trained
+        except Exception as error:  # whatever it is, the others are still trained
             event = Event(task, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
         pipe.send((event, runtime.memory_mb()))
