@@ -1,4 +1,4 @@
-"""Whether a problem reaches what is known of it, by the public recipe and not by a study's.
+"""Whether a problem reaches its known result with the public recipe, rather than with a study's.
 
     python benchmarks/known_results.py            # gpt: 2,000 steps, four minutes on one thread
     python benchmarks/known_results.py --steps 500

@@ -4,9 +4,9 @@
     python benchmarks/optimizer_share.py --model gpt --rounds 9
 
 Each model is trained in two ways: by the studies' compiled loop (`experiments/training/loops.py`)
-and by `Model.fit` on arrays; with either Adam, and with a plain `w -= rate * g`, which no training
-can do without. All take turns of some steps within one process, so that what else the machine does
-hits all of them alike. Times are of the processor, which other load disturbs least.
+and by `Model.fit` on arrays; with either Adam, and with a plain `w -= rate * g`, the least that any
+training needs. All take turns of some steps within one process, so that other load on the machine
+affects all of them alike. Times are processor times, which other load disturbs least.
 
 - *share*: the processor time of the update alone, for given gradients of the model's variables, as
   a part of the step's. The update runs many times within one call, as it does in the loop.

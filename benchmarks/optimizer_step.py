@@ -4,10 +4,10 @@
     python benchmarks/optimizer_step.py --threads 2
     python benchmarks/optimizer_step.py --memory        # peak memory, one process per contestant
 
-The gradients are given; what is measured is one call that updates all variables, as a training
-step makes it. Contestants take turns within one process, so that what else the machine does hits
-all of them alike. A ratio is the median of the rounds' ratios, by processor time of all threads,
-which other load disturbs least; the quartiles are of the wall clock.
+The gradients are given; what is measured is one call that updates all variables, as in a training
+step. Contestants take turns within one process, so that other load on the machine affects all of
+them alike. A ratio is the median of the rounds' ratios, by processor time of all threads, which
+other load disturbs least; the quartiles are by the wall clock.
 
 The same amount of numbers in more and more variables shows what a kernel does with memory:
 TensorFlow updates m, then v, then the weights, each over a shard of the variable. When a shard is

@@ -4,8 +4,8 @@
     python benchmarks/training_step.py --model fig2-dropout --rounds 9 --threads 2
 
 The contestants train the same model on the same data in the same batches, each in a process of its
-own. They take turns of some steps, so that what else the machine does hits all of them alike; all
-but the one whose turn it is wait. A ratio is the median of the rounds' ratios.
+own. They take turns of some steps, so that other load on the machine affects all of them alike;
+while one has its turn, the others wait. A ratio is the median of the rounds' ratios.
 
 - TensorFlow loop, JAX loop: what the studies run
   (`experiments/training/loops.py`) with `adam_tf.Adam`;
@@ -14,8 +14,8 @@ but the one whose turn it is wait. A ratio is the median of the rounds' ratios.
 - Keras fit: `Model.fit` on arrays, where the model is Sequential.
 
 Processor time tells how many threads were at work, and is what other load disturbs least; the last
-three columns are made from it. Adam's share is the part of a step that goes when a plain
-`w -= rate * g` takes its place, which no training can do without. The floor is the time for the
+three columns are made from it. Adam's share is the part of a step that disappears when a plain
+`w -= rate * g`, the least that any training needs, takes its place. The floor is the time for the
 products of the step's matrices alone, at the best rate that TensorFlow reaches on matrices of
 1024 x 1024 in its turns with as many threads.
 Libraries that are not installed are left out.

@@ -1,4 +1,4 @@
-"""Drawing what the analysis found. Pages draw with these; modules import each other's by file."""
+"""Figures of what the analysis found. Pages draw with these; modules import each other by file."""
 
 from experiments.figures.costs import averages, clocked, curves, held_out
 from experiments.figures.defaults import overview, rates

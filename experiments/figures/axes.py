@@ -28,7 +28,7 @@ TITLES = {
 
 
 def defaults_of(study: Study) -> str:
-    """What stands for matched settings where the paper shows no curve, in words."""
+    """What the matched settings are, in words, where the paper shows no curve."""
     if not study.tunes:
         return "nothing is tuned"
     whose = "the paper's" if study.section.startswith("Section") else "each method's"
@@ -51,14 +51,20 @@ def variants_of(study: Study) -> dict[str, list[Arm]]:
 
 
 def panel_title(study: Study, variant: str, title: str) -> str:
-    """A panel's title, with the variant where there are several."""
+    """A panel's title, with the variant where there are several.
+
+    Args:
+        study: the study.
+        variant: "" for the one without a name.
+        title: of the panel, shortened to what precedes its colon beside a variant.
+    """
     if len(variants_of(study)) == 1:
         return title
     return f"{f'with {variant}' if variant else 'no dropout'}; {title.partition(':')[0]}"
 
 
 def protocols_of(results: Results) -> list[str]:
-    """The protocols of which there are runs; all that there can be while there are none at all."""
+    """The protocols that have runs; every possible one while there are no runs at all."""
     possible = PROTOCOLS if results.study.tunes else PROTOCOLS[:1]
     done = [
         protocol
@@ -69,13 +75,19 @@ def protocols_of(results: Results) -> list[str]:
 
 
 def last_pass(results: Results, protocols: Iterable[str], arms: Iterable[Arm]) -> int:
-    """How far the runs have come; -1 while there are none."""
+    """The last pass that any of these runs has reached; -1 while there are none.
+
+    Args:
+        results: the results.
+        protocols: whose runs count.
+        arms: whose runs count.
+    """
     tables = [results.matrix(protocol, arm.name) for protocol in protocols for arm in arms]
     return max((int(table.notna().any().sum()) - 1 for table in tables), default=-1)
 
 
 def seeds_drawn(results: Results, *tables: pd.DataFrame) -> str:
-    """How many seeds were averaged, and whether runs are still missing."""
+    """How many seeds were averaged, in words."""
     found = sorted({int(n) for table in tables for n in table["n"]})
     if not found:
         return "No runs yet."
@@ -87,7 +99,14 @@ def seeds_drawn(results: Results, *tables: pd.DataFrame) -> str:
 def pass_limits(
     results: Results, panel: Panel, arms: Sequence[Arm], protocols: Iterable[str] = PROTOCOLS
 ) -> tuple[float, float]:
-    """Limits of the axis of passes: the panel's, or fewer while no run has come near its end."""
+    """Limits of the axis of passes: the panel's, or closer while no run has come near its end.
+
+    Args:
+        results: the results.
+        panel: the paper's.
+        arms: those that are drawn.
+        protocols: those that are drawn.
+    """
     reached = last_pass(results, protocols, arms)
     first, last = panel.x
     return (first, reached if 0 < reached < 0.9 * last else last)
@@ -100,13 +119,13 @@ def pass_axis(
     arms: Sequence[Arm],
     protocols: Iterable[str] = PROTOCOLS,
 ) -> None:
-    """Passes from left to right, whole ones."""
+    """Make the horizontal axis one of whole passes; arguments as in `pass_limits`."""
     axis.set(xlim=pass_limits(results, panel, arms, protocols), xlabel=PASSES)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def cost_limits(panel: Panel, axis: Axes) -> tuple[float, float]:
-    """Limits of the axis of costs: the panel's, or closer around the lines of few passes."""
+    """Limits of the axis of costs: the panel's, or closer around lines of few passes."""
     low, high = panel.y
     last = axis.get_xlim()[1]
     if panel.log and last < panel.x[1]:
@@ -118,7 +137,7 @@ def cost_limits(panel: Panel, axis: Axes) -> tuple[float, float]:
 
 
 def left_out_of(results: Results) -> str:
-    """What of the paper's figure the axes leave out."""
+    """Which part of the paper's figure the axes leave out."""
     panel, variants = results.study.panel, variants_of(results.study)
     short = [
         variant
@@ -133,7 +152,7 @@ def left_out_of(results: Results) -> str:
 
 
 def seeds_of(methods: Iterable[str], *tables: pd.DataFrame) -> dict[str, list[int]]:
-    """The numbers of seeds that were averaged in these tables of curves, by method."""
+    """How many seeds were averaged in these tables of curves, by method."""
     found: dict[str, set[int]] = {method: set() for method in methods}
     for table in tables:
         for arm, n in table.groupby("arm")["n"]:
@@ -142,15 +161,22 @@ def seeds_of(methods: Iterable[str], *tables: pd.DataFrame) -> dict[str, list[in
 
 
 def counted(name: str, seeds: Sequence[int]) -> str:
-    """A line's name with how many seeds it is the mean of."""
+    """A line's name with the number of seeds that it averages."""
     if not seeds:
         return f"{name} (no runs yet)"
     return f"{name} (n = {seeds[0]}{f' to {seeds[-1]}' if len(seeds) > 1 else ''})"
 
 
 def legend_of(arms: Sequence[Arm], results: Results, *tables: pd.DataFrame) -> list[Line2D]:
-    """A line for each method with its n, one for the paper's curves where they are drawn, and one
-    for single seeds where there are some beside means."""
+    """The legend's lines: one per method with its n; one for the paper's curves if they are drawn.
+
+    One more stands for single seeds if there are some beside means.
+
+    Args:
+        arms: those that are drawn.
+        results: the results.
+        *tables: the curves that are drawn.
+    """
     seeds = seeds_of((arm.method for arm in arms), *tables)
     handles = [
         Line2D(
@@ -171,14 +197,20 @@ def legend_of(arms: Sequence[Arm], results: Results, *tables: pd.DataFrame) -> l
 
 
 def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
-    """One legend for all panels, where it hides no line."""
+    """One legend for all panels, above them, where it hides no line."""
     widest = max([len(str(handle.get_label())) for handle in handles] or [1])
     columns = max(1, int(figure.get_figwidth() / (0.085 * widest + 0.55)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def legend_below(axis: Axes, handles: Sequence[Any] | None = None, columns: int = 2) -> None:
-    """A panel's legend below it, where it hides no line."""
+    """A panel's legend below it, where it hides no line.
+
+    Args:
+        axis: the panel.
+        handles: the lines to name; by default all that have names.
+        columns: of the legend.
+    """
     found = axis.get_legend_handles_labels()[0] if handles is None else handles
     if not found:
         return
@@ -197,7 +229,7 @@ def legend_below(axis: Axes, handles: Sequence[Any] | None = None, columns: int 
 
 
 def show_hidden(axis: Axes) -> None:
-    """Draw a line that another one covers as a wide pale one, and say so in its name."""
+    """Redraw each line that another one covers as a wide pale line, and say so in its name."""
     shown = [line for line in axis.lines if np.shape(line.get_xydata())[0] > 2]
     low, high = axis.get_ylim()
     log = axis.get_yscale() == "log"
@@ -230,7 +262,7 @@ def _covers(over: Line2D, under: Line2D, height: float, log: bool) -> bool:
 
 
 def enlarged(curves: pd.DataFrame) -> tuple[float, float]:
-    """Limits that show where the curves end, from their lowest point to those after a tenth."""
+    """Limits that show the ends of the curves, from their lowest point to those after a tenth."""
     if not len(curves):
         return (0.0, 1.0)
     late = curves[curves["pass"] >= 0.1 * curves["pass"].max()]["mean"]
@@ -247,7 +279,14 @@ def around(values: pd.Series) -> tuple[float, float]:
 def draw_curve(axis: Axes, results: Results, panel: Panel, arm: Arm, table: pd.DataFrame) -> None:
     """The mean of an arm with its interval, over the paper's own curve.
 
-    On stand-in data the paper's curve would say nothing, and is left out.
+    On stand-in data the paper's curve would mean nothing, and is left out.
+
+    Args:
+        axis: to draw on.
+        results: the results.
+        panel: the paper's.
+        arm: the arm.
+        table: the curves of all arms, as from `Results.curves`.
     """
     colour = colour_of(arm.method)
     if arm.plotted and not results.stand_in:
@@ -260,7 +299,13 @@ def draw_curve(axis: Axes, results: Results, panel: Panel, arm: Arm, table: pd.D
 
 
 def draw_mean(axis: Axes, ours: pd.DataFrame, colour: str) -> None:
-    """A mean with its band; where it is of one seed alone, thin with dots and without a band."""
+    """A mean with its band; where it is of a single seed, thin with dots and without a band.
+
+    Args:
+        axis: to draw on.
+        ours: the rows of one arm in a table of curves.
+        colour: of the line and the band.
+    """
     single = ours["n"].to_numpy() == 1
     if not single.all():
         several = ours[~single]
@@ -300,7 +345,7 @@ def log_axis(axis: Axes) -> None:
 
 
 def rate_axis(axis: Axes) -> None:
-    """A logarithmic axis of learning rates; of two decades or less with plain numbers."""
+    """A logarithmic axis of learning rates, with plain numbers if it spans two decades or less."""
     axis.set(xscale="log")
     axis.xaxis.set_minor_formatter("")
     low, high = axis.get_xlim()

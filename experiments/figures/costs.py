@@ -1,4 +1,4 @@
-"""Costs by pass: the figures of the paper, by the clock, held out, of averages."""
+"""Costs by pass: the figures of the paper, by wall time, held out, and of averages."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
 
 
 def _clock(study: Study, table: pd.DataFrame, seconds: pd.DataFrame) -> pd.Series:
-    """When each pass ended, in passes of the first arm; the first pass compiles and counts as 0."""
+    """When each pass ended, in passes of the first arm; the first compiles, and counts as 0."""
     keyed = seconds.set_index(["arm", "pass"])["mean"].where(seconds["pass"].to_numpy() > 0)
     unit = keyed.loc[study.arms[0].name].mean()
     ends = keyed.fillna(0).groupby("arm").cumsum() / unit
@@ -89,8 +89,8 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
 
     Args:
         results: of a study with arms under the two protocols.
-        protocols: which of them; by default both, and the tuned one enlarged, where the paper's
-            figure has one panel, and `matched` where it has several.
+        protocols: which of them. By default, where the paper's figure has one panel, both, and the
+            tuned one enlarged; where it has several, `matched`.
     """
     study = results.study
     variants = variants_of(study)
@@ -201,8 +201,8 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
 def held_out(results: Results) -> Figure:
     """Held-out cost and error by pass: an addition to the paper.
 
-    With the settings whose runs have come further, over all methods; with tuned ones if both have
-    come as far.
+    It shows the settings whose runs have come further, over all methods; the tuned ones if both
+    have come equally far.
     """
     study = results.study
 

@@ -1,4 +1,4 @@
-"""What defaults cost on every problem, at a glance."""
+"""What defaults cost on each problem, at a glance."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from experiments.figures.axes import legend_above
 from experiments.figures.style import DASHED, new_figure, note, shout, styled
 from experiments.studies.defaults import RATES
 
-SHOWN = 0.5  # of the way down; what is above has the darkest colour
+SHOWN = 0.5  # of the way down; higher regrets have the darkest colour
 MARKERS = "osD^vP*X<>"
 
 
 def overview(cases: Sequence[Case]) -> Figure:
-    """Problems by methods: the regret of each method at its default rate and at its best one."""
+    """Problems by methods: each method's regret at its default rate and at its best one."""
     with styled():
         figure, axes = new_figure(2, 1.6 + 0.52 * len(cases))
         figure.set_figwidth(14.5)
@@ -95,7 +95,7 @@ def _shout(figure: Figure, cases: Sequence[Case]) -> None:
 
 
 def rates(cases: Sequence[Case]) -> Figure:
-    """Regret against the step size, a line for each problem; the methods tuned on most of them."""
+    """Regret against the step size, a line per problem, for the methods tuned on most of them."""
     most = tuned_on_most(cases)
     methods = [name for name in RATES if name in most]
     colours = sns.color_palette("colorblind", len(cases))

@@ -1,4 +1,4 @@
-"""What a figure shows, as numbers: read off the drawing itself, so that no figure needs code."""
+"""What a figure shows, as numbers read off the drawing itself; so no figure needs extra code."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ BENEATH = " (wide, beneath)"  # added to the name of a line that another one cov
 def table(figure: Figure) -> pd.DataFrame:
     """The numbers that a figure shows, a row each, panel by panel.
 
-    Lines, points, bands, error bars, bars and cells, without the background (contours, shaded
-    spans). A series has the name of its line in the legend, and of a line that the
-    legend leaves out, its colour.
+    These are lines, points, bands, error bars, bars and cells, but not the background (contours,
+    shaded spans). A series has its line's name in the legend; if the legend omits it, its colour.
 
     Returns:
         A table with `COLUMNS`: `panel` is the panel's title, or its number and what it shows where
@@ -55,7 +54,7 @@ def table(figure: Figure) -> pd.DataFrame:
 
 
 def _rows(axis: Axes, names: dict[tuple[str, str], str]) -> Iterator[dict[str, Any]]:
-    """In the order of drawing, in which a band or an error bar follows its line."""
+    """The rows in drawing order, in which a band or an error bar follows its line."""
     names = dict(names)
     for artist in axis.get_children():
         if isinstance(artist, Line2D):
@@ -73,7 +72,7 @@ def _rows(axis: Axes, names: dict[tuple[str, str], str]) -> Iterator[dict[str, A
 
 
 def _names(figure: Figure, axis: Axes) -> dict[tuple[str, str], str]:
-    """What the legends call a line of a colour and a style: the panel's own, then the others."""
+    """What legends call a line of a colour and style: the panel's own first, then the others."""
     legends = [axis.get_legend(), *figure.legends, *(other.get_legend() for other in figure.axes)]
     handles: list[Artist | None] = [
         handle for legend in legends if legend for handle in legend.legend_handles
@@ -170,7 +169,7 @@ def _image(axis: Axes, image: AxesImage) -> Iterator[dict[str, Any]]:
 
 
 def _words(axis: Axes, x: float, y: float) -> str:
-    """What is written in a cell: its value where the colour's scale is cut off, or its interval."""
+    """The text in a cell: its value, where the colour scale is cut off, or its interval."""
     written = [text.get_text() for text in axis.texts if np.allclose(text.get_position(), (x, y))]
     return " ".join(" ".join(written).split())
 
@@ -186,7 +185,7 @@ def _bar(axis: Axes, bar: Rectangle, names: dict[tuple[str, str], str]) -> dict[
 
 
 def _at(axis: Axes, x: float, y: float) -> dict[str, Any]:
-    """A place, by the categories' names where the axes have some."""
+    """A place, by the names of categories where the axes have such."""
     return {"x": _category(axis.xaxis, x), "y": _category(axis.yaxis, y)}
 
 

@@ -1,4 +1,4 @@
-"""What only the page `00_adam_explained` needs: its pictures, its check and what made it."""
+"""What only the page `00_adam_explained` needs: its pictures, its check and its provenance."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from experiments.training import runtime
 
 
 def ways(walks: Mapping[str, Walk]) -> Figure:
-    """The way of each rule over its surface, a panel for each."""
+    """The path of each rule over its surface, a panel for each."""
     with styled():
         figure, axes = new_figure(len(walks), 3.7)
         for axis, (name, walk) in zip(axes[0], walks.items(), strict=True):
@@ -79,11 +79,11 @@ def averaging(walk: Walk, shown: int = 150) -> Figure:
 
 
 def own_rates(walks: Mapping[str, Walk], warm: int = 4000) -> Figure:
-    """The progress of weights that are seen often and seldom, and the rate each one gets.
+    """The progress of weights that are seen often and seldom, and the rate that each one gets.
 
     Args:
-        walks: by name of the rule; the one of "adaptive scaling" shows its rates.
-        warm: steps that are left out, until the memory of the rule is filled.
+        walks: by name of the rule; that of "adaptive scaling" shows its rates.
+        warm: steps to leave out, until the memory of the rule is filled.
     """
     with styled():
         figure, axes = new_figure(3, 3.7)
@@ -114,7 +114,7 @@ def _seen(every: int) -> str:
 
 
 def together(walks: Mapping[str, Walk]) -> Figure:
-    """Several rules on one surface: their ways and how fast they come down."""
+    """Several rules on one surface: their paths and how fast they descend."""
     with styled():
         figure, axes = new_figure(2, 4.1)
         seen, heights = axes[0]
@@ -176,7 +176,7 @@ def signal_to_noise(walks: Mapping[str, Walk], names: Sequence[str]) -> Figure:
     """How far each weight goes on slopes of different noise, and the ratio that decides it.
 
     Args:
-        walks: by name of the rule; the one of "Adam" shows its ratios.
+        walks: by name of the rule; that of "Adam" shows its ratios.
         names: what the coordinates are called.
     """
     dashes = ("-", (0, (5, 5)), "-")  # where lines coincide, both are seen
@@ -237,7 +237,7 @@ def speed(walk: Walk, stories: Mapping[str, Walk]) -> Figure:
 
 
 def turned(walks: Sequence[Walk], needed: pd.DataFrame) -> Figure:
-    """Adam's way along a ravine and along the same ravine turned; the steps that rules need.
+    """Adam's path along a ravine and along the same ravine turned; the steps that rules need.
 
     Args:
         walks: one for each ravine.
@@ -276,16 +276,16 @@ CASES: tuple[tuple[str, Surface, dict[str, float]], ...] = (
 
 
 def compare(algorithm: Callable[..., Array], steps: int = 1000) -> pd.DataFrame:
-    """Give an Adam and `adam_tf.Adam` the same gradients, in float64, and compare their ways.
+    """Give an Adam and `adam_tf.Adam` the same gradients, in float64, and compare their paths.
 
-    The gradients are those of the algorithm's own walk. (Two walks that choose their own way and
+    The gradients are those of the algorithm's own walk. (Two walks that choose their own path and
     never settle would drift apart by rounding alone.)
 
     Args:
         algorithm: gets the gradient (a function of the weights and the number of the step), the
             first weights, the number of steps and the settings; returns the weights, from the
             first on.
-        steps: how many.
+        steps: the number of steps.
 
     Returns:
         A row for each of `CASES`, with the largest difference in any weight at any step, relative
@@ -313,7 +313,19 @@ def compare(algorithm: Callable[..., Array], steps: int = 1000) -> pd.DataFrame:
 
 
 def reference(gradients: Array, start: Array, **settings: float) -> Array:
-    """The way of `adam_tf.Adam` in float64, from its start on, when it is given these gradients."""
+    """The path of `adam_tf.Adam` in float64 when it is given these gradients.
+
+    Args:
+        gradients: (steps, weights).
+        start: the first weights, (weights,).
+        **settings: of `adam_tf.Adam`; its learning rate is `alpha`.
+
+    Returns:
+        The weights, from the start on, (steps + 1, weights).
+
+    Raises:
+        ValueError: the backend does not compute in float64.
+    """
     runtime.configure()
     import keras
 

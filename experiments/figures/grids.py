@@ -23,8 +23,8 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
 
     Args:
         results: of a study whose figure is a grid.
-        passes: after how many passes the loss is read; by default the most that every setting of
-            a seed has reached, or else the fewest.
+        passes: after how many passes to read the loss; by default the most that every setting of a
+            seed has reached, or else the fewest.
         metric: the loss: "training_cost", as in the paper, or "held_out_cost".
     """
     study = results.study
@@ -76,7 +76,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
 
 
 def _none_yet(results: Results, passes: int) -> Figure:
-    """What stands where there would be nothing but crosses."""
+    """The figure that replaces one of nothing but crosses."""
     figure, axes = new_figure(1, 1.1)
     axes[0][0].set_axis_off()
     note(axes[0][0], f"no run of {passes} passes has ended well yet")
@@ -153,7 +153,7 @@ def grid_difference(results: Results, passes: int | None = None) -> Figure:
 
 
 def _difference(corrected: float, other: float) -> str:
-    """The difference of two losses in words as short as can be."""
+    """The difference of two losses, in as few words as possible."""
     if np.isfinite(corrected) and np.isfinite(other):
         return f"{corrected - other:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
     if np.isfinite(other):

@@ -1,4 +1,4 @@
-"""Adam's settings as knobs: sliders for a reader who can move them, else a set of pictures."""
+"""Adam's settings as knobs: sliders for readers who can move them, a set of pictures for others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOBS: dict[str, tuple[str, tuple[Any, ...]]] = {
 
 
 def explore(rule: Rule, interactive: bool = False, others: Mapping[str, Rule] | None = None) -> Any:
-    """Sliders over a rule's settings; without a reader who can move them, a set of pictures.
+    """Sliders for a rule's settings, or a set of pictures if there is nobody to move them.
 
     Args:
         rule: takes `alpha`, `beta_1`, `beta_2` and `epsilon`.
@@ -48,7 +48,7 @@ KNOBS_ALT = (
 
 
 def knobs(rule: Rule) -> Figure:
-    """The way of a rule for several values of each setting, a row for each; the base is framed."""
+    """The path of a rule for several values of each setting, a row per setting; base framed."""
     with styled():
         figure = Figure(figsize=(11.5, 11.5), layout="constrained")
         axes = figure.subplots(len(KNOBS), 4)
@@ -75,7 +75,13 @@ def _plain(number: float) -> str:
 
 
 def explored(walk: Walk, second: Walk | None = None, name: str = "") -> Figure:
-    """One walk: its way, the height, and the length of its steps; beside it that of another."""
+    """Adam's walk: its path, its height, and the length of its steps; another walk beside it.
+
+    Args:
+        walk: Adam's.
+        second: the other, of which path and height are shown.
+        name: of the other's rule.
+    """
     with styled():
         figure, axes = new_figure(3, 3.8)
         way, heights, lengths = axes[0]
@@ -102,8 +108,7 @@ def sliders(rule: Rule, others: Mapping[str, Rule] | None = None) -> Any:
 
     Args:
         rule: Adam.
-        others: rules that can be drawn beside it, by name; of the settings each takes those that
-            it knows.
+        others: rules that can be drawn beside it, by name; each takes the settings that it knows.
     """
     import ipywidgets
 
@@ -131,7 +136,7 @@ def sliders(rule: Rule, others: Mapping[str, Rule] | None = None) -> Any:
         drawn.update(values)
         surface, steps = SURFACES[values.pop("surface")], values.pop("steps")
         name = values.pop("beside")
-        with np.errstate(all="ignore"):  # a walk may fly away
+        with np.errstate(all="ignore"):  # a walk may diverge
             second = None
             if name in others:
                 takes = inspect.signature(others[name]).parameters

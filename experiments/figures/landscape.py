@@ -1,4 +1,4 @@
-"""Parts of the pictures of walks: colours of the rules, the surface from above, the way over it."""
+"""Parts of the pictures of walks: the rules' colours, the surface from above, the path over it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ COLOURS = {
     "both": METHODS["Adam"],
     "Adam": METHODS["Adam"],
 }
-PLACES = ("#0173b2", "#56b4e9", "#ca9161")  # of weights, which are no methods
+PLACES = ("#0173b2", "#56b4e9", "#ca9161")  # of weights, which are not methods
 SOFT = "#555555"
 HEIGHTS = mpl.colors.LinearSegmentedColormap.from_list("heights", ["#fdfdfe", "#b3c1d1"])
 
 
 def draw_map(axis: Axes, surface: Surface, points: int = 161) -> None:
-    """The surface from above: the darker, the higher; from line to line the height doubles."""
+    """The surface from above: the darker, the higher; from line to line the height doubles.
+
+    Args:
+        axis: to draw on.
+        surface: of two weights.
+        points: along each side of the grid on which the height is computed.
+    """
     left, right, bottom, top = surface.window
     x, y = np.meshgrid(np.linspace(left, right, points), np.linspace(bottom, top, points))
     heights = surface.value(np.stack([x, y], axis=-1))
@@ -41,19 +47,41 @@ def draw_map(axis: Axes, surface: Surface, points: int = 161) -> None:
 
 
 def draw_path(axis: Axes, walk: Walk, colour: str, ls: Any = "-", size: float = 3.2) -> None:
-    """The way of a walk, a dot for each step, the first one hollow."""
+    """The path of a walk, a dot for each step, the first one hollow.
+
+    Args:
+        axis: to draw on.
+        walk: of two weights.
+        colour: of the line.
+        ls: Matplotlib's line style.
+        size: of the dots, in points.
+    """
     axis.plot(*walk.theta.T, color=colour, lw=1.5, ls=ls, marker="o", ms=size, mew=0, zorder=4)
     axis.plot(*walk.theta[0], "o", mfc="white", mec="#222222", mew=1.4, ms=7, zorder=5)
 
 
 def note(axis: Axes, text: str, size: float = 9) -> None:
-    """A few words in the corner at the bottom right."""
+    """A few words in the bottom right corner.
+
+    Args:
+        axis: to write on.
+        text: the words.
+        size: of the letters, in points.
+    """
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "boxstyle": "round,pad=0.3"}
     axis.text(0.98, 0.04, text, transform=axis.transAxes, ha="right", fontsize=size, bbox=box)
 
 
 def label_end(axis: Axes, x: float, y: float, text: str, colour: str) -> None:
-    """A label at the right end of a line, in its colour."""
+    """A label at the right end of a line, in its colour.
+
+    Args:
+        axis: to write on.
+        x: where the line ends.
+        y: where the line ends.
+        text: the label.
+        colour: the line's.
+    """
     axis.annotate(
         text,
         (x, y),

@@ -1,4 +1,4 @@
-"""Beside the costs: time and memory of SFO, second moments, sparsity of gradients."""
+"""What is measured besides costs: time and memory of SFO, second moments, gradient sparsity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments.figures.style import COLOURS, PASSES, footer, new_figure, style
 
 
 def iteration_cost(results: Results) -> Figure:
-    """Time of an iteration of SFO over that of its gradient, and its memory, by minibatches."""
+    """The time of an SFO iteration over that of its gradient, and SFO's memory, by minibatches."""
     study = results.study
     rows = []
     for arm in study.arms:

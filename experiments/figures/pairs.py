@@ -75,7 +75,7 @@ def ratios(results: Results) -> Figure:
             if not results.stand_in and any(study.arm(a).plotted for pair in here for a in pair):
                 handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's"))
             handles.append(Patch(color="#e6e6e6", label="similar: within 5%"))
-            # Lines may be anywhere between the limits, so the legend stands beside them.
+            # Lines may be anywhere between the limits, so the legend goes beside them.
             row[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
         n = " to ".join(str(each) for each in sorted({min(counts), max(counts)})) if counts else "0"
         text = f"Below 1, the first method is ahead. Ratio at equal seed, 95% band, n = {n}."
@@ -87,7 +87,7 @@ def ratios(results: Results) -> Figure:
 def _pairs(study: Study) -> dict[str, list[tuple[str, str]]]:
     """The arms whose ratio is shown, by variant; each pair once, in the order of the claims.
 
-    What claims compare in one variant is shown in every variant in which they compare something.
+    A pair that claims compare in one variant is shown in every variant in which they compare any.
     """
     claimed = [claim.arms for claim in of(study) if claim.metric in ("cost_ratio", "final_ratio")]
     methods = {pair: tuple(study.arm(arm).method for arm in pair) for pair in claimed}
@@ -157,7 +157,7 @@ def _ratio(
 
 
 def _common_seeds(results: Results, protocol: str, pair: tuple[str, ...]) -> set[int]:
-    """How many seeds both arms have, over the passes."""
+    """The numbers of seeds that both arms have, over the passes."""
     over, under = (results.matrix(protocol, arm) for arm in pair)
     seeds = over.index.intersection(under.index)
     both = (over.loc[seeds].notna() & under.loc[seeds].notna()).sum()

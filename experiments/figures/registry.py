@@ -1,4 +1,4 @@
-"""Which figure is the study's own."""
+"""Which figure is a study's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.figures.measured import iteration_cost
 
 
 def main(results: Results) -> Figure:
-    """The study's figure of the paper, made anew."""
+    """The paper's figure that a study reproduces, drawn anew."""
     study = results.study
     if study.measured:
         return theory.FIGURES[study.problem](results)

@@ -1,4 +1,4 @@
-"""One style, one colour per method, everywhere; what every figure says below itself.
+"""One style and one colour per method everywhere; the note below every figure.
 
 Solid lines and bands are ours (mean over seeds and 95% interval), dashed lines are the paper's own
 curves, read off its figures.
@@ -24,7 +24,7 @@ from experiments.analysis.results import Results
 from experiments.data import catalogue
 from experiments.figures.drawn import table
 
-# The colour-blind-safe palette of seaborn; for the methods of Figure 1, near the paper's colours.
+# seaborn's colour-blind-safe palette, with colours near the paper's for the methods of Figure 1.
 COLOURS = {
     "Adam": "#d55e00",
     "AdaGrad": "#0173b2",
@@ -34,7 +34,7 @@ COLOURS = {
     "AdaMax": "#56b4e9",
     "SFO": "#949494",
 }
-# Methods that are added get one of these by their name, so that it is the same everywhere.
+# An added method gets one of these by its name, so that its colour is the same everywhere.
 OTHERS = ("#0f8a8a", "#8a5bd1", "#a8327a", "#5f7a00", "#b8860b", "#3f51b5", "#c0392b", "#2f4f4f")
 CORRECTED = {"biascorr": "#d55e00", "nocorr": "#029e73"}  # red and green in the paper
 DPI = 160
@@ -75,7 +75,16 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(columns: int, height: float = 4.2, rows: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns axes."""
+    """A figure of rows x columns axes.
+
+    Args:
+        columns: how many.
+        height: of a row, in inches.
+        rows: how many.
+
+    Returns:
+        The figure and its axes, (rows, columns).
+    """
     width = {1: 6.0, 2: 5.4, 3: 4.9}.get(columns, 3.7)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -85,7 +94,13 @@ def new_figure(columns: int, height: float = 4.2, rows: int = 1) -> tuple[Figure
 
 
 def footer(figure: Figure, results: Results, text: str) -> None:
-    """State what was drawn; shout if the data are stand-ins."""
+    """State below a figure what was drawn; `shout` if the data are stand-ins.
+
+    Args:
+        figure: the figure.
+        results: what was drawn.
+        text: goes before the results' label.
+    """
     label = f"{results.label[0].upper()}{results.label[1:]}."
     lines = textwrap.fill(f"{text} {label}", int(14 * figure.get_figwidth()))
     figure.supxlabel(lines, fontsize=8, color="#555555", x=0.01, ha="left")
@@ -94,7 +109,7 @@ def footer(figure: Figure, results: Results, text: str) -> None:
 
 
 def shout(figure: Figure, text: str) -> None:
-    """Write across every panel that it does not show what it seems to."""
+    """Write a warning across every panel: it does not show what it seems to."""
     for axis in figure.axes:
         axis.text(
             0.5,
@@ -119,7 +134,7 @@ def note(axis: Axes, text: str) -> None:
 
 
 def source(path: Path) -> str | None:
-    """What a picture that `png` made was made from; None if it does not say, or is not there."""
+    """The source that `png` stored in a picture; None if there is no source or no picture."""
     from PIL import Image
 
     try:
@@ -132,8 +147,8 @@ def source(path: Path) -> str | None:
 def png(figure: Figure, source: str | None = None) -> bytes:
     """The figure as PNG, which holds its own numbers and drawing: texts `CSV` and `SVG`.
 
-    The same figure gives the same bytes. A palette of 255 colours makes the picture a third as
-    large, and no eye sees it.
+    The same figure gives the same bytes. A palette of 255 colours makes the file a third as large,
+    with no visible difference.
 
     Args:
         figure: the figure.
@@ -143,7 +158,7 @@ def png(figure: Figure, source: str | None = None) -> bytes:
     from PIL.PngImagePlugin import PngInfo
 
     drawn, lines, packed, info = io.BytesIO(), io.StringIO(), io.BytesIO(), PngInfo()
-    with _defaults():  # what is drawn only now: ticks, and how a file is written
+    with _defaults():  # some things are only settled now: ticks, and how the file is written
         figure.savefig(drawn, format="png", dpi=DPI)
         arranged = figure.get_layout_engine()
         figure.set_layout_engine("none")  # everything has its place

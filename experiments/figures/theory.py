@@ -1,4 +1,4 @@
-"""The figures of the theory's page: what was measured, row by row, in the style of `figures`."""
+"""The figures of the theory page: what was measured, row by row, in the style of `figures`."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def constructed_steps(results: Results) -> Figure:
 
 
 def identities(results: Results) -> Figure:
-    """How far apart the forms of a step are that the paper calls equal, and two limits."""
+    """How far apart the forms of a step that the paper calls equal are, and two limits."""
     arm = results.study.arms[0].name
     with styled():
         figure, axes = new_figure(2, 3.9)

@@ -1,4 +1,4 @@
-"""What tuning tried: sensitivity to the step size, and the best of so many trials."""
+"""What tuning tried: the sensitivity to the step size, and the best of k trials."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from experiments.figures.style import CORRECTED, colour_of, footer, new_figure, 
 from experiments.study import DECAYS, Arm, describe
 
 ABREAST = 4  # panels at most: more would be too small to read
-FEWEST_FOR_QUARTILES = 8  # trials; of fewer, quartiles would say nothing
+FEWEST_FOR_QUARTILES = 8  # trials; quartiles of fewer would mean nothing
 
 
 def sensitivity(results: Results) -> Figure:
@@ -90,7 +90,7 @@ def sensitivity(results: Results) -> Figure:
 
 
 def _neutral(handle: Line2D) -> Line2D:
-    """A line of the legend, which stands for those of all colours."""
+    """A grey line in the legend that stands for lines of all colours."""
     copy = Line2D([], [], color="#555555", label=str(handle.get_label()))
     copy.update_from(handle)
     if handle.get_color() not in ("black", "#777777"):

@@ -1,7 +1,7 @@
-"""Walks over small surfaces: the surfaces, the loop that walks, and how far a walk comes.
+"""Walks over small surfaces: the surfaces, the loop that walks, and how far a walk gets.
 
-The rules themselves (momentum, scaling, Adam) stand on the page `00_adam_explained`. A rule gets
-the gradient, its memory and the number of the step, and returns what to subtract from the weights.
+The rules themselves (momentum, scaling, Adam) are on the page `00_adam_explained`. A rule gets the
+gradient, its memory and the number of the step, and returns what to subtract from the weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Surface:
         lowest: where the function is least, if anywhere.
         window: left, right, bottom and top of its picture.
         noise: standard deviation of what is added to each coordinate of the gradient.
-        every: by coordinate, the gradient is seen at every n-th step only and is 0 otherwise.
+        every: by coordinate, n: the gradient is seen only at every n-th step and is 0 otherwise.
         growth: the gradient grows by this factor from step to step, and has its own size at this
             step.
     """
@@ -67,7 +67,7 @@ def ravine(stretch: float = 100.0, degrees: float = 0.0, unit: float = 1.0) -> S
     Args:
         stretch: $s$.
         degrees: how far the ravine is turned.
-        unit: that of the second weight: 10 makes its numbers 10 times as small.
+        unit: that of the second weight; 10 makes its numbers 10 times smaller.
     """
     turn = np.radians(degrees)
     axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -90,7 +90,14 @@ def slope(
     every: Sequence[int] = (),
     growth: tuple[float, int] = (1.0, 0),
 ) -> Surface:
-    """A plane that falls by `steepness` in each direction, for ever."""
+    """A plane that falls forever.
+
+    Args:
+        *steepness: along each coordinate.
+        noise: see `Surface`.
+        every: see `Surface`.
+        growth: see `Surface`.
+    """
     fall = np.array(steepness)
     return Surface(
         name="slope",
@@ -104,7 +111,7 @@ def slope(
 
 
 def bowl(noise: float = 0.0, start: Sequence[float] = (-4.0, 2.0)) -> Surface:
-    """Round, and noisy if asked for."""
+    """A round bowl, noisy if asked for."""
     return Surface(
         name="noisy bowl" if noise else "bowl",
         value=lambda theta: 0.5 * np.sum(theta**2, axis=-1),
@@ -176,7 +183,14 @@ class Walk:
 
 
 def run(rule: Rule, surface: Surface, steps: int, **settings: Any) -> Walk:
-    """Walk: see the gradient, ask the rule for a step, subtract it, and write everything down."""
+    """Walk: see the gradient, ask the rule for a step, subtract it, and record everything.
+
+    Args:
+        rule: gives the steps.
+        surface: where to walk.
+        steps: how many.
+        **settings: the rule's.
+    """
     theta = np.array(surface.start)
     memory = SimpleNamespace(m=np.zeros_like(theta), v=np.zeros_like(theta))
     places, gradients, memories = [theta], [], []
@@ -199,13 +213,19 @@ ALPHAS = np.geomspace(1e-6, 10, 71)
 
 
 def _crowd(rule: Rule, surface: Surface, steps: int) -> Walk:
-    """The walks with all of `ALPHAS` at once, one in each row."""
+    """The walks with all of `ALPHAS` at once, one per row."""
     crowd = replace(surface, start=np.tile(surface.start, (len(ALPHAS), 1)))
     return run(rule, crowd, steps, alpha=ALPHAS[:, None])
 
 
 def best(rule: Rule, surface: Surface, steps: int) -> Walk:
-    """The walk with the best of `ALPHAS`: the one that is lowest on average, in logarithms."""
+    """The walk with the best of `ALPHAS`: the one that is lowest on average, in logarithms.
+
+    Args:
+        rule: gives the steps.
+        surface: where to walk.
+        steps: how many.
+    """
     with np.errstate(all="ignore"):  # too large an alpha ends in infinity
         scores = np.log(_crowd(rule, surface, steps).value).mean(axis=0)
     alpha = ALPHAS[np.argmin(np.nan_to_num(scores, nan=np.inf))]
@@ -213,7 +233,13 @@ def best(rule: Rule, surface: Surface, steps: int) -> Walk:
 
 
 def steps_needed(rule: Rule, surface: Surface, steps: int, goal: float = 0.01) -> float:
-    """How many steps bring the walk within `goal` of its first distance for good.
+    """How many steps bring the walk to within `goal` of its first distance for good.
+
+    Args:
+        rule: gives the steps.
+        surface: where to walk.
+        steps: how many at most.
+        goal: the share of the first distance from the lowest point that may be left.
 
     Returns:
         The least number over `ALPHAS`, or NaN when `steps` are not enough for any of them.
@@ -226,7 +252,7 @@ def steps_needed(rule: Rule, surface: Surface, steps: int, goal: float = 0.01) -
 
 
 def stretches(rules: Mapping[str, tuple[Rule, float]], steps: int = 3000) -> pd.DataFrame:
-    """Steps needed by rule (and the degrees by which its ravine is turned) and stretch."""
+    """Steps needed, by rule (with the degrees by which its ravine is turned) and by stretch."""
     values = 10.0 ** np.arange(0, 4.5, 0.5)
     found = {
         name: [steps_needed(rule, ravine(stretch, degrees), steps) for stretch in values]

@@ -1,4 +1,4 @@
-"""Make the pages: the HTML report of a profile, and the committed pages of the published one."""
+"""Make the pages: the HTML report of a profile, and the committed pages of published records."""
 
 from __future__ import annotations
 
@@ -65,9 +65,13 @@ def build(
 ) -> Path:
     """Run the pages at a profile, which trains what is missing, and write the report.
 
-    The published report shows the committed pages; one whose records have changed is run anew.
+    The published report shows the committed pages; a page whose records have changed is run anew.
 
-    `say` is told what is being done, a line at a time.
+    Args:
+        studies: those to report.
+        profile: one of their profiles, or "published".
+        data: as in `pages.results`.
+        say: called with what is being done, one line at a time.
 
     Returns:
         The overview page, `<build>/<profile>/report/index.html`.
@@ -150,7 +154,7 @@ def build(
 def _with_checks(
     page: webpage.Page, checked: Mapping[str, str], here: checks.Checks
 ) -> webpage.Page:
-    """A page that says at its end what of its studies was checked here; at its top, what fails."""
+    """A page with what was checked here of its studies at its end, and what fails at its top."""
     studies = [study for study in STUDIES.values() if study.notebook == page.name]
     names = [study.name for study in studies if study.name in checked]
     if not names:
@@ -169,7 +173,7 @@ def _with_checks(
 
 
 def _headlines(found: Sequence[Results]) -> list[Results]:
-    """Those whose figures the overview shows: the paper's; without any, all."""
+    """The results whose figures the overview shows: the paper's, or all if there are none."""
     return [results for results in found if results.study.in_paper] or list(found)
 
 
@@ -183,13 +187,13 @@ def _headline(results: Results) -> bytes:
 
 
 def notebooks_of(studies: Sequence[Study]) -> list[Path]:
-    """The pages of these studies and those that belong to no study, in the order of their names."""
+    """The pages of these studies, and those that belong to no study, ordered by name."""
     others = {study.notebook for study in STUDIES.values()} - {study.notebook for study in studies}
     return [page for page in sorted(NOTEBOOKS.glob("*.ipynb")) if page.stem not in others]
 
 
 def is_current(page: Path) -> bool:
-    """Whether a committed page shows its outputs, and those of the records now published."""
+    """Whether a committed page has its outputs, and these are of the records now published."""
     cells = nbformat.read(page, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     shown = json.dumps([cell.outputs for cell in code])
@@ -199,7 +203,7 @@ def is_current(page: Path) -> bool:
 
 
 def _execute(page: Path, output: Path, values: Mapping[str, object]) -> None:
-    """Run a page with those of the parameters that it declares; nobody is there to move sliders."""
+    """Run a page with those parameters that it declares; there is nobody to move sliders."""
     declared = parameters.declared(page)
     values = {**values, "interactive": False}
     notebooks.execute(page, output, {k: v for k, v in values.items() if k in declared})
@@ -215,7 +219,7 @@ def _note(profile: str) -> str:
 
 
 def _provenance(found: Iterable[Results]) -> dict[str, str]:
-    """Where the results come from; values that all studies share stand once."""
+    """Where the results come from; values that all studies share are given once."""
     rows: dict[str, list[str]] = {}
     for results in found:
         for key, value in pages.origin(results).items():
@@ -259,7 +263,7 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
 
     Raises:
         NothingToPublish: there are no records of real data.
-        ValueError: some runs were trained by code that no commit holds.
+        ValueError: some runs were trained with code that no commit holds.
     """
     records = records or pages.with_published(local_store())
     found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
@@ -286,7 +290,7 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
 
 
 def publish_collected(collected: merge.Collected) -> Iterator[str]:
-    """Publish what was merged: each study with a run among the new records, in a line of text."""
+    """Publish what was merged, one line of text for each study with a run among the new records."""
     waiting = set(collected.new)
     for study in STUDIES.values():
         found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, collected)
@@ -303,7 +307,7 @@ def publish_collected(collected: merge.Collected) -> Iterator[str]:
 
 
 def replaced(study: Study) -> list[str]:
-    """A line for each published run of a study that was trained here to other numbers."""
+    """A line for each published run of a study that was trained here with different numbers."""
     path, here = pages.published_file(study), local_store()
     there = published.read(path) if path.exists() else {}
     pairs = ((run_id, record, here.get(run_id)) for run_id, record in there.items())

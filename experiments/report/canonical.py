@@ -25,12 +25,12 @@ def canonical(
     """A copy of an executed notebook that depends on its content alone.
 
     Timings, papermill's metadata, widget state, progress on stderr, exact Python versions and
-    memory addresses go; execution counts run from 1; every cell has an id.
+    memory addresses are removed; execution counts run from 1; every cell has an id.
 
     Args:
         nb: the executed notebook, left as it is.
-        parameters: papermill's injected cell goes in any case. `executed` writes its values into
-            the declarations, so that the source shown is the source that gave the outputs;
+        parameters: papermill's injected cell is removed in any case. `executed` writes its values
+            into the declarations, so that the source shown is the source that gave the outputs;
             `declared` leaves the declarations as they are.
     """
     import copy
@@ -51,7 +51,7 @@ def canonical(
 
 
 def _put_back(nb: NotebookNode) -> None:
-    """Writes the injected values into the declarations, comments and types untouched."""
+    """Writes the injected values into the declarations; comments and types stay untouched."""
     cells = {tag: i for i, cell in enumerate(nb.cells) for tag in cell.metadata.get("tags", [])}
     if not {"parameters", INJECTED} <= set(cells):
         return
@@ -81,7 +81,7 @@ def _put_back(nb: NotebookNode) -> None:
 
 
 def _canonical_cell(cell: NotebookNode, number: int, count: int) -> int:
-    """Cleans one cell in place; the execution count to go on from."""
+    """Cleans one cell in place; returns the execution count to continue from."""
     cell.setdefault("id", f"cell-{number}")
     for key in ("papermill", "execution", "ExecuteTime"):
         cell.metadata.pop(key, None)
@@ -100,7 +100,7 @@ def _canonical_cell(cell: NotebookNode, number: int, count: int) -> int:
 
 
 def _canonical_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """The outputs without stderr and widgets, neighbouring prints joined."""
+    """The outputs without stderr and widgets; adjacent prints are joined."""
     kept: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream":
@@ -122,7 +122,7 @@ def save(nb: NotebookNode, path: Path) -> None:
     """Writes a notebook in one step, in a form that depends on its content alone.
 
     Raises:
-        NotebookError: it is not a valid notebook; nothing is written.
+        NotebookError: the notebook is not valid; nothing is written.
     """
     import nbformat
 
@@ -135,5 +135,5 @@ def save(nb: NotebookNode, path: Path) -> None:
 
 
 def first_line(text: str) -> str:
-    """The first line of a text that is not empty."""
+    """The first non-empty line of a text."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from experiments.report.webpage import Page
 
-OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded away
+OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded
 RECORDS = "Provenance"  # the heading under which a page names the records it was made from
 
 
@@ -44,13 +44,13 @@ def body_of(page: Page, names: Sequence[str]) -> dict[str, Any]:
             unfolded = OPEN in cell.metadata.get("tags", [])
             last = cells[-1] if cells else None
             if code and last and last["code"] and not last["html"] and last["open"] == unfolded:
-                cells.pop()  # cells that show nothing share a fold with the next one
+                cells.pop()  # cells without outputs share a fold with the next one
                 code = last["code"] + code
             cells.append({"number": number, "code": code, "open": unfolded, "html": Markup(body)})
     if writer.title is None:
         heading = Markup("<h1>{}</h1>").format(page.words)
         cells.insert(0, {"number": 0, "code": None, "open": False, "html": heading})
-    # The title stands first, whatever the notebook prepares before it.
+    # The title comes first, whatever the notebook prepares before it.
     if cells[0]["code"] and not cells[0]["html"] and len(cells) > 1:
         cells[0], cells[1] = cells[1], cells[0]
     contents = writer.contents if len(writer.contents) > 2 else []
@@ -156,7 +156,7 @@ def tools_of(name: str, mime: str, data: str, links: Sequence[tuple[str, str]] =
     """What can be saved of a picture, and where it comes from.
 
     Args:
-        name: of the files, without their ending.
+        name: of the files, without the extension.
         mime: the picture's type.
         data: the picture in base64. Its texts `SVG` and `CSV` can be saved too; a script of the
             page reads them from it.
@@ -176,13 +176,25 @@ def tools_of(name: str, mime: str, data: str, links: Sequence[tuple[str, str]] =
 
 
 def framed(picture: str, caption: str, tools: str = "") -> str:
-    """A picture with its caption and tools below it."""
+    """A picture with its caption and tools below it.
+
+    Args:
+        picture: as HTML.
+        caption: as HTML; "" for none.
+        tools: as from `tools_of`.
+    """
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
     return f'<figure class="wide"><div class="frame">{picture}</div>{below}{tools}</figure>'
 
 
 def image_of(mime: str, data: str, alt: str) -> str:
-    """A picture as a part of the page itself."""
+    """A picture as part of the page itself.
+
+    Args:
+        mime: the picture's type.
+        data: the picture in base64.
+        alt: what it shows, in words.
+    """
     size, style = "", ""
     if mime == "image/png":
         width, height = _png_size(base64.b64decode(data))

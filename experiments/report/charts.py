@@ -21,15 +21,15 @@ def data(found: Iterable[Results], parts: Iterable[Part]) -> dict[str, Any]:
     """Everything that the page of charts draws, as plain data.
 
     Returns:
-        `studies`: for each with curves or a grid, what its charts need; costs in nats, by pass.
-        `claims`: for each that has numbers, its rule and its interval under each protocol.
+        `studies`: for each study with curves or a grid, what its charts need; costs in nats, by
+        pass. `claims`: for each claim with numbers, its rule and its interval under each protocol.
     """
     studies = [chart for results in found if (chart := _study(results))]
     return {"studies": studies, "claims": _claims(parts)}
 
 
 def library() -> str:
-    """The charting library, to be put into the page."""
+    """The source of the charting library, for inclusion in the page."""
     from plotly.offline import get_plotlyjs
 
     source: str = get_plotlyjs()
@@ -77,7 +77,7 @@ def _curve(results: Results, protocol: str, arm: Arm, table: pd.DataFrame) -> di
 
 
 def _paper(results: Results) -> list[dict[str, Any]]:
-    """The paper's own curves, where results may stand beside them: not on stand-in data."""
+    """The paper's own curves, where results may be compared with them: not on stand-in data."""
     if results.stand_in:
         return []
     study = results.study
@@ -92,7 +92,7 @@ def _paper(results: Results) -> list[dict[str, Any]]:
 
 
 def _trials(results: Results) -> list[dict[str, Any]]:
-    """The trials of each tuned arm by learning rate; of each its longest runs, mean over seeds."""
+    """The trials of each tuned arm by learning rate: their longest runs, averaged over seeds."""
     kept: dict[tuple[str, str], dict[int, list[float]]] = {}
     settings: dict[tuple[str, str], dict[str, Any]] = {}
     for entry, record in results.recorded("tuning"):
@@ -187,7 +187,7 @@ def _claims(parts: Iterable[Part]) -> list[dict[str, Any]]:
 
 
 def _short(values: Iterable[float]) -> list[float | None]:
-    """Five digits are finer than any screen; what is not finite is null, and leaves a gap."""
+    """Values to five digits, finer than any screen; those not finite are null, and leave a gap."""
     return [_number(value) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""What HTML the report may hold: nothing that loads, runs or leads away by itself."""
+"""The HTML that the report may hold: nothing that loads, runs or leads away by itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# What text and outputs may hold. Elements and attributes that are not here are refused: a browser
-# may load, run or go somewhere for them, today or in a later version.
+# What text and outputs may hold. Elements and attributes that are not listed are refused: a browser
+# may load, run or open something for them, today or in a later version.
 _HTML = (
     "a abbr article aside b bdi bdo blockquote br caption cite code col colgroup dd del details "
     "dfn div dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s "
@@ -41,9 +41,9 @@ _SENTINEL = "end-of-the-fragment"
 
 
 def foreign(text: str) -> list[str]:
-    """What in this HTML is not allowed in the report, as a browser would read it; empty if nothing.
+    """What the report must not hold of this HTML, as a browser would read it; empty if nothing.
 
-    Allowed are elements and attributes that neither load nor run nor lead away by themselves.
+    Elements and attributes are allowed if they neither load, run nor lead away by themselves.
     """
     from bleach import html5lib_shim
 
@@ -87,7 +87,7 @@ def _is_allowed(tag: str, is_html: bool, name: str, value: str) -> bool:
         return False
     if name.startswith(("data-", "aria-")) or name in _ATTRIBUTES.split():
         return True
-    # The attributes of drawings and formulas say how they look; those that name others are above.
+    # Attributes of drawings and formulas say how they look; those that refer to others are above.
     return not is_html and name not in (
         "attributeName",
         "from",

@@ -32,13 +32,13 @@ from experiments.report.parameters import (
 )
 
 TIMEOUT = 3600
-GRACE = 60  # seconds a worker may take beyond its notebook's time to start up and to clean up
+GRACE = 60  # seconds beyond its notebook's time that a worker may take to start and to clean up
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
 class NotebookFailed(NotebookError):
-    """A notebook was run and did not come to its end."""
+    """A notebook was run and did not reach its end."""
 
 
 def execute(
@@ -51,9 +51,9 @@ def execute(
 ) -> None:
     """Runs a notebook headless, in a process of its own, and writes the executed copy.
 
-    The copy appears at `output` in one step and only when every cell came to its end. Otherwise
-    what was executed is kept, with the traceback, beside it as `<output stem>.failed.ipynb`. The
-    project is importable in the notebook, wherever it runs.
+    The copy appears at `output` in one step, and only if every cell finished. Otherwise what was
+    executed is kept beside it, with the traceback, as `<output stem>.failed.ipynb`. The notebook
+    can import the project wherever it runs.
 
     Args:
         notebook: the notebook, left as it is.
@@ -63,7 +63,7 @@ def execute(
         cwd: the notebook's working directory, by default the caller's.
 
     Raises:
-        NotebookError: nothing was run: see `check`, or the paths make no sense.
+        NotebookError: nothing was run (see `check`), or the paths make no sense.
         NotebookFailed: a cell failed, the kernel died or the time ran out.
     """
     notebook, output = Path(notebook), Path(output)
@@ -100,9 +100,9 @@ def execute(
 
 
 def _in_worker(job: Mapping[str, object], result: Path) -> str | None:
-    """What went wrong when a fresh process did the job, or None."""
+    """Do the job in a fresh process; returns what went wrong, or None."""
     job = {**job, "result": str(result)}
-    # Only a terminal sees the progress bar; otherwise the worker's words are kept for a crash.
+    # Only a terminal shows the progress bar; otherwise the worker's output is kept for a crash.
     stderr = None if sys.stderr.isatty() else subprocess.PIPE
     command = [
         sys.executable,
@@ -130,7 +130,7 @@ def _in_worker(job: Mapping[str, object], result: Path) -> str | None:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Lets an interrupted worker shut its kernel down, then makes sure."""
+    """Lets an interrupted worker shut its kernel down, then makes sure that it has ended."""
     process.terminate()
     try:
         process.wait(timeout=10)
@@ -139,12 +139,12 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The caller's environment, made fit for a kernel whose outputs are kept.
+    """The caller's environment, adapted to a kernel whose outputs are kept.
 
-    The user's start-up files and IPython settings stay out; IPython writes its own to `folder`.
+    The user's start-up files and IPython settings are ignored; IPython writes its own to `folder`.
     """
     env = dict(os.environ)
-    env.pop("MPLBACKEND", None)  # would silence the inline figures
+    env.pop("MPLBACKEND", None)  # it would suppress the inline figures
     env.pop("PYTHONSTARTUP", None)
     env["IPYTHONDIR"] = str(folder / "ipython")
     env.setdefault("PYTHONHASHSEED", "0")
@@ -161,7 +161,7 @@ def _worker() -> None:
 
 
 def _run(job: Mapping[str, Any]) -> str | None:
-    """What went wrong, or None."""
+    """Run the job here; returns what went wrong, or None."""
     import logging
 
     import papermill
@@ -201,7 +201,7 @@ def _run(job: Mapping[str, Any]) -> str | None:
 
 
 def _literal(path: str) -> str:
-    """A path that papermill, which fills braces in, leaves as it is."""
+    """A path escaped so that papermill, which fills in braces, leaves it as it is."""
     return path.replace("{", "{{").replace("}", "}}")
 
 
@@ -215,7 +215,7 @@ def _kernel(log: Path) -> Iterator[type]:
     """A kernel manager that knows one kernel: the interpreter running now.
 
     Installed kernel specifications are not consulted: one named `python3` may start another
-    environment's Python. What the process says outside of cells goes to the log, and whatever it
+    environment's Python. What the process prints outside of cells goes to the log, and whatever it
     started dies with it.
     """
     from jupyter_client.kernelspec import KernelSpecManager
@@ -243,7 +243,7 @@ def _kernel(log: Path) -> Iterator[type]:
 
 
 def _last_words(log: Path) -> str:
-    """The last line that a kernel said on its way down, if any (an import error, say)."""
+    """The last line that a kernel printed before it died, if any (for example, an import error)."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
     return "".join(f": {line.strip()}" for line in [line for line in lines if line.strip()][-1:])
 

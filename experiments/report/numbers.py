@@ -1,4 +1,4 @@
-"""Verdicts as plain tables, for whoever analyses them with tools of their own."""
+"""Verdicts as plain tables, for analysis with other tools."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from experiments.study import PROTOCOLS, Panel
 def verdicts(found: Iterable[Results]) -> list[dict[str, Any]]:
     """A row for each claim and protocol that it concerns, numbers as numbers.
 
-    What does not exist or is not finite is None. `low` and `high` are the ends of the 95% interval
-    of `value`. The rule holds between `limit_low` and `limit_high`, of which there may be one. At
-    the margins `flip_low` and `flip_high` the verdict would change: they are one number unless it
-    is inconclusive. `paper` is the metric on the paper's own curves.
+    A value that does not exist or is not finite is None. `low` and `high` are the ends of the 95%
+    interval of `value`. The rule holds between `limit_low` and `limit_high`, of which there may be
+    only one. At the margins `flip_low` and `flip_high` the verdict would change: they are equal
+    unless it is inconclusive. `paper` is the metric on the paper's own curves.
     """
     found = list(found)
     profiles = {results.study.name: results for results in found}

@@ -1,7 +1,7 @@
 """What a notebook declares: its typed `parameters` cell, and the values that fit it.
 
-papermill lets an unknown parameter, a missing `parameters` tag or the string "false" for a bool
-pass; they are refused here.
+papermill accepts an unknown parameter, a missing `parameters` tag or the string "false" for a bool;
+these are refused here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, 
 
 
 class NotebookError(ValueError):
-    """A notebook cannot be run as asked; the message is one line."""
+    """A notebook cannot be run as requested; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _read(notebook: Path) -> dict[str, Any]:
 
 
 def _is_cell(cell: object) -> bool:
-    """Whether this has what is read of a cell."""
+    """Whether this has all parts of a cell that are read."""
     if not isinstance(cell, dict) or not isinstance(cell.get("cell_type"), str):
         return False
     metadata, source = cell.get("metadata", {}), cell.get("source", "")
@@ -150,7 +150,7 @@ def _tagged(content: Mapping[str, Any], tag: str) -> list[int]:
 
 def _declarations(source: str, where: str) -> dict[str, Parameter]:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+        with warnings.catch_warnings(action="ignore"):  # about escapes that Python does not know
             body = ast.parse(source).body
     except SyntaxError as error:
         raise NotebookError(f"{where}: line {error.lineno}: {error.msg}") from None
@@ -220,6 +220,11 @@ def check(notebook: Path, parameters: Mapping[str, object]) -> dict[str, object]
 
 def parameter_of(notebook: Path, allowed: Mapping[str, Parameter], name: str) -> Parameter:
     """The declared parameter of that name.
+
+    Args:
+        notebook: for the message.
+        allowed: its parameters by name.
+        name: what was given.
 
     Raises:
         NotebookError: there is none.

@@ -27,7 +27,7 @@ def badges(citation: str) -> str:
         citation: the text of `CITATION.cff`, whose `repository-code` is that address.
 
     Returns:
-        Markdown; nothing without an address, or for a host that these services do not read.
+        Markdown; empty without an address, or for a host that these services do not support.
     """
     if not (name := _repository(citation)):
         return ""
@@ -43,7 +43,7 @@ def badges(citation: str) -> str:
 
 
 def for_colab(notebook: NotebookNode, citation: str) -> None:
-    """Give notebook 00 the cell that gets its checkout on Colab, which opens a notebook alone.
+    """Give notebook 00 the cell that gets a checkout on Colab, which opens only the notebook.
 
     Without a public address there is no such cell.
 

@@ -1,6 +1,6 @@
-"""What the published report is made from: while none of it changes, it is not made again.
+"""A stamp of what the published report is made from; while none of it changes, it is not rebuilt.
 
-Its own module, since those that draw and build take seconds to import.
+This is a module of its own because those that draw and build take seconds to import.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOTEBOOKS = ROOT / "notebooks"
 class Stamp:
     """A digest of what the report of these studies is made from, as it is now.
 
-    That is the code, the pages, the published records, the checks, and which data are here.
+    This covers the code, the pages, the published records, the checks, and which data are here.
     """
 
     def __init__(self, studies: Sequence[Study]) -> None:
@@ -49,7 +49,7 @@ class Stamp:
         return self.report / "index.html"
 
     def holds(self) -> bool:
-        """Whether the report is there, whole, and was made from just this."""
+        """Whether the report exists, is complete, and was made from exactly this."""
         try:
             stamp = json.loads(self.path.read_bytes())
             return bool(stamp == {"digest": self.digest, "pages": self._pages()})
@@ -57,7 +57,7 @@ class Stamp:
             return False
 
     def put(self) -> None:
-        """The report has been made."""
+        """Record that the report has been made."""
         stamp = {"digest": self.digest, "pages": self._pages()}
         write_atomically(self.path, json.dumps(stamp, indent=1).encode())
 

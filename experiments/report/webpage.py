@@ -1,8 +1,8 @@
 """The report: self-contained HTML pages that open offline, from verdicts, figures and notebooks.
 
-Every page carries its style and its pictures in itself, runs no script and loads nothing: its
-formulas are MathML, and a content security policy in the page says so to the browser. The pages
-are a function of the arguments alone; no clock is read.
+Every page contains its own style and pictures, runs no script and loads nothing: its formulas are
+MathML, and a content security policy in the page tells the browser so. The pages depend on the
+arguments alone; no clock is read.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Group:
     Attributes:
         key: its name in addresses, and in the rows' `part`.
         title: what it is about.
-        where: where in the paper it is.
+        where: its place in the paper.
         finding: what was found, in words.
     """
 
@@ -80,7 +80,7 @@ class Page:
     root: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a name that cannot be a file's, or that is the overview's."""
+        """Refuses a name that no file can have, or that is the overview's."""
         if not re.fullmatch(r"[\w-][\w.-]*", self.name) or self.name == "index":
             raise ValueError(f"{self.name!r} cannot be the name of a page")
 
@@ -166,7 +166,7 @@ def build(
         picture: an SVG of all verdicts.
         narrow: the same for phones.
         charts: what the page of interactive charts draws, plain data: `studies` and `claims`.
-        library: the source of Plotly, which draws it.
+        library: the source of Plotly, which draws these charts.
 
     Raises:
         ValueError: a row, a page's name or a link to a page makes no sense; a notebook was not
@@ -218,7 +218,7 @@ def render(
     charts: Mapping[str, Any] | None = None,
     library: str = "",
 ) -> dict[str, str]:
-    """The report's files, name to text; the arguments are those of `build`."""
+    """The report's files, from name to text; arguments as in `build`."""
     names = [page.name for page in pages]
     if len(set(names)) < len(names):
         raise ValueError(f"two pages have the same name: {names}")
@@ -294,7 +294,7 @@ def _svg(picture: str) -> Markup:
 
 
 def explorer_page(title: str) -> str:
-    """The explorer alone, outside of a report."""
+    """The explorer on its own, outside a report."""
     shared: dict[str, Any] = {
         "title": title,
         "banner": None,
@@ -331,7 +331,7 @@ def _scripts(*sources: str, pictures: str = "data:") -> dict[str, Any]:
 
 
 def _json(value: object) -> Markup:
-    """Plain data in a page, where no text in them can end the element that holds them."""
+    """Plain data in a page, escaped so that no text in them can end the element they are in."""
     from markupsafe import Markup
 
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -363,7 +363,7 @@ def _css() -> Markup:
 
     def colours(style: str) -> str:
         lines = HtmlFormatter(style=style).get_style_defs(".highlight").splitlines()
-        # The page sets the background; boxes around what the lexer does not know only distract.
+        # The page sets the background; boxes around what the lexer does not know would distract.
         kept = [line for line in lines if re.match(r"\.highlight \.(?!err|hll)", line)]
         return "\n".join(re.sub(r" /\*.*?\*/", "", line) for line in kept)
 
@@ -419,7 +419,7 @@ def _result(row: Mapping[str, object], protocol: str) -> dict[str, Any]:
 
 
 def _unbroken(line: str) -> str:
-    """The line, to be broken neither inside an interval nor around an equals sign."""
+    """The line, made unbreakable inside intervals and around equals signs."""
     held = re.sub(
         r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\N{NO-BREAK SPACE}"), line
     )
@@ -435,7 +435,7 @@ def _badge(verdict: str) -> dict[str, str]:
 
 
 def _grouped(rows: Sequence[dict[str, Any]], groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """The groups as the template takes them, each with its rows; those without any are left out."""
+    """The groups as the template takes them, each with its rows; empty groups are left out."""
     if not groups:
         groups = [Group("claims", "All claims")]
         rows = [{**row, "part": "claims"} for row in rows]

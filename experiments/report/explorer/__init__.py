@@ -1,7 +1,7 @@
 """The explorer: Adam and seven other methods in the browser, as one page that opens offline.
 
-Its arithmetic, its surfaces and its controls are the plain JavaScript modules of this folder.
-A page that is opened from a folder may not load modules, so they are put into it one after another.
+Its arithmetic, surfaces and controls are the plain JavaScript modules in this folder. A page that
+is opened from a folder cannot load modules, so they are put into it one after another.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 
 
 def script(entry: str = "main.mjs") -> str:
-    """The modules as one script: each once, behind those that it imports.
+    """The modules as one script: each once, after those that it imports.
 
     Raises:
-        ValueError: two modules give the same name to something of theirs, or import in a circle.
+        ValueError: two modules define the same name, or modules import each other in a circle.
     """
     ordered: dict[str, str] = {}
     _visit(entry, ordered, ())
@@ -48,7 +48,7 @@ def _visit(module: str, ordered: dict[str, str], above: tuple[str, ...]) -> None
 
 
 def digits() -> str:
-    """The module `digits.mjs`: two of scikit-learn's handwritten digits by two numbers each.
+    """The module `digits.mjs`: two kinds of scikit-learn's handwritten digits, two numbers each.
 
     The numbers are the first two principal components of the 64 pixels, in units of the first
     one's standard deviation. `lowest` is where the mean logistic cost with an L2 term of 0.001 is
