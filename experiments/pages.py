@@ -20,8 +20,9 @@ from experiments.options import known
 from experiments.paths import ROOT
 from experiments.records.published import Published
 from experiments.records.store import Store, Together, local_store
-from experiments.study import PROTOCOLS, Study, in_words
+from experiments.study import PROTOCOLS, Study
 from experiments.training.runtime import commit
+from experiments.words import in_words
 
 if TYPE_CHECKING:
     import pandas as pd

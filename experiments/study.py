@@ -153,6 +153,11 @@ class Arm:
         """The variant alone: "dropout" for "Adam+dropout", "" for "Adam"."""
         return self.name.partition("+")[2]
 
+    @property
+    def tunes(self) -> bool:
+        """Whether it has anything to tune."""
+        return bool(self.tune or self.search)
+
 
 @dataclass(frozen=True)
 class Alternative:
@@ -311,7 +316,7 @@ class Study:
     @property
     def tunes(self) -> bool:
         """Whether any of its arms is tuned."""
-        return any(arm.tune or arm.search for arm in self.arms)
+        return any(arm.tunes for arm in self.arms)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -461,33 +466,6 @@ def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def describe(settings: Settings) -> str:
     """Settings as one line of text."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())
-
-
-# Settings as the paper writes them, for tables and figures.
-DECAYS = {
-    "constant": "constant α",
-    "sqrt_epoch": "α/√t, t in passes",
-    "sqrt_step": "α/√t, t in steps",
-}
-SYMBOLS = {
-    "learning_rate": "α",
-    "beta_1": "β₁",
-    "beta_2": "β₂",
-    "epsilon": "ε",
-    "beta_1_decay": "λ",
-    "rho": "ρ",
-    "warmup_steps": "warm-up steps",
-}
-
-
-def in_words(settings: Settings) -> str:
-    """Settings as the paper writes them: "α = 0.001, α/√t, t in passes, β₁ = 0.9"."""
-    return ", ".join(
-        DECAYS.get(str(value), str(value))
-        if name == "decay"
-        else f"{SYMBOLS.get(name, name.replace('_', ' '))} = {value}"
-        for name, value in settings.items()
-    )
 
 
 def final_cost(record: Mapping[str, Any] | None) -> float | None:

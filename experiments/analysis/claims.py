@@ -237,7 +237,7 @@ def _same_runs(claim: Claim, results: Results) -> bool:
     for arm in claim.arms:
         declared = results.study.arm(arm)
         for protocol in PROTOCOLS:
-            fixed = protocol == "tuned" and not (declared.tune or declared.search)
+            fixed = protocol == "tuned" and not declared.tunes
             role = "matched" if fixed else protocol
             runs[protocol] |= {
                 entry.run.id

@@ -19,7 +19,8 @@ from experiments.analysis.statistics import best_of, interval
 from experiments.data import catalogue
 from experiments.paper import curves as digitised
 from experiments.plan import plan
-from experiments.study import PROTOCOLS, Entry, Panel, Plan, Records, Study, in_words
+from experiments.study import PROTOCOLS, Entry, Panel, Plan, Records, Study
+from experiments.words import in_words
 
 COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 # The averages of Section 7.2 as they are recorded, and in words.
@@ -138,7 +139,7 @@ class Results:
             metric: as recorded.
         """
         chosen = self.study.arm(arm)
-        if role == "tuned" and chosen.matched and not chosen.tune:
+        if role == "tuned" and chosen.matched and not chosen.tunes:
             role = "matched"
         epochs = 0 if self.study.measured else self.study.profile(self.profile).epochs
         rows: dict[int, list[float]] = {}
@@ -295,7 +296,7 @@ class Results:
         rows = []
         tuning = [entry for entry in self.plan.entries if entry.role == "tuning"]
         for arm in self.study.arms:
-            if not arm.tune:
+            if not arm.tunes:
                 continue
             tuned = self.plan.selected.get(arm.name)
             trials = {entry.trial for entry in tuning if entry.arm == arm.name}

@@ -25,7 +25,8 @@ from experiments.figures.axes import (
 )
 from experiments.figures.grids import complete_passes
 from experiments.figures.style import CORRECTED, colour_of, footer, new_figure, note, styled
-from experiments.study import DECAYS, Arm, describe
+from experiments.study import Arm, describe
+from experiments.words import DECAYS
 
 ABREAST = 4  # panels at most: more would be too small to read
 FEWEST_FOR_QUARTILES = 8  # trials; quartiles of fewer would mean nothing

@@ -14,7 +14,8 @@ from experiments.analysis.results import Results, paper_curve
 from experiments.figures import style
 from experiments.paper import curves as digitised
 from experiments.report.summary import Part
-from experiments.study import PROTOCOLS, Arm, in_words
+from experiments.study import PROTOCOLS, Arm
+from experiments.words import in_words
 
 
 def data(found: Iterable[Results], parts: Iterable[Part]) -> dict[str, Any]:

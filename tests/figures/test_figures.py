@@ -20,7 +20,7 @@ from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.studies import STUDIES
 from experiments.studies import defaults as declared
-from experiments.study import in_words
+from experiments.words import in_words
 
 COMPARED = [name for name, study in STUDIES.items() if not study.arms[0].grid]
 CURVES = [name for name in COMPARED if name != "fig2-sfo"]
