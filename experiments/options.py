@@ -107,7 +107,11 @@ def declared(signature: Callable[..., Any]) -> Mapping[str, Any]:
 
 def _allowed(name: str, hint: Any) -> Interval | tuple[Any, ...]:
     """The numbers or the values that an annotation admits."""
-    plain = {bool: (True, False), float: Interval(-math.inf), int: Interval(-math.inf, whole=True)}
+    plain: dict[Any, Interval | tuple[Any, ...]] = {
+        bool: (True, False),
+        float: Interval(-math.inf),
+        int: Interval(-math.inf, whole=True),
+    }
     if hint in plain:
         return plain[hint]
     if typing.get_origin(hint) is typing.Literal:

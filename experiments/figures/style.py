@@ -145,7 +145,7 @@ def source(path: Path) -> str | None:
 
 
 def png(figure: Figure, source: str | None = None) -> bytes:
-    """The figure as PNG, which holds its own numbers and drawing: texts `CSV` and `SVG`.
+    """The figure as PNG, which holds its own numbers, if any, and drawing: texts `CSV` and `SVG`.
 
     The same figure gives the same bytes. A palette of 255 colours makes the file a third as large,
     with no visible difference.
@@ -167,8 +167,9 @@ def png(figure: Figure, source: str | None = None) -> bytes:
         figure.set_layout_engine(arranged)
     if source:
         info.add_text("Source", source)
-    numbers = table(figure).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    info.add_itxt("CSV", numbers, zip=True)
+    if len(numbers := table(figure)):  # some figures only say that there is nothing yet
+        written = numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        info.add_itxt("CSV", written, zip=True)
     info.add_itxt("SVG", lines.getvalue(), zip=True)
     few = (
         Image.open(drawn)
