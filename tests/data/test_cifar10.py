@@ -31,9 +31,11 @@ real_cifar10 = pytest.mark.skipif(
 def folder(tmp_path, monkeypatch):
     """An empty data folder; nothing whitened yet."""
     monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
-    cifar10._whitened.cache_clear()
+    for kept in (cifar10._whitened, cifar10.labels):
+        kept.cache_clear()
     yield tmp_path / "data"
-    cifar10._whitened.cache_clear()
+    for kept in (cifar10._whitened, cifar10.labels):
+        kept.cache_clear()
 
 
 @pytest.fixture

@@ -74,11 +74,14 @@ def few_colour_images() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cifar10, "load", load)
         patch.setattr(cifar10, "_TRAIN", 40)
-        cifar10._whitened.cache_clear()
+        kept = (cifar10._whitened, cifar10.labels)
+        for each in kept:
+            each.cache_clear()
         try:
             yield
         finally:
-            cifar10._whitened.cache_clear()
+            for each in kept:
+                each.cache_clear()
 
 
 def reset_noise(problem: Problem, seed: int, epoch: int = 0) -> None:
