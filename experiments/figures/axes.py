@@ -28,9 +28,9 @@ TITLES = {
 
 
 def defaults_of(study: Study) -> str:
-    """What the matched settings are, in words, where the paper shows no curve."""
+    """What the matched settings are, or are of, in words, where the paper shows no curve."""
     if not study.tunes:
-        return "nothing is tuned"
+        return study.title.partition(": ")[2] or "nothing is tuned"
     whose = "the paper's" if study.section.startswith("Section") else "each method's"
     return f"{whose} default settings"
 

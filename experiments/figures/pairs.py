@@ -28,6 +28,8 @@ from experiments.figures.axes import (
 from experiments.figures.style import DASHED, colour_of, footer, new_figure, note, styled
 from experiments.study import Study
 
+NARROW = 1.4  # an axis of ratios whose ends are less than this factor apart has finer marks
+
 
 def ratios(results: Results) -> Figure:
     """Training cost of one method over another, pass by pass: what the verdicts are about.
@@ -62,9 +64,11 @@ def ratios(results: Results) -> Figure:
                     note(axis, "no runs yet")
                 counts |= {n for pair in here for n in _common_seeds(results, protocol, pair)}
                 axis.yaxis.set_major_formatter("{x:g}")
-                axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, *range(2, 10))))
+                low, high = axis.get_ylim()
+                between = (1.2, 1.5, *range(2, 10)) if high > NARROW * low else (1.05, 1.1, 9, 9.5)
+                axis.yaxis.set_minor_locator(LogLocator(subs=between))
                 axis.yaxis.set_minor_formatter("{x:g}")
-                if axis.get_ylim()[0] < 0.1:
+                if low < 0.1:
                     axis.yaxis.set_minor_formatter("")
             handles: list[Any] = [
                 Line2D(
