@@ -120,6 +120,7 @@ def test_the_recipes_run():
         text for name, kind, text in FENCES if (name, kind) == ("docs/optimizers.md", "python")
     ]
     assert blocks
+    keras.utils.set_random_seed(0)  # which determinism, once on in this process, asks for
     for code in blocks:
         backbone = keras.layers.Dense(2, name="backbone_1")
         names: dict[str, object] = {"model": keras.Sequential([keras.Input((3,)), backbone])}

@@ -38,6 +38,7 @@ COLOURS = {
 OTHERS = ("#0f8a8a", "#8a5bd1", "#a8327a", "#5f7a00", "#b8860b", "#3f51b5", "#c0392b", "#2f4f4f")
 CORRECTED = {"biascorr": "#d55e00", "nocorr": "#029e73"}  # red and green in the paper
 DPI = 160
+SVG_DPI = 72  # of contours, which are its only pixels
 DASHED = (0, (4, 2))
 PASSES = "passes over the training set"
 
@@ -163,7 +164,7 @@ def png(figure: Figure, source: str | None = None) -> bytes:
         arranged = figure.get_layout_engine()
         figure.set_layout_engine("none")  # everything has its place
         mpl.rcParams["svg.hashsalt"] = "adam"
-        figure.savefig(lines, format="svg", metadata={"Date": None})
+        figure.savefig(lines, format="svg", dpi=SVG_DPI, metadata={"Date": None})
         figure.set_layout_engine(arranged)
     if source:
         info.add_text("Source", source)

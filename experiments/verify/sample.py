@@ -5,15 +5,16 @@ The published runs of a study are put into strata, one for each arm and each pur
 replacement with a fixed seed; a run that costs half as much or less comes first. Then, level by
 level and within a level cheapest first:
 
-0. one run of every study;
+0. one run of every study; if it takes more than `DEAR` seconds, of its problem;
 1. one of every optimizer, with the settings that are matched to the paper or make up its grid;
 2. one of every arm, the same;
 3. one tuned run of every arm;
 4. one of every further stratum: trials, fits, measured alternatives;
 5. from here on, the second, third, ... run of every stratum.
 
-Except at level 0, a run that takes more than `DEAR` seconds for its first passes waits two levels.
-At level 0 there is such a run, of the convolutional network. If two or more processes are at work,
+A run that several studies share counts for the first of them. Except at level 0, a run that takes
+more than `DEAR` seconds for its first passes waits two levels. At level 0 there is such a run, of
+the convolutional network. If two or more processes are at work,
 it starts before all others and has a process to itself: in its turn, it would end too late.
 
 Only the first passes of a long run are trained: as many as take `SHORT` seconds, and two if these
@@ -65,8 +66,8 @@ def items(
     strata: dict[tuple[str, str, str], list[Item]] = {}
     growing: set[str] = set()
     large: set[str] = set()
+    seen: set[str] = set()
     for found in results:
-        seen: set[str] = set()
         for entry in found.plan.entries:
             record = found.records.get(entry.run.id)
             if record is None or entry.run.id in seen:
@@ -89,6 +90,7 @@ def items(
                 strata.setdefault((name, entry.role + " whole", entry.arm), []).append(late)
     ordered = []
     studies: set[str] = set()
+    dear: set[str] = set()  # problems of which level 0 has a run that takes long
     methods: set[tuple[str, str]] = set()
     firsts = [key for key in strata if not key[1].endswith(" whole")]
     ranked = sorted(firsts, key=lambda key: (key[1] not in FIRST, min(map(_price, strata[key]))))
@@ -96,8 +98,10 @@ def items(
         study, role, _ = key
         drawn = draw(strata[key], key)
         method = (study, drawn[0].run.optimizer)
-        if study not in studies:
+        problem, long = drawn[0].run.problem, drawn[0].seconds > DEAR
+        if study not in studies and not (long and problem in dear):
             level = 0
+            dear |= {problem} if long else set()
         elif role in FIRST and method not in methods:
             level = 1
         else:
