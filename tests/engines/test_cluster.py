@@ -602,7 +602,7 @@ def test_a_node_is_lost_in_the_middle_of_a_run(tmp_path):
         (tmp_path / name).mkdir()
         process = start(
             [sys.executable, *through, str(script), str(tmp_path / name)],
-            PYTHONPATH=os.pathsep.join([str(tmp_path / "often"), str(ROOT)]),
+            PYTHONPATH=os.pathsep.join(map(str, (tmp_path / "often", ROOT, ROOT / "tests"))),
             MARKER=marker,
         )
         out, err = process.communicate(timeout=PATIENCE)
