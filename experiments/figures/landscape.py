@@ -37,11 +37,10 @@ def draw_map(axis: Axes, surface: Surface, points: int = 161) -> None:
     heights = surface.value(np.stack([x, y], axis=-1))
     levels = heights.max() / 2.0 ** np.arange(12, 0, -1)
     shades = HEIGHTS(np.linspace(0, 1, len(levels) + 1))
-    # As pixels, also in the figure's SVG, which would be millions of characters of outlines.
-    filled = axis.contourf(x, y, heights, levels, colors=shades, extend="both", antialiased=False)
-    lines = axis.contour(x, y, heights, levels, colors="white", linewidths=0.7)
-    for each in (filled, lines):
-        each.set_rasterized(True)
+    axis.contourf(x, y, heights, levels, colors=shades, extend="both", antialiased=False, zorder=-2)
+    axis.contour(x, y, heights, levels, colors="white", linewidths=0.7, zorder=-1)
+    # As one picture, also in the figure's SVG, which would be millions of characters of outlines.
+    axis.set_rasterization_zorder(0)
     if surface.lowest:
         axis.plot(*surface.lowest, "*", color="#ffd400", mec="#222222", mew=0.8, ms=12, zorder=5)
     axis.set(xlim=(left, right), ylim=(bottom, top), box_aspect=0.75)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from experiments.options import AtLeastZero, BelowOne, Count, Interval
+from experiments.options import AtLeastZero, BelowOne, Count, Interval, Positive
 
 Weights = Literal["glorot_normal", "glorot_uniform", "he_normal", "lecun_normal", "normal_0.01"]
 
@@ -71,7 +71,7 @@ class Convolutional(Options):
     weights: Weights = "normal_0.01"
     padding: Literal["same", "valid"] = "same"
     whitening: Literal["zca", "channel", "none"] = "zca"
-    floor: AtLeastZero = 0.01
+    floor: Positive = 0.01
     train_examples: Count = 50_000
     held_out_examples: Count = 10_000
 

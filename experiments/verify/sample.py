@@ -5,16 +5,16 @@ The published runs of a study are put into strata, one for each arm and each pur
 replacement with a fixed seed; a run that costs half as much or less comes first. Then, level by
 level and within a level cheapest first:
 
-0. one run of every study; if it takes more than `DEAR` seconds, of its problem;
+0. one run of every study, one that several studies share counting for each of them;
 1. one of every optimizer, with the settings that are matched to the paper or make up its grid;
 2. one of every arm, the same;
 3. one tuned run of every arm;
 4. one of every further stratum: trials, fits, measured alternatives;
 5. from here on, the second, third, ... run of every stratum.
 
-A run that several studies share counts for the first of them. Except at level 0, a run that takes
-more than `DEAR` seconds for its first passes waits two levels. At level 0 there is such a run, of
-the convolutional network. If two or more processes are at work,
+Runs that studies share come first, and are trained once. Except at level 0, a run that takes more
+than `DEAR` seconds for its first passes waits two levels. At level 0 there is such a run, of the
+convolutional network. If two or more processes are at work,
 it starts before all others and has a process to itself: in its turn, it would end too late.
 
 Only the first passes of a long run are trained: as many as take `SHORT` seconds, and two if these
@@ -66,16 +66,16 @@ def items(
     strata: dict[tuple[str, str, str], list[Item]] = {}
     growing: set[str] = set()
     large: set[str] = set()
-    seen: set[str] = set()
+    owners: dict[str, set[str]] = {}  # the studies that have a run
     for found in results:
         for entry in found.plan.entries:
-            record = found.records.get(entry.run.id)
-            if record is None or entry.run.id in seen:
+            record, name = found.records.get(entry.run.id), found.study.name
+            if record is None or not comparable(entry.run, record, backend):
                 continue
-            if not comparable(entry.run, record, backend):
+            had = entry.run.id in owners
+            owners.setdefault(entry.run.id, set()).add(name)
+            if had:
                 continue
-            seen.add(entry.run.id)
-            name = found.study.name
             first, whole = lengths(entry.run, record)
             if "optimizer_mb" in record["metrics"]:
                 growing.add(entry.run.id)
@@ -90,23 +90,28 @@ def items(
                 strata.setdefault((name, entry.role + " whole", entry.arm), []).append(late)
     ordered = []
     studies: set[str] = set()
-    dear: set[str] = set()  # problems of which level 0 has a run that takes long
     methods: set[tuple[str, str]] = set()
     firsts = [key for key in strata if not key[1].endswith(" whole")]
-    ranked = sorted(firsts, key=lambda key: (key[1] not in FIRST, min(map(_price, strata[key]))))
-    for key in ranked:
+    drawn_of = {
+        key: sorted(draw(strata[key], key), key=lambda item: -len(owners[item.run.id]))
+        for key in firsts
+    }
+
+    def rank(key: tuple[str, str, str]) -> tuple[bool, int, float]:
+        shared = len(owners[drawn_of[key][0].run.id])
+        return key[1] not in FIRST, -shared, min(item.seconds for item in strata[key])
+
+    for key in sorted(firsts, key=rank):
         study, role, _ = key
-        drawn = draw(strata[key], key)
+        drawn = drawn_of[key]
         method = (study, drawn[0].run.optimizer)
-        problem, long = drawn[0].run.problem, drawn[0].seconds > DEAR
-        if study not in studies and not (long and problem in dear):
+        if study not in studies:
             level = 0
-            dear |= {problem} if long else set()
         elif role in FIRST and method not in methods:
             level = 1
         else:
             level = 2 if role in FIRST else 3 if role == "tuned" else 4
-        studies.add(study)
+        studies |= owners[drawn[0].run.id] if level == 0 else {study}
         methods.add(method)
         for i, item in enumerate(drawn):
             mine = 4 + i if i else level
@@ -179,7 +184,3 @@ def cost(record: dict[str, Any], passes: int) -> float:
         return float(record["manifest"]["wall_seconds"])
     # A pass over the held-out examples, and diagnostics, come on top of the training.
     return START_SECONDS + passes * 1.25 * float(seconds[len(seconds) // 2])
-
-
-def _price(item: Item) -> float:
-    return item.seconds

@@ -1,9 +1,19 @@
 """Two logical CPUs, so that distribution is tested without a second device."""
 
 import contextlib
+import importlib.metadata
 
 import pytest
 import tensorflow as tf
+
+
+def pytest_configure(config):
+    if importlib.metadata.version("keras").startswith("3.12."):  # its variables with NumPy 2
+        config.addinivalue_line(
+            "filterwarnings",
+            "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+        )
+
 
 with contextlib.suppress(RuntimeError):  # TensorFlow has started: the fixture below skips
     CPU = tf.config.list_physical_devices("CPU")[0]
