@@ -107,7 +107,7 @@ def build(
     if profile == "published":
         here = kept.here(found)
         checked = kept.by_study(found, here)
-        shown = [_with_checks(each, checked, here) for each in shown]
+        shown = [_with_checks(each, found, here) for each in shown]
         for each in shown:
             made = folder / "notebooks" / f"{each.name}.ipynb"
             write_atomically(made, nbformat.writes(each.notebook).encode())
@@ -151,21 +151,18 @@ def build(
     return index
 
 
-def _with_checks(
-    page: webpage.Page, checked: Mapping[str, str], here: checks.Checks
-) -> webpage.Page:
+def _with_checks(page: webpage.Page, found: Sequence[Results], here: checks.Checks) -> webpage.Page:
     """A page with what was checked here of its studies at its end, and what fails at its top."""
-    studies = [study for study in STUDIES.values() if study.notebook == page.name]
-    names = [study.name for study in studies if study.name in checked]
-    if not names:
+    mine = [results for results in found if results.study.notebook == page.name]
+    if not mine:
         return page
     notebook = copy.deepcopy(page.notebook)
-    rows = [f"| {name} | {checked[name]} |" for name in names]
+    rows = [f"| {name} | {line} |" for name, line in kept.by_study(mine, here).items()]
     text = "\n".join(
         (f"### Checked here\n\n{CHECKED}\n", "| study | checked here |", "|---|---|", *rows)
     )
     notebook.cells.append(nbformat.v4.new_markdown_cell(text, id="checked-here"))
-    if faults := here.of(*names).faults:
+    if faults := here.of(*mine).faults:
         loud = "\n".join(f"> - {fault}" for fault in faults)
         text = f"> **{readme.DISAGREE}:**\n>\n{loud}"
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(text, id="disagreement"))

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.results import Results
 from experiments.pages import RESULTS
 from experiments.records.store import LARGEST, content_of, write_atomically
 from experiments.training import runtime
@@ -65,11 +66,13 @@ class Checks:
         """The runs that could not be trained, by name."""
         return [check.named for check in self.runs if check.failed]
 
-    def of(self, *studies: str) -> Checks:
-        """The checks of some studies."""
+    def of(self, *found: Results) -> Checks:
+        """The checks of some studies, and those of runs that they share with others."""
+        studies = {results.study.name for results in found}
+        shared = {run.id for results in found for run in results.plan.runs()}
         return dataclasses.replace(
             self,
-            runs=[check for check in self.runs if check.study in studies],
+            runs=[check for check in self.runs if check.study in studies or check.run in shared],
             seeds=[check for check in self.seeds if check.study in studies],
         )
 

@@ -82,8 +82,10 @@ def _by_study(
     found: Sequence[Results], done: Checks, lacking: Mapping[str, str], room: int
 ) -> list[str]:
     """What was checked, one line per study; studies that do not fit share a line."""
-    names = [results.study.name for results in found]
-    checked = sorted((n for n in names if done.of(n)), key=lambda n: not _wrong(done.of(n)))
+    by_name = {results.study.name: results for results in found}
+    names = list(by_name)
+    mine = {name: done.of(results) for name, results in by_name.items()}
+    checked = sorted((n for n in names if mine[n]), key=lambda n: not _wrong(mine[n]))
     last = []
     if nothing := [n for n in names if n not in checked and n not in lacking]:
         last.append(f"  nothing yet: {', '.join(nothing)}")
@@ -93,8 +95,8 @@ def _by_study(
     shown = checked if len(checked) <= room else checked[: max(0, room - 1)]
     rest = checked[len(shown) :]
     wide = max(map(len, names), default=0)
-    lines = [f"  {name:{wide}} {done.of(name)}" for name in names if name in shown]
-    lines += [f"  {len(rest)} more studies: {done.of(*rest)}"] if rest else []
+    lines = [f"  {name:{wide}} {mine[name]}" for name in names if name in shown]
+    lines += [f"  {len(rest)} more studies: {done.of(*(by_name[n] for n in rest))}"] if rest else []
     return lines + last
 
 

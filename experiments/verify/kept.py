@@ -32,7 +32,7 @@ def imported() -> Path:
 
 def here(found: Sequence[Results]) -> Checks:
     """The checks made here of these studies' published records as they are now."""
-    made = Folder(folder() / "checks").all().of(*(results.study.name for results in found))
+    made = Folder(folder() / "checks").all().of(*found)
     records = published_records(found)
     checked = {check.run for check in made.runs}
     return made.valid({run: again.digest(records[run]) for run in checked if run in records})
@@ -47,9 +47,9 @@ def by_study(found: Sequence[Results], made: Checks) -> dict[str, str]:
     """The column *checked here*, by study: what was checked, or why nothing was."""
     lines = {}
     for results in found:
-        name = results.study.name
-        if made.of(name):
-            lines[name] = str(made.of(name))
+        name, mine = results.study.name, made.of(results)
+        if mine:
+            lines[name] = str(mine)
         elif data_is_there(results.study):
             lines[name] = "nothing yet"
         else:

@@ -71,15 +71,14 @@ def test_links_of_the_verdicts_lead_somewhere(folder, found, check):
 def test_a_page_says_it_at_its_end_and_shouts_at_its_top(folder, found, check):
     page = webpage.Page.read(PAGE)
     before = PAGE.read_bytes()
-    checked = kept.by_study([found], checks.Checks(runs=[check]))
-    shown = build._with_checks(page, checked, checks.Checks(runs=[check]))
+    shown = build._with_checks(page, [found], checks.Checks(runs=[check]))
     assert shown.notebook.cells[-1].source.splitlines()[-1] == (
         f"| {NAME} | 1 run, 38 passes, largest difference 2e-15 |"
     )
     assert len(shown.notebook.cells) == len(page.notebook.cells) + 1
     nbformat.validate(shown.notebook)
     wrong = checks.Checks(runs=[dataclasses.replace(check, fault="t of row 1 is 3")])
-    loud = build._with_checks(page, kept.by_study([found], wrong), wrong)
+    loud = build._with_checks(page, [found], wrong)
     top = loud.notebook.cells[1].source
     assert readme.DISAGREE in top
     assert "t of row 1 is 3" in top
@@ -94,9 +93,9 @@ def test_a_page_says_it_at_its_end_and_shouts_at_its_top(folder, found, check):
         assert f"**{readme.DISAGREE}:**" in text
 
 
-def test_a_page_without_a_study_is_as_it_was(check):
+def test_a_page_without_a_study_is_as_it_was(found, check):
     page = webpage.Page.read(ROOT / "notebooks" / "00_adam_explained.ipynb")
-    assert build._with_checks(page, {NAME: "x"}, checks.Checks(runs=[check])) is page
+    assert build._with_checks(page, [found], checks.Checks(runs=[check])) is page
 
 
 def test_no_real_data_has_two_ways_out(found):

@@ -57,6 +57,25 @@ def test_checks_come_back_as_they_were_and_add_up(tmp_path):
     assert found.faults == []
 
 
+def test_a_check_is_of_every_study_that_has_the_run():
+    """The convolutional runs of Figure 3 are arms of the study without the first moment, too."""
+    fig3, without, other = (
+        pages.published(STUDIES[name]) for name in ("fig3", "sec6-first-moment-cnn", "fig1-mnist")
+    )
+    every = [{run.id for run in each.plan.runs()} for each in (fig3, without, other)]
+    shared = min(every[0] & every[1])
+    own = min(every[1] - every[0])
+    runs = [dataclasses.replace(CHECK, run=shared, study="fig3", fault="of both")]
+    runs.append(dataclasses.replace(CHECK, run=own, study="sec6-first-moment-cnn"))
+    made = checks.Checks({}, runs, [])
+    assert [len(made.of(each).runs) for each in (fig3, without, other)] == [1, 2, 0]
+    assert len(made.of(fig3, without).runs) == 2, "the shared one counts once"
+    assert made.of(without).faults
+    first = sample.items([fig3, without])[0]
+    assert first.level == 0
+    assert first.run.id in every[0] & every[1], "one run reaches both"
+
+
 def test_a_disagreement_is_loud(tmp_path):
     kept = checks.Folder(tmp_path / "checks")
     kept.put(dataclasses.replace(CHECK, fault="objective of pass 2 is wrong"))
