@@ -93,7 +93,7 @@ STUDY = Study(
             seeds=1,
             tuning_seeds=1,
             points_per_decade=1,
-            window=3,
+            window=1,
             rounds=0,
             options={"train_examples": 1_280, "held_out_examples": 1_000},
         ),

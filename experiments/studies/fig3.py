@@ -52,7 +52,7 @@ STUDY = Study(
             points_per_decade=1,
             window=1,
             rounds=0,
-            options={"train_examples": 256, "held_out_examples": 256, "whitening": "channel"},
+            options={"train_examples": 128, "held_out_examples": 128, "whitening": "channel"},
         ),
         "quick": Profile(
             epochs=4,

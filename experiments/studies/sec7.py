@@ -66,6 +66,12 @@ def _study(
     )
 
 
+def _smoke(epochs: int, train_examples: int) -> Profile:
+    """The smallest: one seed, one rate, few examples."""
+    options = {"train_examples": train_examples, "held_out_examples": 1_000}
+    return Profile(epochs=epochs, seeds=1, window=1, rounds=0, options=options)
+
+
 _OURS: dict[str, Any] = {"plotted": False}
 
 STUDIES = (
@@ -75,7 +81,7 @@ STUDIES = (
         fig1_mnist.STUDY,
         Panel("sec7-logistic", x=(0, 45), y=(0.2, 0.4)),
         {
-            "smoke": Profile(epochs=2, seeds=1, rounds=0, options={"train_examples": 1_280}),
+            "smoke": _smoke(2, 1_280),
             "quick": Profile(epochs=15, seeds=3, rounds=1, options={"train_examples": 20_000}),
             "paper": Profile(epochs=46, seeds=10, tuning_seeds=3, points_per_decade=4, window=5),
         },
@@ -86,7 +92,7 @@ STUDIES = (
         fig1_imdb.STUDY,
         Panel("sec7-imdb", x=(0, 59), y=(0.2, 0.5)),
         {
-            "smoke": Profile(epochs=2, seeds=1, rounds=0, options={"train_examples": 1_280}),
+            "smoke": _smoke(2, 1_280),
             "quick": Profile(
                 epochs=10,
                 seeds=2,
@@ -103,7 +109,7 @@ STUDIES = (
         fig2_dropout.STUDY,
         Panel("sec7-multilayer", x=(0, 24), y=(0.03, 0.5), log=True),
         {
-            "smoke": Profile(epochs=1, seeds=1, rounds=0, options={"train_examples": 1_280}),
+            "smoke": _smoke(1, 1_280),
             "quick": Profile(
                 epochs=5,
                 seeds=1,
@@ -121,7 +127,7 @@ STUDIES = (
         fig4.STUDY,
         Panel("sec7-variational", x=(0, 29), y=(95, 160)),
         {
-            "smoke": Profile(epochs=1, seeds=1, rounds=0, options={"train_examples": 1_000}),
+            "smoke": _smoke(1, 1_000),
             "quick": Profile(
                 epochs=5,
                 seeds=1,
