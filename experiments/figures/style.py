@@ -145,6 +145,14 @@ def source(path: Path) -> str | None:
         return None
 
 
+def pixels(figure: Figure) -> bytes:
+    """The figure as PNG and no more, for a picture that is drawn again and again."""
+    written = io.BytesIO()
+    with _defaults():
+        figure.savefig(written, format="png", dpi=DPI)
+    return written.getvalue()
+
+
 def png(figure: Figure, source: str | None = None) -> bytes:
     """The figure as PNG, which holds its own numbers, if any, and drawing: texts `CSV` and `SVG`.
 
@@ -158,9 +166,9 @@ def png(figure: Figure, source: str | None = None) -> bytes:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    drawn, lines, packed, info = io.BytesIO(), io.StringIO(), io.BytesIO(), PngInfo()
+    shown, lines, packed, info = io.BytesIO(), io.StringIO(), io.BytesIO(), PngInfo()
     with _defaults():  # some things are only settled now: ticks, and how the file is written
-        figure.savefig(drawn, format="png", dpi=DPI)
+        figure.savefig(shown, format="png", dpi=DPI)
         arranged = figure.get_layout_engine()
         figure.set_layout_engine("none")  # everything has its place
         mpl.rcParams["svg.hashsalt"] = "adam"
@@ -173,7 +181,7 @@ def png(figure: Figure, source: str | None = None) -> bytes:
         info.add_itxt("CSV", written, zip=True)
     info.add_itxt("SVG", lines.getvalue(), zip=True)
     few = (
-        Image.open(drawn)
+        Image.open(shown)
         .convert("RGB")
         .quantize(255, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
     )

@@ -145,6 +145,7 @@ def test_the_same_tests_pass_on_another_backend(backend):
     if backend == "jax":
         files.append("test_averaging.py::test_evaluated_averages_go_on")
     settings = {"KERAS_BACKEND": backend, "KERAS_FLOATX": "float64", "JAX_ENABLE_X64": "1"}
+    settings["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # to compile well takes longer
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "--numprocesses=0", "-p", "no:cacheprovider"),

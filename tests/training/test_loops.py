@@ -326,6 +326,9 @@ def recorded(tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
             # What is trained again need not be compiled again.
             settings["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
             settings["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+            # To compile well would take longer than to train.
+            flags = "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"
+            settings["XLA_FLAGS"] = flags
         code = f"""
 import pathlib, warnings
 warnings.simplefilter("error", UserWarning)
