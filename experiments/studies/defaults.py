@@ -109,22 +109,6 @@ STUDIES = (
         departures=(TEXT, *COMMON),
         step_ms=120.0,
     ),
-    _study(
-        name="defaults-masked-lm",
-        title="A masked language model on Tiny Shakespeare",
-        problem="tinyshakespeare_masked",
-        options={"train_examples": 2_400, "held_out_examples": 500},
-        data_set="tinyshakespeare",
-        batch_size=12,
-        profiles=_profiles(
-            Profile(epochs=10, seeds=5, points_per_decade=2, window=5, tuning_epochs=5, rounds=4),
-            {"train_examples": 240, "held_out_examples": 50, "width": 32, "depth": 2},
-            {"train_examples": 48, "held_out_examples": 20, "width": 16, "depth": 1},
-        ),
-        panels=(Panel("defaults-masked-lm", x=(0, 9), y=(1.5, 3.5)),),
-        departures=(TEXT, *COMMON),
-        step_ms=100.0,
-    ),
     *(
         _study(
             name=f"defaults-imbalance-{frequencies}",
