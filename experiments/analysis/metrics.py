@@ -103,11 +103,6 @@ def _distance(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     return gaps(results.study.panel, arm, whole, first, last).max(axis=1)
 
 
-def _below_epsilon(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    (share,) = _windows(claim, protocol, results, "below_epsilon all")
-    return share.mean(axis=1) if len(share) else np.array([])
-
-
 def _sparser(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     first, last = claim.passes
     support = results.at_default(claim.arms[0], "gradient_support").loc[:, first:last].dropna()
@@ -115,14 +110,19 @@ def _sparser(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     return values[:, -1] / values[:, 0] if values.size else np.array([])
 
 
-def _recorded(reduce: Callable[[np.ndarray], np.ndarray]) -> Compute:
+def _recorded(reduce: Callable[[np.ndarray], np.ndarray], *names: str) -> Compute:
     """A metric that reduces what the first arm recorded, over its passes, to a value per seed."""
 
     def compute(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-        values = _windows(claim, protocol, results, *claim.recorded)[0]
+        values = _windows(claim, protocol, results, *(names or claim.recorded))[0]
         return reduce(values) if values.size else np.array([])
 
     return compute
+
+
+def _recorded_lead(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    first, second = _windows(claim, protocol, results, *claim.recorded)
+    return (first - second).mean(axis=1) if first.size else np.array([])
 
 
 def _recorded_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
@@ -409,7 +409,7 @@ METRICS: dict[str, Metric] = {
     ),
     "below_epsilon": Metric(
         "share of coordinates of {} with sqrt(v_hat) < epsilon, passes {first}-{last}",
-        _below_epsilon,
+        _recorded(lambda values: values.mean(axis=1), "below_epsilon all"),
         unit="share",
     ),
     "sparser": Metric(
@@ -424,6 +424,13 @@ METRICS: dict[str, Metric] = {
         "largest {recorded} of {} over {run}",
         _recorded(lambda values: values.max(axis=1)),
         log=True,
+    ),
+    "recorded_mean": Metric(
+        "mean {recorded} of {}, passes {first}-{last}",
+        _recorded(lambda values: values.mean(axis=1)),
+    ),
+    "recorded_lead": Metric(
+        "mean {recorded} of {0} minus that of {1}, passes {first}-{last}", _recorded_lead
     ),
     "recorded_last": Metric("{recorded} of {} at {end}", _recorded(lambda values: values[:, -1])),
     "recorded_change": Metric(

@@ -19,11 +19,13 @@ class Options:
 
     Attributes:
         averages: 1 where the averages of Section 7.2 are kept and measured after each pass.
+        stability: 1 where steps are compared with the noise of the gradient after each pass.
         train_examples: training examples of a pass.
         held_out_examples: examples that training never sees.
     """
 
     averages: AtLeastZero = 0.0
+    stability: AtLeastZero = 0.0
     train_examples: Count
     held_out_examples: Count
 

@@ -24,6 +24,7 @@ class Problem:
         groups: rows of the training examples whose own cost is measured after each pass, by name.
         pass_examples: how many of the training examples a pass draws; None: all.
         averages: whether the averages of Section 7.2 are kept and measured after each pass.
+        stability: whether steps are compared with the noise of the gradient after each pass.
     """
 
     model: Any
@@ -35,6 +36,7 @@ class Problem:
     groups: Mapping[str, Any] = field(default_factory=dict)
     pass_examples: int | None = None
     averages: bool = False
+    stability: bool = False
 
     @property
     def examples(self) -> int:

@@ -87,7 +87,9 @@ def build(name: str, data: str, given: Mapping[str, Any], seed: int) -> Problem:
     module = importlib.import_module(f"experiments.{entry.module}")
     chosen = entry.options(**given)
     problem: Problem = getattr(module, entry.function)(data, seed, chosen)
-    return dataclasses.replace(problem, averages=bool(chosen.averages))
+    return dataclasses.replace(
+        problem, averages=bool(chosen.averages), stability=bool(chosen.stability)
+    )
 
 
 def measure(run: Any) -> Iterator[dict[str, float]]:

@@ -17,6 +17,7 @@ from experiments.studies import (
     fig4,
     first_moment,
     sec7,
+    stability,
     theory,
 )
 from experiments.study import Study
@@ -56,6 +57,7 @@ STUDIES = by_name(
         *sec7.STUDIES,
         *defaults.STUDIES,
         ablation.STUDY,
+        *stability.STUDIES,
     )
 )
 

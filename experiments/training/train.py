@@ -23,7 +23,7 @@ from experiments.problems.problem import Problem
 from experiments.randomness import batch_order, steps_per_epoch, stream
 from experiments.records.store import Store
 from experiments.study import Run
-from experiments.training import diagnostics, loops, runtime, twins
+from experiments.training import diagnostics, loops, runtime, stability, twins
 
 # Recorded after each pass; problems without classes have no accuracy, some add diagnostics.
 METRICS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
@@ -107,6 +107,17 @@ def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> di
     return numbers
 
 
+def _stability(
+    problem: Problem, compiled: loops.Loops, state: Variables, run: Run, epoch: int
+) -> dict[str, float]:
+    """What `experiments.training.stability` measures after a pass; the state stays as it is."""
+    arrays = [array.copy() for array in state.arrays()]
+    steps = steps_per_epoch(problem.examples, run.batch_size)
+    following = batch_order(run.seed, epoch + 1, len(problem.train[0]), run.batch_size)[:steps]
+    variables = problem.model.trainable_variables
+    return stability.measure(compiled, variables, lambda: state.restore(arrays), following)
+
+
 def measure(run: Run) -> dict[str, Any]:
     """The record of a run that measures instead of training: its rows as metrics."""
     if problems.PROBLEMS[run.problem].keras:
@@ -173,6 +184,8 @@ def train(
     if run.optimizer == "sfo":
         if averages:
             raise ValueError("averages=1.0 is not valid with sfo: its steps are not averaged")
+        if problem.stability:
+            raise ValueError("stability=1.0 is not valid with sfo: its minibatches are fixed")
         steps = run.settings["minibatches"]
         if steps > len(problem.train[0]):
             raise ValueError(f"minibatches={steps} exceeds {len(problem.train[0])} examples")
@@ -213,6 +226,8 @@ def train(
         if problem.diagnostics:
             _, _, found = compiled.differentiate(first_batch)
             row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)
+        if problem.stability:
+            row |= _stability(problem, compiled, state, run, epoch)
         if averages:
             row |= averages.measure(partial(_costs, problem, compiled, run.seed, epoch))
         row |= compiled.facts()
