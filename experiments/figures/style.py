@@ -170,7 +170,7 @@ def png(figure: Figure, source: str | None = None) -> bytes:
     with _defaults():  # some things are only settled now: ticks, and how the file is written
         figure.savefig(shown, format="png", dpi=DPI)
         arranged = figure.get_layout_engine()
-        figure.set_layout_engine("none")  # everything has its place
+        figure.set_layout_engine(None)  # everything has its place; saves a draw
         mpl.rcParams["svg.hashsalt"] = "adam"
         figure.savefig(lines, format="svg", dpi=SVG_DPI, metadata={"Date": None})
         figure.set_layout_engine(arranged)

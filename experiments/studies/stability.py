@@ -22,10 +22,11 @@ _GPT = next(study for study in defaults.STUDIES if study.name == "defaults-gpt")
 HOW = (
     Departure(
         "After each pass, from the same state: the mean size of eight steps, and the mean and "
-        "standard deviation of 32 gradients, all on batches to come. Coordinates whose gradient is "
-        "the same in every batch do not count.",
-        "A step is that of the method itself, momentum included. 32 gradients give a ratio of 0.14 "
-        "where there is no signal at all, which weakens every correlation.",
+        "standard deviation of up to 64 gradients, all on batches to come. Coordinates whose "
+        "gradient is the same in every batch do not count.",
+        "A step is that of the method itself, momentum included. Even where there is no signal, 64 "
+        "gradients give a ratio of 0.1, which weakens every correlation; how much, the agreement "
+        "of two halves of the gradients tells.",
     ),
     Departure(
         "Twice the noise: 20 steps on a quarter of each batch, against 20 steps on whole ones.",

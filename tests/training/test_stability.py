@@ -23,7 +23,10 @@ RUN = Run(
     epochs=2,
     seed=3,
 )
-NAMES = {"step_signal", "step_low_over_high", "calm_cost", "noisy_cost", "noise_rise"}
+NAMES = {
+    *("step_signal", "signal_agreement", "step_low_over_high"),
+    *("calm_cost", "noisy_cost", "noise_rise"),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,8 +98,11 @@ def test_the_numbers_are_those_of_numpy(power):
     assert set(found) == NAMES
     assert (line.weights == 0).all()
     each = np.array([line.differentiate(batch)[2][0] for batch in order])
-    first, last = each[: stability.GRADIENTS], each[-stability.STEPS :]
+    first, last = each[: min(64, 50 - 8)], each[-8:]
     ratio = np.abs(first.mean(axis=0)) / first.std(axis=0, ddof=1)
+    halves = [np.abs(h.mean(axis=0)) / h.std(axis=0, ddof=1) for h in (first[::2], first[1::2])]
+    agreement = stats.spearmanr(*halves).statistic
+    assert found["signal_agreement"] == pytest.approx(agreement, abs=1e-12)
     steps = 0.1 * (np.abs(last) ** power).mean(axis=0)
     expected = stats.spearmanr(steps, ratio).statistic if power else 0.0
     assert found["step_signal"] == pytest.approx(expected, abs=1e-12)
@@ -122,8 +128,11 @@ def test_coordinates_without_noise_do_not_count():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 120}, "stability=1.0 is not valid with 8 batches of 120: it needs more "),
-        ({"batch_size": 2}, "stability=1.0 is not valid with 500 batches of 2: it needs more than"),
+        ({"batch_size": 120}, "stability=1.0 is not valid with 8 batches of 120: it needs 12 "),
+        (
+            {"batch_size": 2},
+            "stability=1.0 is not valid with 500 batches of 2: it needs 12 batches",
+        ),
         (
             {"optimizer": "sfo", "settings": {"minibatches": 5}},
             "stability=1.0 is not valid with sfo: its minibatches are fixed",
