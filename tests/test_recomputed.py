@@ -228,6 +228,8 @@ def values_of(claim: dict, protocol: str) -> np.ndarray:
     recorded = window(claim, protocol, names)
     if kind == "recorded_ratio":
         return log_ratio(*recorded)
+    if kind == "recorded_lead":
+        return np.subtract(*recorded).mean(axis=1)
     if kind == "recorded_slope":
         sizes = [int(arm.partition("/")[2]) for arm in claim["arms"]]
         return rate(np.array([r[:, -1] for r in recorded]).T, np.array(sizes))
@@ -237,6 +239,7 @@ def values_of(claim: dict, protocol: str) -> np.ndarray:
         late = t >= t[-1] / 10
         return rate(one[:, late], t[late])
     return {
+        "recorded_mean": lambda: one.mean(axis=1),
         "recorded_largest": lambda: one.max(axis=1),
         "recorded_last": lambda: one[:, -1],
         "recorded_change": lambda: one[:, -1] / one[:, 0],

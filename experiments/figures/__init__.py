@@ -3,7 +3,12 @@
 from experiments.figures.costs import averages, clocked, curves, held_out
 from experiments.figures.defaults import overview, rates
 from experiments.figures.grids import grid, grid_difference
-from experiments.figures.measured import gradient_sparsity, iteration_cost, second_moments
+from experiments.figures.measured import (
+    gradient_sparsity,
+    iteration_cost,
+    second_moments,
+    steps_and_noise,
+)
 from experiments.figures.pairs import ratios
 from experiments.figures.registry import main
 from experiments.figures.style import png
@@ -27,4 +32,5 @@ __all__ = [
     "ratios",
     "second_moments",
     "sensitivity",
+    "steps_and_noise",
 ]

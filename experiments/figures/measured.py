@@ -1,4 +1,4 @@
-"""What is measured besides costs: time and memory of SFO, second moments, gradient sparsity."""
+"""What is measured besides costs: SFO's time, second moments, sparsity, steps against noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.analysis.results import Results
-from experiments.figures.axes import legend_below, pass_axis, seeds_drawn, show_hidden
-from experiments.figures.style import COLOURS, PASSES, footer, new_figure, styled
+from experiments.figures.axes import (
+    draw_mean,
+    legend_above,
+    legend_below,
+    legend_of,
+    pass_axis,
+    seeds_drawn,
+    show_hidden,
+)
+from experiments.figures.style import COLOURS, DASHED, PASSES, footer, new_figure, note, styled
 
 
 def iteration_cost(results: Results) -> Figure:
@@ -131,4 +139,43 @@ def gradient_sparsity(results: Results) -> Figure:
             show_hidden(axis)
             legend_below(axis)
         footer(figure, results, "Fewer coordinates: a sparser gradient.")
+        return figure
+
+
+def steps_and_noise(results: Results) -> Figure:
+    """How steps go with the signal-to-noise ratio, and what twice the noise does, by pass."""
+    study = results.study
+    panels = (
+        ("step_signal", "steps against signal-to-noise", "rank correlation"),
+        ("noise_rise", "after 20 steps with twice the noise", "held-out cost over that without"),
+    )
+    with styled():
+        figure, axes = new_figure(2)
+        tables = []
+        for axis, (name, title, label) in zip(axes[0], panels, strict=True):
+            table = results.curves("matched", name)
+            tables.append(table)
+            agreement = results.curves("matched", "signal_agreement")
+            for arm in study.arms:
+                colour = COLOURS[arm.method]
+                if len(ours := table[table["arm"] == arm.name]):
+                    draw_mean(axis, ours, colour)
+                own = agreement[agreement["arm"] == arm.name]
+                if name == "step_signal" and len(own):
+                    axis.plot(own["pass"], own["mean"], color=colour, ls=DASHED, lw=1.4)
+            pass_axis(axis, results, study.panel, study.arms, ["matched"])
+            axis.axhline(0.0 if name == "step_signal" else 1.0, color="#999999", lw=0.8, zorder=1)
+            axis.set(title=title, ylabel=label)
+            if table.empty:
+                note(axis, "no runs yet")
+        axes[0][0].set(ylim=(-0.25, 1))
+        label = "two halves of the gradients"
+        halves = Line2D([], [], color="#555555", ls=DASHED, lw=1.4, label=label)
+        legend_above(figure, [*legend_of(study.arms, results, *tables), halves])
+        footer(
+            figure,
+            results,
+            f"{seeds_drawn(results, *tables)} Left, dashed: how well the ratio from one half of "
+            "the gradients agrees with that from the other; no line can be expected above it.",
+        )
         return figure

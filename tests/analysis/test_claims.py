@@ -769,6 +769,8 @@ def test_the_metrics_of_what_is_recorded():
     assert recorded("recorded_largest", "a", passes=(0, 1), a=a) == [4, 3]
     assert recorded("recorded_last", "a", a=a) == [2, 9]
     assert recorded("recorded_last", "a", passes=(0, 0), a=a) == [1, 3]
+    assert recorded("recorded_mean", "a", passes=(1, 2), a=a) == [3, 6]
+    assert recorded("recorded_lead", "a", "b", passes=(1, 2), a=a, b=b) == [1, 0]
     assert recorded("recorded_change", "a", a=a) == [2, 3]
     assert recorded("recorded_off", "a", a=a) == [3, 8]
     ratio = recorded("recorded_ratio", "a", "b", passes=(1, 2), a=a, b=b)
