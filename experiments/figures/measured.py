@@ -175,7 +175,7 @@ def steps_and_noise(results: Results) -> Figure:
         footer(
             figure,
             results,
-            f"{seeds_drawn(results, *tables)} Left, dashed: how well the ratio from one half of "
-            "the gradients agrees with that from the other; no line can be expected above it.",
+            f"{seeds_drawn(results, *tables)} Dashed: the ratio from one half of the gradients "
+            "against that from the other, which tells how well it is known.",
         )
         return figure

@@ -429,7 +429,7 @@ def test_ratios_compare_the_same_methods_with_and_without_dropout():
 def test_methods_of_which_one_has_gone_further_are_drawn_together():
     found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.optimizer == "adam")
     for figure in every_figure(found):
-        assert figures.png(figure)
+        assert pixels(figure)
     clean = figures.curves(found).axes[1]
     ends = {line.get_color(): line.get_xdata()[-1] for line in clean.lines if line.get_lw() == 2}
     assert ends[COLOURS["Adam"]] == 45
