@@ -152,10 +152,10 @@ def steps_and_noise(results: Results) -> Figure:
     with styled():
         figure, axes = new_figure(2)
         tables = []
+        agreement = results.curves("matched", "signal_agreement")
         for axis, (name, title, label) in zip(axes[0], panels, strict=True):
             table = results.curves("matched", name)
             tables.append(table)
-            agreement = results.curves("matched", "signal_agreement")
             for arm in study.arms:
                 colour = COLOURS[arm.method]
                 if len(ours := table[table["arm"] == arm.name]):
@@ -169,8 +169,9 @@ def steps_and_noise(results: Results) -> Figure:
             if table.empty:
                 note(axis, "no runs yet")
         axes[0][0].set(ylim=(-0.25, 1))
-        label = "two halves of the gradients"
-        halves = Line2D([], [], color="#555555", ls=DASHED, lw=1.4, label=label)
+        halves = Line2D(
+            [], [], color="#555555", ls=DASHED, lw=1.4, label="two halves of the gradients"
+        )
         legend_above(figure, [*legend_of(study.arms, results, *tables), halves])
         footer(
             figure,

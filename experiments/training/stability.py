@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 if TYPE_CHECKING:
     from experiments.training.loops import Loops
@@ -102,8 +101,10 @@ class _Moments:
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's; 0 where there is nothing to rank."""
+    from scipy.stats import spearmanr  # which takes long to import, and few runs ask for it
+
     constant = np.ptp(a) == 0 or np.ptp(b) == 0
-    return 0.0 if constant else float(stats.spearmanr(a, b).statistic)
+    return 0.0 if constant else float(spearmanr(a, b).statistic)
 
 
 def _flat(variables: list[Any]) -> np.ndarray:

@@ -107,17 +107,6 @@ def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> di
     return numbers
 
 
-def _stability(
-    problem: Problem, compiled: loops.Loops, state: Variables, run: Run, epoch: int
-) -> dict[str, float]:
-    """What `experiments.training.stability` measures after a pass; the state stays as it is."""
-    arrays = [array.copy() for array in state.arrays()]
-    steps = steps_per_epoch(problem.examples, run.batch_size)
-    following = batch_order(run.seed, epoch + 1, len(problem.train[0]), run.batch_size)[:steps]
-    variables = problem.model.trainable_variables
-    return stability.measure(compiled, variables, lambda: state.restore(arrays), following)
-
-
 def measure(run: Run) -> dict[str, Any]:
     """The record of a run that measures instead of training: its rows as metrics."""
     if problems.PROBLEMS[run.problem].keras:
@@ -227,7 +216,13 @@ def train(
             _, _, found = compiled.differentiate(first_batch)
             row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)
         if problem.stability:
-            row |= _stability(problem, compiled, state, run, epoch)
+            arrays = [array.copy() for array in state.arrays()]
+            row |= stability.measure(
+                compiled,
+                problem.model.trainable_variables,
+                partial(state.restore, arrays),
+                batch_order(run.seed, epoch + 1, len(problem.train[0]), run.batch_size)[:steps],
+            )
         if averages:
             row |= averages.measure(partial(_costs, problem, compiled, run.seed, epoch))
         row |= compiled.facts()

@@ -73,6 +73,7 @@ class _Worker:
     pipe: Connection
     task: Task | None = None
     used: bool = False
+    stopped: bool = False
 
 
 class Workers:
@@ -111,13 +112,17 @@ class Workers:
             self._drop(idle.pop(0))
         if not idle:
             idle = [self._start()]
-        idle[0].task, idle[0].used = task, True
+        idle[0].task, idle[0].used, idle[0].stopped = task, True, False
         idle[0].pipe.send(task)
 
     def stop(self) -> None:
-        """Ask every worker to stop after its pass; the tasks end with what was trained."""
+        """Ask every worker to stop after its pass; the tasks end with what was trained.
+
+        Each is asked once: it does not read before its pass ends, and a full pipe would block.
+        """
         for worker in self._workers:
-            if worker.task:
+            if worker.task and not worker.stopped:
+                worker.stopped = True
                 worker.pipe.send(None)
 
     def give_up(self, key: Any) -> None:

@@ -15,7 +15,7 @@ from experiments.analysis.results import AVERAGES, Results
 from experiments.figures import theory as theory_figures
 from experiments.figures.axes import cost_range, show_hidden
 from experiments.figures.costs import _clock
-from experiments.figures.style import COLOURS, new_figure, pixels
+from experiments.figures.style import COLOURS, new_figure
 from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.studies import STUDIES
@@ -245,7 +245,7 @@ def test_every_figure_of_a_finished_study_has_lines_and_labels(name):
 def test_every_figure_of_a_study_without_records_can_be_drawn(name):
     for figure in every_figure(results(name, keep=lambda run: False)):
         assert "not finished, 0 of" in texts(figure)
-        assert pixels(figure).startswith(b"\x89PNG")
+        assert figures.png(figure)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -429,7 +429,7 @@ def test_ratios_compare_the_same_methods_with_and_without_dropout():
 def test_methods_of_which_one_has_gone_further_are_drawn_together():
     found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.optimizer == "adam")
     for figure in every_figure(found):
-        assert pixels(figure)
+        assert figures.png(figure)
     clean = figures.curves(found).axes[1]
     ends = {line.get_color(): line.get_xdata()[-1] for line in clean.lines if line.get_lw() == 2}
     assert ends[COLOURS["Adam"]] == 45

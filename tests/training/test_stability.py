@@ -58,7 +58,7 @@ def test_training_is_the_same_bit_by_bit(tmp_path, run):
 
 
 class Line:
-    """Least squares with two weights, trained by steps of rate times a power of the gradient."""
+    """Least squares with six weights, trained by steps of rate times a power of the gradient."""
 
     def __init__(self, rate: float, power: float) -> None:
         rng = np.random.default_rng(0)

@@ -15,15 +15,15 @@ from experiments.studies import STUDIES
 from experiments.verify import again, sample
 
 METHODS = 3  # at most so many of a study
-DEAR, LONG, CHEAP = 14.0, 9.0, 4.0  # seconds; see `few`
+DEAR, CHEAP = 14.0, 4.0  # seconds; see `few`
 Pair = tuple[str, str]  # a problem and a method
 
 
 def few(study, items: Sequence[again.Item], covered: set[Pair]) -> list[again.Item]:
     """The first run of each of a few methods, as `adam-study verify` would draw them, 2 passes.
 
-    A long one trains for one pass. The first is drawn at any price, the others if they are cheap,
-    or not dear and no other study trains the method on that problem.
+    The first is drawn at any price, the others if they are cheap, or not dear and no other study
+    trains the method on that problem.
     """
     by_method: dict[str, again.Item] = {}
     runs = {run.id for run in pages.published(study).plan.runs()}
@@ -31,11 +31,10 @@ def few(study, items: Sequence[again.Item], covered: set[Pair]) -> list[again.It
         if item.run.id not in runs or item.level > 3:
             continue
         pair = (item.run.problem, item.run.optimizer)
-        dear = CHEAP if pair in covered else DEAR
+        dear = CHEAP if pair in covered and not study.measured else DEAR
         if item.level and item.seconds >= dear:
             continue
-        short = 1 if item.seconds >= LONG else 2
-        passes = item.passes if study.measured else min(item.passes, short)
+        passes = item.passes if study.measured else min(item.passes, 2)
         method = item.arm.partition("+")[0]
         if method not in by_method and len(by_method) < METHODS:
             by_method[method] = dataclasses.replace(item, passes=passes)
