@@ -19,7 +19,16 @@ from experiments.figures.axes import (
     seeds_drawn,
     show_hidden,
 )
-from experiments.figures.style import COLOURS, DASHED, PASSES, footer, new_figure, note, styled
+from experiments.figures.style import (
+    COLOURS,
+    DASHED,
+    PASSES,
+    colour_of,
+    footer,
+    new_figure,
+    note,
+    styled,
+)
 
 
 def iteration_cost(results: Results) -> Figure:
@@ -157,7 +166,7 @@ def steps_and_noise(results: Results) -> Figure:
             table = results.curves("matched", name)
             tables.append(table)
             for arm in study.arms:
-                colour = COLOURS[arm.method]
+                colour = colour_of(arm.method)
                 if len(ours := table[table["arm"] == arm.name]):
                     draw_mean(axis, ours, colour)
                 own = agreement[agreement["arm"] == arm.name]
