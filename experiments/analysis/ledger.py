@@ -66,7 +66,10 @@ class Claim:
         passes |= {"run": f"passes {first}-{last}", "end": f"pass {last}"}
         if last < 0:  # whatever was recorded last
             passes |= {"first": "first", "last": "last", "run": "the whole run", "end": "the end"}
+        *firsts, last_one = self.arms[1:] or ("",)
+        others = f"the best of {', '.join(firsts)} and {last_one}" if firsts else last_one
         names = {"arms": " / ".join(self.arms), "recorded": " / ".join(self.recorded)}
+        names["others"] = others
         what = words.format(*self.arms, **names, **passes)
         return f"{what}: {side}"
 

@@ -34,9 +34,10 @@ class Metric:
     """One metric.
 
     Attributes:
-        words: what it is; `{}` are the claim's arms one by one, `{arms}` all of them; `{first}` and
-            `{last}` its passes counted from 0, `{after}` the last counted from 1, `{run}` and
-            `{end}` all of them and the last in words; `{recorded}` the names of what was recorded.
+        words: what it is; `{}` are the claim's arms one by one, `{arms}` all of them, `{others}` the
+            best of all but the first; `{first}` and `{last}` its passes counted from 0, `{after}`
+            the last counted from 1, `{run}` and `{end}` all of them and the last in words;
+            `{recorded}` the names of what was recorded.
         compute: `(claim, protocol, results)` to one value for each seed whose runs are all there.
         of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
         log: whether it is a positive quantity, averaged over seeds as logarithms.
@@ -72,25 +73,29 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
 def cost_ratio(
     claim: Claim, protocol: str, results: Results, name: str = "training_cost"
 ) -> np.ndarray:
-    """The cost of the first arm over that of the second, as a geometric mean over the passes.
+    """The cost of the first arm over that of the best other, as a geometric mean over the passes.
 
     Args:
-        claim: names the two arms and the passes.
+        claim: names the arms and the passes.
         protocol: "matched" or "tuned".
         results: of the claim's study.
         name: the cost.
     """
-    over, under = _windows(claim, protocol, results, name)
-    return _ratio(over, under) if len(over) else np.array([])
+    over, *others = _windows(claim, protocol, results, name)
+    if not len(over):
+        return np.array([])
+    return np.max([_ratio(over, under) for under in others], axis=0)
 
 
 def _cost_ratio_of_paper(claim: Claim, panel: Panel) -> float:
     first, last = claim.passes
-    if not all(digitised.shows(panel.name, arm) for arm in claim.arms):
+    shown = [arm for arm in claim.arms if digitised.shows(panel.name, arm)]
+    if len(shown) < 2 or shown[0] != claim.arms[0]:
         return math.nan
-    a, b = (paper_curve(panel.name, arm).loc[first:last] for arm in claim.arms)
-    a, b = a.align(b, join="inner")
-    return float(_ratio(a.to_numpy(), b.to_numpy())) if len(a) else math.nan
+    ours, *others = (paper_curve(panel.name, arm).loc[first:last] for arm in shown)
+    pairs = [ours.align(other, join="inner") for other in others]
+    ratios = [_ratio(a.to_numpy(), b.to_numpy()) if len(a) else math.nan for a, b in pairs]
+    return float(np.max(ratios))
 
 
 def _distance(claim: Claim, protocol: str, results: Results) -> np.ndarray:
@@ -155,7 +160,7 @@ def _recorded_slope(claim: Claim, protocol: str, results: Results) -> np.ndarray
 
 
 def _time_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """By seed, the time at which the first arm reaches the second's last cost over the second's.
+    """By seed, when the first arm reaches another's last cost, over the time of that: the largest.
 
     Infinite if it never does.
     """
@@ -164,13 +169,12 @@ def _time_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
         cost = results.matrix(protocol, arm).dropna()
         seconds = results.matrix(protocol, arm, "seconds").loc[cost.index].cumsum(axis=1)
         tables.append((cost, seconds))
-    first, second = tables
     values = []
-    for seed in sorted(set(first[0].index) & set(second[0].index)):
-        cost, seconds = (table.loc[seed].to_numpy(float) for table in first)
-        end, whole = (float(table.loc[seed].iloc[-1]) for table in second)
-        reached = np.flatnonzero(cost <= end)
-        values.append(seconds[reached[0]] / whole if len(reached) else np.inf)
+    for seed in sorted(set.intersection(*(set(cost.index) for cost, _ in tables))):
+        cost, seconds = (table.loc[seed].to_numpy(float) for table in tables[0])
+        ends = [[float(table.loc[seed].iloc[-1]) for table in pair] for pair in tables[1:]]
+        when = [(seconds[cost <= end], whole) for end, whole in ends]
+        values.append(max(at[0] / whole if len(at) else np.inf for at, whole in when))
     return np.array(values)
 
 
@@ -384,7 +388,7 @@ def _behind_tuned(claim: Claim, protocol: str, results: Results) -> np.ndarray:
         return np.array([default[seed] - tuned[seed] for seed in sorted(default)])
 
 
-_RATIO = "training cost {} / {}, geometric mean over passes {first}-{last}"
+_RATIO = "training cost {} / {others}, geometric mean over passes {first}-{last}"
 _COUNTERPART = "loss after {after} passes with bias correction minus without, largest over all {}"
 
 METRICS: dict[str, Metric] = {
@@ -452,7 +456,7 @@ METRICS: dict[str, Metric] = {
         "slope of log({recorded}) against log(minibatches)", _recorded_slope, unit="slope"
     ),
     "time_ratio": Metric(
-        "time that {0} takes to the cost at which {1} ends, over the time of {1}",
+        "time that {} takes to the cost at which {others} ends, over the time of that",
         _time_ratio,
         log=True,
     ),
