@@ -265,12 +265,13 @@ def origin(results: Results) -> dict[str, str]:
         ("numpy", "NumPy"),
         ("backend", "backend"),
         ("processor", "processor"),
+        ("kind", "kind of processor"),
         ("devices", "devices"),
         ("threads", "threads per run"),
         ("precision", "precision"),
     ):
         values = [manifest[key] for manifest in manifests if key in manifest]
-        if values or key not in ("tensorflow", "jax"):
+        if values or key not in ("tensorflow", "jax", "kind"):
             rows[name] = _distinct(values)
     if manifests:
         seconds = [manifest["wall_seconds"] for manifest in manifests]

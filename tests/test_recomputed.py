@@ -189,7 +189,8 @@ def values_of(claim: dict, protocol: str) -> np.ndarray:
     if kind in ("regret", "behind_tuned"):
         return np.array(above(claim))
     if kind in ("cost_ratio", "final_ratio"):
-        return log_ratio(*window(claim, protocol, ["training_cost"]))
+        first, *others = window(claim, protocol, ["training_cost"])
+        return np.max([log_ratio(first, other) for other in others], axis=0)
     if kind == "default_ratio":
         pair = [
             wide(study, role, claim["arms"][0], "training_cost").loc[:, first:last]
@@ -212,19 +213,20 @@ def values_of(claim: dict, protocol: str) -> np.ndarray:
         support = rows.pivot_table(index="seed", columns="pass", values="gradient_support")
         return (support[float(last)] / support[float(first)]).to_numpy()
     if kind == "time_ratio":
-        fast, slow = claim["arms"]
-        found = []
-        (cost, seconds), (end, whole) = (
+        (cost, seconds), *others = (
             [
                 window({**claim, "arms": [arm]}, protocol, [name])[0]
                 for name in ("training_cost", "seconds")
             ]
-            for arm in (fast, slow)
+            for arm in claim["arms"]
         )
-        for c, s, e, w in zip(cost, seconds, end, whole, strict=True):
-            reached = np.cumsum(s)[c <= e[-1]]
-            found.append(reached[0] / w.sum() if len(reached) else math.inf)
-        return np.array(found)
+        found = []
+        for end, whole in others:
+            found.append([])
+            for c, s, e, w in zip(cost, seconds, end, whole, strict=True):
+                reached = np.cumsum(s)[c <= e[-1]]
+                found[-1].append(reached[0] / w.sum() if len(reached) else math.inf)
+        return np.max(found, axis=0)
     recorded = window(claim, protocol, names)
     if kind == "recorded_ratio":
         return log_ratio(*recorded)

@@ -201,8 +201,10 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
         verdict, notes = NOT_TESTED, [f"fewer than {FEWEST_SEEDS} seeds"]
     elif protocol == "tuned" and set(claim.arms) & set(results.plan.on_edge):
         verdict, notes = NOT_TESTED, ["the best learning rate is an end of its grid"]
+    elif claim.metric == "time_ratio" and len(_processors(claim, protocol, results)) > 1:
+        verdict, notes = NOT_TESTED, ["timed on processors of several kinds"]
     elif not np.isfinite(mean):
-        verdict, notes = NOT_REPRODUCED, ["diverged"]
+        verdict, notes = NOT_REPRODUCED, [measure.infinite]
     else:
         if len(values) < needed:
             notes.append(f"of {needed} seeds")
@@ -231,20 +233,24 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     )
 
 
+def _runs(claim: Claim, protocol: str, results: Results) -> set[str]:
+    """The ids of the runs of a claim's arms; an arm with nothing to tune has its matched ones."""
+    tunes = {arm: results.study.arm(arm).tunes for arm in claim.arms}
+    roles = {arm: protocol if tuned else "matched" for arm, tuned in tunes.items()}
+    return {e.run.id for e in results.plan.entries if roles.get(e.arm) == e.role}
+
+
 def _same_runs(claim: Claim, results: Results) -> bool:
     """Whether the tuned runs of a claim's arms are their matched runs."""
-    runs: dict[str, set[str]] = {protocol: set() for protocol in PROTOCOLS}
-    for arm in claim.arms:
-        declared = results.study.arm(arm)
-        for protocol in PROTOCOLS:
-            fixed = protocol == "tuned" and not declared.tunes
-            role = "matched" if fixed else protocol
-            runs[protocol] |= {
-                entry.run.id
-                for entry in results.plan.entries
-                if (entry.role, entry.arm) == (role, arm)
-            }
-    return bool(runs["matched"]) and runs["matched"] == runs["tuned"]
+    matched, tuned = (_runs(claim, protocol, results) for protocol in PROTOCOLS)
+    return bool(matched) and matched == tuned
+
+
+def _processors(claim: Claim, protocol: str, results: Results) -> set[tuple[str, str]]:
+    """The processors on which a claim's runs were trained, by name and kind."""
+    found = map(results.records.get, _runs(claim, protocol, results))
+    manifests = [record["manifest"] for record in found if record is not None]
+    return {(each.get("processor", ""), each.get("kind", "")) for each in manifests}
 
 
 def _beside(claim: Claim, protocol: str, results: Results) -> str:
@@ -272,7 +278,7 @@ def _p_value(claim: Claim, values: np.ndarray, verdict: str) -> float:
 
 def _from_trials(claim: Claim, results: Results) -> int:
     """The k from which on the medians of the best of k trials stay on one side of the margin."""
-    if claim.metric not in ("cost_ratio", "final_ratio"):
+    if claim.metric not in ("cost_ratio", "final_ratio") or len(claim.arms) != 2:
         return 0
     best = results.best_of()
     if not len(best):

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
 from experiments.studies import defaults as declared
 from experiments.study import PROTOCOLS
+
+if TYPE_CHECKING:
+    from experiments.analysis.ledger import Claim
 
 NEAR = (0.05, 0.2)  # a method is in its valley up to this far above its best regret
 SAME = 0.02  # rates of a grid are rounded
@@ -206,3 +210,20 @@ def one_rate(cases: Iterable[Case]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["method", "rate", "worst", "problem", "problems"])
     table["smallest"] = table["worst"] == table.groupby("method")["worst"].transform("min")
     return table.sort_values(["method", "rate"], ignore_index=True)
+
+
+# --- as metrics of claims -------------------------------------------------------------------------
+
+
+def claimed_regret(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """The regret of a claim's first arm, by seed; the arguments are those of any metric."""
+    found = regrets(results)[claim.arms[0], protocol]
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+def behind_tuned(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """The regret of the first arm at its default minus that of the last, tuned, by seed."""
+    found = regrets(results)
+    default, tuned = found[claim.arms[0], "matched"], found[claim.arms[-1], "tuned"]
+    with np.errstate(invalid="ignore"):  # both diverged
+        return np.array([default[seed] - tuned[seed] for seed in sorted(default)])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.analysis.defaults import regrets
+from experiments.analysis.defaults import behind_tuned, claimed_regret
 from experiments.analysis.results import Results, gaps, paper_curve
 from experiments.paper import curves as digitised
 from experiments.study import Panel
@@ -34,15 +34,16 @@ class Metric:
     """One metric.
 
     Attributes:
-        words: what it is; `{}` are the claim's arms one by one, `{arms}` all of them, `{others}` the
-            best of all but the first; `{first}` and `{last}` its passes counted from 0, `{after}`
-            the last counted from 1, `{run}` and `{end}` all of them and the last in words;
-            `{recorded}` the names of what was recorded.
+        words: what it is; `{}` are the claim's arms one by one, `{arms}` all of them, `{others}`
+            the best of all but the first; `{first}` and `{last}` its passes counted from 0,
+            `{after}` the last counted from 1, `{run}` and `{end}` all of them and the last in
+            words; `{recorded}` the names of what was recorded.
         compute: `(claim, protocol, results)` to one value for each seed whose runs are all there.
         of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
         log: whether it is a positive quantity, averaged over seeds as logarithms.
         trained: whether it needs the passes of the claim; others read what tuning has tried.
         unit: of its values; a distance on a logarithmic axis is in natural logarithms instead.
+        infinite: what it means that a value is infinite.
     """
 
     words: str
@@ -51,6 +52,7 @@ class Metric:
     log: bool = False
     trained: bool = True
     unit: str = "ratio"
+    infinite: str = "diverged"
 
 
 def _windows(claim: Claim, protocol: str, results: Results, *names: str) -> list[np.ndarray]:
@@ -94,8 +96,7 @@ def _cost_ratio_of_paper(claim: Claim, panel: Panel) -> float:
         return math.nan
     ours, *others = (paper_curve(panel.name, arm).loc[first:last] for arm in shown)
     pairs = [ours.align(other, join="inner") for other in others]
-    ratios = [_ratio(a.to_numpy(), b.to_numpy()) if len(a) else math.nan for a, b in pairs]
-    return float(np.max(ratios))
+    return max(float(_ratio(a.to_numpy(), b.to_numpy())) if len(a) else math.nan for a, b in pairs)
 
 
 def _distance(claim: Claim, protocol: str, results: Results) -> np.ndarray:
@@ -372,35 +373,19 @@ def _grid_unstable(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     return np.array(values)
 
 
-# --- defaults -------------------------------------------------------------------------------------
-
-
-def _regret(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    found = regrets(results)[claim.arms[0], protocol]
-    return np.array([found[seed] for seed in sorted(found)])
-
-
-def _behind_tuned(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """The regret of the first arm at its default minus that of the last, tuned."""
-    found = regrets(results)
-    default, tuned = found[claim.arms[0], "matched"], found[claim.arms[-1], "tuned"]
-    with np.errstate(invalid="ignore"):  # both diverged
-        return np.array([default[seed] - tuned[seed] for seed in sorted(default)])
-
-
 _RATIO = "training cost {} / {others}, geometric mean over passes {first}-{last}"
 _COUNTERPART = "loss after {after} passes with bias correction minus without, largest over all {}"
 
 METRICS: dict[str, Metric] = {
     "regret": Metric(
         "last cost of {} above the lowest of all methods, as a share of the way down",
-        _regret,
+        claimed_regret,
         unit="share of the way down",
     ),
     "behind_tuned": Metric(
         "last cost of {} at its default above that of {} at its best rate, as a share of the way "
         "down",
-        _behind_tuned,
+        behind_tuned,
         unit="share of the way down",
     ),
     "cost_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),
@@ -459,6 +444,7 @@ METRICS: dict[str, Metric] = {
         "time that {} takes to the cost at which {others} ends, over the time of that",
         _time_ratio,
         log=True,
+        infinite="some runs never reach it",
     ),
     "default_ratio": Metric(
         "training cost of {} at its default over that of its tuned settings, geometric mean over "

@@ -42,13 +42,13 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
     Time is in passes of the first arm, whose own curve is therefore the same in both panels.
     """
     study = results.study
-    plotted = [arm for arm in study.arms if arm.plotted]
-    others = [arm for arm in study.arms if not arm.plotted]
+    clean = [arm for arm in study.arms if not arm.variant]
+    others = [arm for arm in study.arms if arm.variant]
     table, seconds = results.curves(protocol), results.curves(protocol, "seconds")
     with styled():
         figure, axes = new_figure(len(study.panels) + bool(others))
         for axis, panel in zip(axes[0], reversed(study.panels), strict=False):
-            for arm in plotted:
+            for arm in clean:
                 shown = table
                 if panel.clock and len(table):
                     shown = table.assign(**{"pass": _clock(study, table, seconds)})
@@ -56,9 +56,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
             title = TITLES[protocol] if protocol != "matched" else "matched"
             axis.set(title=f"{title.partition(':')[0]}: {panel.title}", yscale="log")
             axis.set(xlim=panel.x, ylim=panel.y, ylabel="training cost (nats)")
-            axis.set(
-                xlabel=f"wall time, in passes of {plotted[0].method}" if panel.clock else PASSES
-            )
+            axis.set(xlabel=f"wall time, in passes of {clean[0].method}" if panel.clock else PASSES)
         for arm in others:
             draw_curve(axes[0][-1], results, study.panel, arm, table)
         if others:
@@ -70,7 +68,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
             if len(ours):
                 axis.set(ylim=around(ours["mean"]))
                 log_axis(axis)
-        legend_above(figure, legend_of(plotted, results, table))
+        legend_above(figure, legend_of(clean, results, table))
         footer(figure, results, seeds_drawn(results, table))
         return figure
 

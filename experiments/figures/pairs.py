@@ -93,7 +93,12 @@ def _pairs(study: Study) -> dict[str, list[tuple[str, str]]]:
 
     A pair that claims compare in one variant is shown in every variant in which they compare any.
     """
-    claimed = [claim.arms for claim in of(study) if claim.metric in ("cost_ratio", "final_ratio")]
+    claimed = [
+        (claim.arms[0], other)
+        for claim in of(study)
+        if claim.metric in ("cost_ratio", "final_ratio")
+        for other in claim.arms[1:]
+    ]
     methods = {pair: tuple(study.arm(arm).method for arm in pair) for pair in claimed}
     order = dict.fromkeys(map(frozenset, methods.values()))
     found: dict[str, list[tuple[str, str]]] = {}

@@ -33,6 +33,8 @@ COLOURS = {
     "AdaDelta": "#7b5530",
     "AdaMax": "#56b4e9",
     "SFO": "#949494",
+    "SFO/50": "#5c5c5c",
+    "SFO/100": "#1a1a1a",
 }
 # An added method gets one of these by its name, so that its colour is the same everywhere.
 OTHERS = ("#0f8a8a", "#8a5bd1", "#a8327a", "#5f7a00", "#b8860b", "#3f51b5", "#c0392b", "#2f4f4f")

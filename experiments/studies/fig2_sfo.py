@@ -103,8 +103,8 @@ STUDY = Study(
             (Alternative("constant step size", "Adam", settings={"decay": "constant"}),),
         ),
         Departure(
-            "Time is in passes of Adam, measured here: Adam and all SFOs on the same machine, two runs "
-            "at once.",
+            "Time is in passes of Adam, measured here on one machine for Adam and all SFOs: two "
+            "runs at once.",
             "The paper's panel has its SFO curve at exactly five times its passes.",
         ),
         Departure(
@@ -114,9 +114,9 @@ STUDY = Study(
         Departure(
             "SFO has 25, 50 and 100 minibatches, and Adam is held against the best of the three; "
             "otherwise SFO has its defaults under both protocols.",
-            "Its authors advertise it as free of hyperparameters, but this number matters: with 200 "
-            "it was ahead of Adam after two passes in two of three seeds. A pass then takes 25 times "
-            "Adam's time, so 200 is left out.",
+            "Its authors advertise it as free of hyperparameters, but this number matters: with "
+            "200, SFO was ahead of Adam after two passes in two of three seeds. A pass then takes "
+            "25 times Adam's time, so 200 is left out.",
         ),
         Departure(
             "A pass of SFO is as many iterations as there are minibatches; its cost is the mean "

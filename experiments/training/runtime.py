@@ -17,6 +17,13 @@ from typing import Any
 from experiments.paths import ROOT
 
 BACKENDS = ("tensorflow", "jax")
+# Environment variables by which a user tells libraries to compute as on an older processor.
+OLDER = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "ONEDNN_MAX_CPU_ISA",
+    "NPY_DISABLE_CPU_FEATURES",
+    "OPENBLAS_CORETYPE",
+)
 
 
 def backend() -> str:
@@ -139,6 +146,7 @@ def numpy_manifest() -> dict[str, Any]:
         "deterministic": True,
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
+        "kind": kind(),
         "threads": 1,
         "devices": ["CPU"],
     }
@@ -206,6 +214,22 @@ def processor() -> str:
     except OSError:
         pass
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def kind() -> str:
+    """Family, model and widest vectors, since a virtual machine's processor name says little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = dict(reversed([[part.strip() for part in x.split(":", 1)] for x in lines if ":" in x]))
+    flags = facts.get("flags", "").split()
+    widest = next((f for f in ("avx512f", "avx2", "avx", "sse4_2") if f in flags), "no vectors")
+    names = ("vendor_id", "cpu family", "model")
+    vendor, family, model = (facts.get(name, "?") for name in names)
+    told = "; ".join(f"{name}={os.environ[name]}" for name in OLDER if os.environ.get(name))
+    kind = f"{vendor} family {family} model {model}, {widest}"
+    return f"{kind}, told to compute as an older one: {told}" if told else kind
 
 
 def peak_memory_mb() -> float:

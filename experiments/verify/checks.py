@@ -29,13 +29,6 @@ from experiments.verify.seeds import Seed
 FORMAT = 1
 PUBLISHED = RESULTS / "checks"
 KINDS: dict[str, type[Check] | type[Seed]] = {"run": Check, "seed": Seed}
-# Environment variables by which a user tells libraries to compute as on an older processor.
-OLDER = (
-    "TF_ENABLE_ONEDNN_OPTS",
-    "ONEDNN_MAX_CPU_ISA",
-    "NPY_DISABLE_CPU_FEATURES",
-    "OPENBLAS_CORETYPE",
-)
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 
@@ -130,27 +123,11 @@ def machine() -> dict[str, str]:
             versions[name] = metadata.version(name)
     return {
         "processor": runtime.processor(),
-        "kind": _kind(),
+        "kind": runtime.kind(),
         "system": f"{platform.system()} {platform.machine()}",
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         **versions,
     }
-
-
-def _kind() -> str:
-    """Family, model and widest vectors, since a virtual machine's processor name says little."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = dict(reversed([[part.strip() for part in x.split(":", 1)] for x in lines if ":" in x]))
-    flags = facts.get("flags", "").split()
-    widest = next((f for f in ("avx512f", "avx2", "avx", "sse4_2") if f in flags), "no vectors")
-    names = ("vendor_id", "cpu family", "model")
-    vendor, family, model = (facts.get(name, "?") for name in names)
-    told = "; ".join(f"{name}={os.environ[name]}" for name in OLDER if os.environ.get(name))
-    kind = f"{vendor} family {family} model {model}, {widest}"
-    return f"{kind}, told to compute as an older one: {told}" if told else kind
 
 
 class Folder:

@@ -796,16 +796,46 @@ def test_growth_with_the_number_of_minibatches_is_a_slope():
     assert metric(claim, "matched", Costs(optimizer_mb=square)) == pytest.approx([2, 2])
 
 
+class OfSFO(Rows):
+    study = STUDIES["fig2-sfo"]
+
+
 def test_time_is_taken_to_where_the_other_ends():
-    claim = BY_ID["fig2-sfo-less-time"]
+    claim = dataclasses.replace(BY_ID["fig2-sfo-less-time"], arms=("Adam", "SFO"))
     costs = {"Adam": [[4.0, 2.0, 1.0], [4.0, 3.9, 3.8]], "SFO": [[9.0, 5.0, 2.0], [9.0, 5.0, 3.0]]}
     seconds = {"Adam": [[1.0, 1.0, 1.0]] * 2, "SFO": [[5.0, 5.0, 10.0]] * 2}
-
-    class Timed(Rows):
-        study = STUDIES["fig2-sfo"]
-
-    found = metric(claim, "matched", Timed(training_cost=costs, seconds=seconds))
+    found = metric(claim, "matched", OfSFO(training_cost=costs, seconds=seconds))
     assert found.tolist() == [2 / 20, np.inf]
+
+
+def test_of_several_others_the_best_counts_seed_by_seed():
+    """The second has the lower cost with one seed; the first is overtaken later, relative to it."""
+    time = dataclasses.replace(BY_ID["fig2-sfo-less-time"], arms=("Adam", "SFO", "SFO/50"))
+    cost = dataclasses.replace(
+        BY_ID["fig2-sfo-fewer-passes"], arms=("Adam", "SFO", "SFO/50"), passes=(1, 2)
+    )
+    costs = {
+        "Adam": [[9.0, 4.0, 1.0], [9.0, 4.0, 1.0]],
+        "SFO": [[9.0, 8.0, 8.0], [9.0, 8.0, 8.0]],
+        "SFO/50": [[9.0, 4.0, 4.0], [9.0, 16.0, 4.0]],
+    }
+    seconds = {"Adam": [[1.0] * 3] * 2, "SFO": [[5.0] * 3] * 2, "SFO/50": [[1.0] * 3] * 2}
+    rows = OfSFO(training_cost=costs, seconds=seconds)
+    assert metric(cost, "matched", rows) == pytest.approx([1 / 2, 1 / 4])
+    assert metric(time, "matched", rows) == pytest.approx([2 / 3, 2 / 3])
+    assert "Adam / the best of SFO and SFO/50, geometric" in cost.criterion
+    assert "at which the best of SFO and SFO/50 ends" in time.criterion
+    costs["SFO/50"][1][-1] = 0.5
+    assert metric(time, "matched", rows).tolist() == [2 / 3, np.inf]
+
+
+def test_the_papers_own_best_is_of_those_it_shows():
+    claim = BY_ID["fig2-sfo-fewer-passes"]
+    alone = dataclasses.replace(claim, arms=("Adam", "SFO"))
+    panel = STUDIES["fig2-sfo"].panel
+    assert claims.of_paper(claim, panel) == claims.of_paper(alone, panel) < 1
+    hidden = dataclasses.replace(claim, arms=("SFO/50", "Adam", "SFO"))
+    assert np.isnan(claims.of_paper(hidden, panel))
 
 
 @pytest.mark.parametrize(
@@ -816,3 +846,48 @@ def test_a_metric_between_two_limits(low, high, expected):
     claim = BY_ID["fig2-sfo-cost-iteration-25"]
     assert claims.decide(claim, low, high) == expected
     assert "within [5, 10]" in claim.criterion
+
+
+def timed(adam: float, manifests=({}, {})) -> claims.Verdict:
+    """The verdict on time if Adam ends at `adam`, SFO at 1; manifests of SFO's runs and Adam's."""
+    study = STUDIES["fig2-sfo"]
+    runs = {}
+
+    class Timed:
+        def get(self, run_id):
+            run = runs.get(run_id)
+            if run is None:
+                return None
+            ours = run.optimizer == "adam"
+            cost = [adam if ours else 1.0] * run.epochs
+            seconds = [1 + 0.01 * run.seed] * run.epochs
+            names = ("training_cost", "objective", "held_out_cost", "held_out_accuracy")
+            metrics = dict.fromkeys(names, cost) | {"seconds": seconds}
+            return {"status": "finished", "metrics": metrics, "manifest": manifests[ours]}
+
+    records = Timed()
+    while missing := (found := plan(study, "paper", "mnist", records)).missing(records):
+        runs |= {run.id: run for run in missing}
+    found = Results(study, "paper", "mnist", records, found)
+    return verdict(found, BY_ID["fig2-sfo-less-time"])
+
+
+@pytest.mark.parametrize(
+    ("sfo", "adam", "expected"),
+    [
+        ({"processor": "A", "kind": "a"}, {"processor": "A", "kind": "a"}, REPRODUCED),
+        ({"processor": "A", "kind": "a"}, {"processor": "A", "kind": "b"}, NOT_TESTED),
+        ({"processor": "A"}, {"processor": "B"}, NOT_TESTED),
+        ({"processor": "A"}, {"processor": "A", "kind": "a"}, NOT_TESTED),
+    ],
+)
+def test_times_of_several_processors_are_not_compared(sfo, adam, expected):
+    """Adam on a slow one against SFO on a fast one would say nothing."""
+    judged = timed(0.5, (sfo, adam))
+    assert judged.verdict == expected
+    assert (judged.reason == "timed on processors of several kinds") == (expected == NOT_TESTED)
+
+
+def test_a_cost_that_is_never_reached_is_not_called_divergence():
+    judged = timed(2.0)
+    assert (judged.verdict, judged.numbers) == (NOT_REPRODUCED, "some runs never reach it")

@@ -15,6 +15,7 @@ from experiments.cli.main import main
 from experiments.records.published import Published
 from experiments.report import readme, summary
 from experiments.studies import STUDIES
+from experiments.training import runtime
 from experiments.verify import again, checks, ending, kept, sample, seeds
 
 CHECK = again.Check(
@@ -103,7 +104,7 @@ def test_an_export_is_imported_with_its_machine(tmp_path, published, capsys):
 
 def test_a_machine_that_computes_as_an_older_one_says_so(monkeypatch):
     """Its check shows another rounding, and must not pass for another processor."""
-    for name in checks.OLDER:
+    for name in runtime.OLDER:
         monkeypatch.delenv(name, raising=False)
     assert "older" not in checks.machine()["kind"]
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
