@@ -130,6 +130,7 @@ class Arm:
         grid: where the paper's figure is itself a grid: the values of each setting. Every
             combination is trained with every reported seed, under no protocol but the paper's.
         options: problem options of this arm's variant, for example a dropout rate.
+        batch_size: examples per step, where its variant is a size of batches; 0: the study's.
         plotted: whether the paper's figure shows this arm.
     """
 
@@ -141,6 +142,7 @@ class Arm:
     search: tuple[Mapping[str, Sequence[Any]], ...] = ()
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     options: Settings = field(default_factory=dict)
+    batch_size: int = 0
     plotted: bool = True
 
     @property
@@ -269,7 +271,7 @@ class Study:
         problem: a key of `experiments.problems.registry.PROBLEMS`.
         options: its keyword arguments.
         data_set: a key of `experiments.data.catalogue.DATASETS`, or "none".
-        batch_size: examples per step.
+        batch_size: examples per step, unless an arm has its own.
         arms: the compared methods.
         profiles: by name: smoke, quick, paper.
         panels: the panels of the paper's figure; the last one shows the most passes.
@@ -358,7 +360,7 @@ class Study:
             data=data,
             optimizer=arm.optimizer,
             settings=dict(settings),
-            batch_size=self.batch_size,
+            batch_size=arm.batch_size or self.batch_size,
             epochs=min(epochs or profile.epochs, profile.epochs),
             seed=seed,
         )

@@ -160,6 +160,14 @@ def _recorded_slope(claim: Claim, protocol: str, results: Results) -> np.ndarray
     return slope(sizes, [value[:, -1] for value in values]) if len(values[0]) else np.array([])
 
 
+def _gap_slope(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """Slope of the log ratio of last costs, first half of the arms over second, by batch size."""
+    costs = [window[:, -1:] for window in _windows(claim, protocol, results, "training_cost")]
+    over, under = costs[: len(costs) // 2], costs[len(costs) // 2 :]
+    sizes = [results.study.arm(arm).batch_size for arm in claim.arms[: len(over)]]
+    return slope(sizes, list(map(_ratio, over, under))) if len(costs[0]) else np.array([])
+
+
 def _time_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     """By seed, when the first arm reaches another's last cost, over the time of that: the largest.
 
@@ -439,6 +447,9 @@ METRICS: dict[str, Metric] = {
     ),
     "recorded_slope": Metric(
         "slope of log({recorded}) against log(minibatches)", _recorded_slope, unit="slope"
+    ),
+    "gap_slope": Metric(
+        "slope of log(ratio of last costs) against log(batch size)", _gap_slope, unit="slope"
     ),
     "time_ratio": Metric(
         "time that {} takes to the cost at which {others} ends, over the time of that",

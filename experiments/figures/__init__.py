@@ -1,5 +1,6 @@
 """Figures of what the analysis found. Pages draw with these; modules import each other by file."""
 
+from experiments.figures.batches import by_batch_size
 from experiments.figures.costs import averages, clocked, curves, held_out
 from experiments.figures.defaults import overview, rates
 from experiments.figures.grids import grid, grid_difference
@@ -18,6 +19,7 @@ __all__ = [
     "averages",
     "best_of_settings",
     "best_of_trials",
+    "by_batch_size",
     "clocked",
     "curves",
     "gradient_sparsity",

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.results import Results
 from experiments.figures import theory
+from experiments.figures.batches import by_batch_size
 from experiments.figures.costs import clocked, curves
 from experiments.figures.grids import grid
 from experiments.figures.measured import iteration_cost
@@ -20,6 +21,8 @@ def main(results: Results) -> Figure:
         return iteration_cost(results)
     if any(arm.grid for arm in study.arms):
         return grid(results)
+    if any(arm.batch_size for arm in study.arms):
+        return by_batch_size(results)
     if any(panel.clock for panel in study.panels):
         return clocked(results)
     return curves(results)

@@ -65,7 +65,8 @@ def sensitivity(results: Results) -> Figure:
                 axis.set(title=panel_title(study, variant, arm.method))
                 axis.set(xlabel="" if place < below else "step size α")
                 if len(variants) > 1:
-                    axis.set(title=f"{arm.method}, {'with' if variant else 'no'} dropout")
+                    kind = f"with {variant}" if variant else "no dropout"
+                    axis.set(title=f"{arm.method}, {kind}")
                 axis.set(ylim=(low, top * 1.01))
                 if log:
                     log_axis(axis)
@@ -129,8 +130,9 @@ def _sensitivity(
             label="selected",
             zorder=5,
         )
-    label = "matched" if results.study.fitted else "default"
-    axis.axvline(arm.matched["learning_rate"], color="#777777", ls=":", lw=1.5, label=label)
+    if arm.matched:
+        label = "matched" if results.study.fitted else "default"
+        axis.axvline(arm.matched["learning_rate"], color="#777777", ls=":", lw=1.5, label=label)
 
 
 def best_of_trials(results: Results) -> Figure:

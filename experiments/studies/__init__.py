@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from experiments.options import known
 from experiments.studies import (
     ablation,
+    batches,
     defaults,
     fig1_imdb,
     fig1_mnist,
@@ -58,6 +59,7 @@ STUDIES = by_name(
         *defaults.STUDIES,
         ablation.STUDY,
         *stability.STUDIES,
+        batches.STUDY,
     )
 )
 
