@@ -212,6 +212,12 @@ def values_of(claim: dict, protocol: str) -> np.ndarray:
         rows = rows[(rows["arm"] == claim["arms"][0]) & (rows["settings.learning_rate"] == 1e-3)]
         support = rows.pivot_table(index="seed", columns="pass", values="gradient_support")
         return (support[float(last)] / support[float(first)]).to_numpy()
+    if kind == "gap_slope":
+        costs = [values[:, -1:] for values in window(claim, protocol, ["training_cost"])]
+        half = len(costs) // 2
+        sizes = [int(arm.rpartition(" ")[2]) for arm in claim["arms"][:half]]
+        gaps = [log_ratio(a, b) for a, b in zip(costs[:half], costs[half:], strict=True)]
+        return rate(np.array(gaps).T, np.array(sizes))
     if kind == "time_ratio":
         (cost, seconds), *others = (
             [

@@ -139,6 +139,10 @@ def test_every_arm_has_the_same_number_of_trials(name):
     }
     assert len(counts) <= 1
     for arm in STUDIES[name].arms:
+        if arm.batch_size:  # what was not asked at the defaults is only tuned
+            assert arm.tune
+            assert not (arm.matched or arm.grid or arm.fit)
+            continue
         assert bool(arm.matched) != bool(arm.grid)
         assert arm.matched or not (arm.tune or arm.fit)
         tunable = "learning_rate" in arm.matched and arm.name != "Adam+dropout"
@@ -184,6 +188,16 @@ def test_an_arm_is_its_method_in_a_variant_of_the_problem():
     found = plan(VARIANTS, "quick", "mnist", Fake(lambda run: 1.0))
     options = {e.arm: e.run.options for e in found.entries}
     assert options["Adam+dropout"] == {**options["Adam"], "initial_stddev": 0.5}
+
+
+def test_an_arm_may_have_batches_of_its_own_size():
+    arm = dataclasses.replace(VARIANTS.arms[1], batch_size=4)
+    study = dataclasses.replace(VARIANTS, arms=(VARIANTS.arms[0], arm))
+    found = plan(study, "quick", "mnist", Fake(lambda run: 1.0))
+    sizes = {entry.arm: entry.run.batch_size for entry in found.entries}
+    assert sizes == {"Adam+dropout": VARIANTS.batch_size, "Adam": 4}
+    for arm in STUDIES["batches-gpt"].arms:
+        assert arm.variant == f"batches of {arm.batch_size}"
 
 
 def test_stages_train_every_reported_run_to_shorter_lengths_first():

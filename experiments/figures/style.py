@@ -32,6 +32,7 @@ COLOURS = {
     "RMSProp": "#cc78bc",
     "AdaDelta": "#7b5530",
     "AdaMax": "#56b4e9",
+    "SGD": "#777777",
     "SFO": "#949494",
     "SFO/50": "#5c5c5c",
     "SFO/100": "#1a1a1a",

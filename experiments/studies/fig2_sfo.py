@@ -79,9 +79,6 @@ STUDY = Study(
             "SFO divides the training set into 25 minibatches of 2,400 images.",
             "The paper does not say. The authors of SFO advise about sqrt(examples) / 10 "
             "minibatches, which is 24, and at least 25.",
-            tuple(
-                Alternative(f"{n} minibatches", "SFO", settings={"minibatches": n}) for n in MORE
-            ),
         ),
         Departure(
             "SFO is this project's own implementation, written from its description, with its "

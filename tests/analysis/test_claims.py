@@ -796,6 +796,25 @@ def test_growth_with_the_number_of_minibatches_is_a_slope():
     assert metric(claim, "matched", Costs(optimizer_mb=square)) == pytest.approx([2, 2])
 
 
+def test_a_growing_gap_is_a_slope_over_the_sizes_of_batches():
+    """Of the last costs of equal seeds: the gap grows as the square root of the size, or not."""
+    claim = BY_ID["batches-gap-grows"]
+    sizes = dict(zip(claim.arms, [4, 16, 64, 256] * 2, strict=True))
+    costs = {
+        arm: [[9.0, 2.0 * (size**0.5 if "SGD" in arm else 1.0)], [9.0, 3.0]]
+        for arm, size in sizes.items()
+    }
+
+    class Batches(Rows):
+        study = STUDIES["batches-gpt"]
+
+    claim = dataclasses.replace(claim, passes=(1, 1))
+    found = metric(claim, "tuned", Batches(training_cost=costs))
+    assert found == pytest.approx([0.5, 0.0])
+    (name,) = {arm.partition("+")[2] for arm in claim.arms[:1]}
+    assert STUDIES["batches-gpt"].arm(f"Adam+{name}").batch_size == 4
+
+
 class OfSFO(Rows):
     study = STUDIES["fig2-sfo"]
 

@@ -23,7 +23,7 @@ from experiments.studies import defaults as declared
 from experiments.words import in_words
 
 COMPARED = [name for name, study in STUDIES.items() if not study.arms[0].grid]
-CURVES = [name for name in COMPARED if name != "fig2-sfo"]
+CURVES = [name for name in COMPARED if name not in ("fig2-sfo", "batches-gpt")]
 # What the rows of each measurement hold.
 MEASURED = {
     "step_sizes": (
@@ -144,6 +144,8 @@ def every_figure(found: Results):
         drawn = [figures.main, figures.steps_and_noise, figures.held_out]
     elif study.name == "ablation-gpt" or study.name.startswith("sec6-"):
         drawn = [figures.main, figures.ratios, figures.held_out]
+    elif study.name == "batches-gpt":
+        drawn = [figures.main, figures.sensitivity, figures.held_out]
     elif study.name.startswith("defaults-"):
         drawn = [figures.main, figures.sensitivity, figures.best_of_trials, figures.held_out]
     elif study.arms[0].grid:
@@ -514,6 +516,23 @@ def test_the_grid_is_drawn_at_the_most_passes_that_are_complete():
     early = results("fig4", "paper", keep=lambda run: run.epochs == 10)
     assert "after 10 passes" in texts(figures.grid(early))
     assert "after 10 passes" in texts(figures.grid_difference(early))
+
+
+def test_methods_stand_against_the_size_of_the_batches():
+    """Costs and step sizes of three methods, and two of them over the first at equal seeds."""
+    found = results("batches-gpt", "paper")
+    figure = figures.main(found)
+    costs, ratios, rates = figure.axes
+    assert [len(axis.lines) for axis in figure.axes] == [3, 2, 3]
+    sizes = [4, 16, 64, 256]
+    assert all(list(line.get_xdata()) == sizes for axis in figure.axes for line in axis.lines)
+    assert [text.get_text() for text in costs.get_xticklabels()] == list(map(str, sizes))
+    adam, nesterov, _ = (line.get_ydata() for line in costs.lines)
+    assert ratios.lines[0].get_ydata() == pytest.approx(nesterov / adam)
+    assert ratios.lines[0].get_color() == costs.lines[1].get_color() == COLOURS["SGDNesterov"]
+    best = [found.plan.selected[f"Adam+batches of {size}"]["learning_rate"] for size in sizes]
+    assert list(rates.lines[0].get_ydata()) == best
+    assert "SGD (n = 3)" in texts(figure)
 
 
 def test_the_footer_counts_the_seeds():
