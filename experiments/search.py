@@ -130,7 +130,7 @@ def halving(study: Study, profile: Profile, data: str, records: Records) -> Foun
         )
     on_edge: tuple[str, ...] = ()
     for allowed in range(profile.rounds, -1, -1):
-        found, edges = _climb(study, profile, data, records, arms, tried)
+        found, edges = _climb(study, profile, data, records, arms, tried, grows=allowed > 0)
         on_edge = tuple(edges)
         if not edges or not allowed:
             break
@@ -165,10 +165,17 @@ def _climb(
     records: Records,
     arms: Sequence[Arm],
     tried: Mapping[str, list[_Block]],
+    *,
+    grows: bool,
 ) -> tuple[_Climbed, dict[str, Settings]]:
-    """The entries up to the first rung that is incomplete or has a best at an edge."""
+    """The entries up to the first rung that is incomplete or has a best at an edge.
+
+    Once no more candidates are allowed (not `grows`), edges stop nothing; those of the last rung
+    are reported.
+    """
     entries: list[Entry] = []
     best: _Best = {}
+    edges: dict[str, Settings] = {}
     number = sum(len(block.rates) for block in tried[arms[0].name])
     standing = {
         arm.name: {
@@ -197,7 +204,7 @@ def _climb(
                 math.ceil(number / KEPT**above) for above in range(rung + 1, len(profile.rungs))
             )
             return (entries, later * len(arms) * profile.tuning_seeds, best), {}
-        edges: dict[str, Settings] = {}
+        edges = {}
         for arm in arms:
             for ranking, score in _rankings(study, arm).items():
                 ranked = sorted(
@@ -213,9 +220,9 @@ def _climb(
                 block = next(block for block in tried[arm.name] if block.holds(ordered[0]))
                 if block.on_edge(ordered[0]):
                     edges.setdefault(arm.name, ordered[0])
-        if edges:
+        if edges and grows:
             return (entries, 0, best), edges
-    return (entries, 0, best), {}
+    return (entries, 0, best), edges
 
 
 Score = Callable[[Sequence[float]], float]

@@ -166,6 +166,11 @@ def test_a_best_at_the_end_makes_every_arm_grow(found):
     }
     assert set(number.values()) == {12 + PAPER.rounds}
     assert max(plan.grid["Adam"]) > 0.1
+    # Even so, every arm is selected among the runs of the whole length.
+    for arm, settings in plan.selected.items():
+        searched = [e.run for e in plan.entries if (e.role, e.arm) == ("search", arm)]
+        assert {run.epochs for run in searched} == set(RUNGS)
+        assert settings in [run.settings for run in searched if run.epochs == 200]
 
 
 def test_a_diverged_candidate_is_never_selected(found):

@@ -141,7 +141,7 @@ def test_every_arm_has_the_same_number_of_trials(name):
     for arm in STUDIES[name].arms:
         if arm.batch_size:  # what was not asked at the defaults is only tuned
             assert arm.tune
-            assert not (arm.matched or arm.grid or arm.fit)
+            assert not any((arm.matched, arm.grid, arm.fit))
             continue
         assert bool(arm.matched) != bool(arm.grid)
         assert arm.matched or not (arm.tune or arm.fit)

@@ -204,7 +204,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     elif claim.metric == "time_ratio" and len(_processors(claim, protocol, results)) > 1:
         verdict, notes = NOT_TESTED, ["timed on processors of several kinds"]
     elif not np.isfinite(mean):
-        verdict, notes = NOT_REPRODUCED, [measure.infinite]
+        verdict, notes = _seed_by_seed(claim, values), [_of_seeds(measure.infinite, values)]
     else:
         if len(values) < needed:
             notes.append(f"of {needed} seeds")
@@ -229,7 +229,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
         p=_p_value(claim, values, verdict),
         same=same,
         paper=paper,
-        from_trials=_from_trials(claim, results) if protocol == "tuned" else 0,
+        from_trials=_from_trials(claim, results, verdict) if protocol == "tuned" else 0,
     )
 
 
@@ -247,10 +247,16 @@ def _same_runs(claim: Claim, results: Results) -> bool:
 
 
 def _processors(claim: Claim, protocol: str, results: Results) -> set[tuple[str, str]]:
-    """The processors on which a claim's runs were trained, by name and kind."""
+    """The processors on which a claim's runs were trained, by name and kind.
+
+    Records from before the kind was noted have the commit instead: one session's runs share it.
+    """
     found = map(results.records.get, _runs(claim, protocol, results))
     manifests = [record["manifest"] for record in found if record is not None]
-    return {(each.get("processor", ""), each.get("kind", "")) for each in manifests}
+    return {
+        (each.get("processor", ""), each.get("kind") or each.get("commit", ""))
+        for each in manifests
+    }
 
 
 def _beside(claim: Claim, protocol: str, results: Results) -> str:
@@ -276,27 +282,45 @@ def _p_value(claim: Claim, values: np.ndarray, verdict: str) -> float:
     return min(both) if verdict == NOT_REPRODUCED else max(both)
 
 
-def _from_trials(claim: Claim, results: Results) -> int:
-    """The k from which on the medians of the best of k trials stay on one side of the margin."""
+def _from_trials(claim: Claim, results: Results, verdict: str) -> int:
+    """The k from which on the medians of the best of k trials stay on the verdict's side.
+
+    A trial is scored as the verdict is, by the geometric mean over the claim's passes; 0 where the
+    trials are shorter than that, or end on the other side.
+    """
     if claim.metric not in ("cost_ratio", "final_ratio") or len(claim.arms) != 2:
         return 0
-    best = results.best_of()
-    if not len(best):
+    tried = [results.tried(arm, *claim.passes) for arm in claim.arms]
+    if not all(tried) or verdict not in (REPRODUCED, NOT_REPRODUCED):
         return 0
-    first, second = (best[best["arm"] == arm].set_index("k")["median"] for arm in claim.arms)
-    ratio = (first / second).dropna()
-    if not len(ratio):
+    first, second = (statistics.best_of(scores).set_index("k")["median"] for scores in tried)
+    sides = [holds(claim, value) for value in (first / second).dropna()]
+    if not sides or sides[-1] != (verdict == REPRODUCED):
         return 0
-    sides = [holds(claim, value) for value in ratio]
     enough = len(sides)
     while enough > 1 and sides[enough - 2] == sides[-1]:
         enough -= 1
-    return int(ratio.index[enough - 1])
+    return enough
 
 
 def of_paper(claim: Claim, panel: Panel) -> float:
     """The same metric on the paper's own digitised curves; NaN where they do not show it."""
     return METRICS[claim.metric].of_paper(claim, panel)
+
+
+def _seed_by_seed(claim: Claim, values: np.ndarray) -> str:
+    """The verdict on values that are not all finite, on which all seeds must agree."""
+    kinds = {decide(claim, value, value) for value in values if not math.isnan(value)}
+    return kinds.pop() if len(kinds) == 1 and not np.isnan(values).any() else INCONCLUSIVE
+
+
+def _of_seeds(infinite: str, values: np.ndarray) -> str:
+    """How many values are infinite, or have none."""
+    gone = int(np.isinf(values).sum())
+    if gone == len(values):
+        return infinite
+    parts = {infinite: gone, "no value": int(np.isnan(values).sum())}
+    return ", ".join(f"{word} in {n} of {len(values)} seeds" for word, n in parts.items() if n)
 
 
 def holds(claim: Claim, value: float) -> bool:

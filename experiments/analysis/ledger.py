@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import reprlib
 import typing
 from dataclasses import dataclass
@@ -66,10 +67,14 @@ class Claim:
         passes |= {"run": f"passes {first}-{last}", "end": f"pass {last}"}
         if last < 0:  # whatever was recorded last
             passes |= {"first": "first", "last": "last", "run": "the whole run", "end": "the end"}
-        *firsts, last_one = self.arms[1:] or ("",)
-        others = f"the best of {', '.join(firsts)} and {last_one}" if firsts else last_one
+        first_arm, *others = self.arms
+        if not others and re.search(r"{(best|each)}", words):
+            raise ValueError(f"{self.metric} compares {first_arm} with other arms: name one")
         names = {"arms": " / ".join(self.arms), "recorded": " / ".join(self.recorded)}
-        names["others"] = others
+        names["best"] = names["each"] = ", ".join(others)
+        if len(others) > 1:
+            joined = f"{', '.join(others[:-1])} and {others[-1]}"
+            names |= {"best": f"the best of {joined}", "each": f"each of {joined} (the largest)"}
         what = words.format(*self.arms, **names, **passes)
         return f"{what}: {side}"
 

@@ -34,8 +34,8 @@ class Metric:
     """One metric.
 
     Attributes:
-        words: what it is; `{}` are the claim's arms one by one, `{arms}` all of them, `{others}`
-            the best of all but the first; `{first}` and `{last}` its passes counted from 0,
+        words: what it is; `{}` are the claim's arms one by one, `{arms}` all of them, `{best}`
+            and `{each}` the others; `{first}` and `{last}` its passes counted from 0,
             `{after}` the last counted from 1, `{run}` and `{end}` all of them and the last in
             words; `{recorded}` the names of what was recorded.
         compute: `(claim, protocol, results)` to one value for each seed whose runs are all there.
@@ -381,7 +381,7 @@ def _grid_unstable(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     return np.array(values)
 
 
-_RATIO = "training cost {} / {others}, geometric mean over passes {first}-{last}"
+_RATIO = "training cost {} / {best}, geometric mean over passes {first}-{last}"
 _COUNTERPART = "loss after {after} passes with bias correction minus without, largest over all {}"
 
 METRICS: dict[str, Metric] = {
@@ -452,10 +452,10 @@ METRICS: dict[str, Metric] = {
         "slope of log(ratio of last costs) against log(batch size)", _gap_slope, unit="slope"
     ),
     "time_ratio": Metric(
-        "time that {} takes to the cost at which {others} ends, over the time of that",
+        "time that {} takes to the last cost of {each}, over the time of that",
         _time_ratio,
         log=True,
-        infinite="some runs never reach it",
+        infinite="never reached",
     ),
     "default_ratio": Metric(
         "training cost of {} at its default over that of its tuned settings, geometric mean over "

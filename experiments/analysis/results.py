@@ -259,11 +259,6 @@ class Results:
 
         `low` and `high` are the quartiles. Empty until the whole grid is trained.
         """
-        return self._best_of
-
-    @functools.cached_property
-    def _best_of(self) -> pd.DataFrame:
-        """Computed once: every claim that compares two methods asks for it."""
         trials = self.trials("tuning") if self.plan.selected else _joined([], TRIALS)
         frames = [
             best_of(mine["final_cost"]).assign(arm=arm.name)
@@ -271,6 +266,21 @@ class Results:
             if len(mine := trials[trials["arm"] == arm.name])
         ]
         return _joined(frames, BEST_OF)
+
+    def tried(self, arm: str, first: int, last: int) -> list[float]:
+        """The geometric mean over passes `first` to `last` of each tuning trial's training cost.
+
+        Means over tuning seeds; infinite if one diverged. Empty until the whole grid is trained,
+        and where its runs are shorter.
+        """
+        scores: dict[str, list[float]] = {}
+        for entry, record in self.recorded("tuning", arm=arm) if self.plan.selected else ():
+            costs = record["metrics"]["training_cost"][first : last + 1]
+            if _finished(record) and len(costs) < last + 1 - first:
+                return []
+            score = float(np.exp(np.mean(np.log(costs)))) if _finished(record) else math.inf
+            scores.setdefault(entry.trial, []).append(score)
+        return [float(np.mean(own)) for own in scores.values()]
 
     def fit(self, best: int | None = None) -> pd.DataFrame:
         """The settings tried to match the paper's curves, nearest first; the `best` of each arm."""

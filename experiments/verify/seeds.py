@@ -21,7 +21,7 @@ import numpy as np
 from experiments.analysis import claims
 from experiments.analysis.metrics import METRICS
 from experiments.analysis.results import Results
-from experiments.analysis.statistics import quantile_of_t
+from experiments.analysis.statistics import deterministic, quantile_of_t
 from experiments.study import PROTOCOLS, Entry
 from experiments.verify.again import Item
 from experiments.verify.sample import cost
@@ -150,6 +150,8 @@ def judge(found: Results, fresh: Any) -> list[Seed]:
                 value = _finite(_tried(measure.compute, claim, protocol, one))
                 if not measure.trained or len(values) < FEWEST or len(value) != 1:
                     continue
+                if not found.study.measured and deterministic(values):
+                    continue  # a bound that all seeds happen to touch predicts nothing
                 log = measure.log and bool((values > 0).all()) and bool((value > 0).all())
                 low, high = predicted(values, INSIDE, log)
                 far_low, far_high = predicted(values, FAR, log)

@@ -155,6 +155,30 @@ def test_a_method_that_diverges_reproduces_nothing_good_about_it():
 
 
 @pytest.mark.parametrize(
+    ("values", "below", "above", "words"),
+    [
+        ([np.inf] * 3, NOT_REPRODUCED, REPRODUCED, "diverged"),
+        ([np.inf, 3.0, 4.0], NOT_REPRODUCED, REPRODUCED, "diverged in 1 of 3 seeds"),
+        ([np.inf, 0.9, 0.9], INCONCLUSIVE, INCONCLUSIVE, "diverged in 1 of 3 seeds"),
+        ([np.nan, 3.0, 4.0], INCONCLUSIVE, INCONCLUSIVE, "no value in 1 of 3 seeds"),
+        ([np.nan] * 3, INCONCLUSIVE, INCONCLUSIVE, "no value in 3 of 3 seeds"),
+    ],
+)
+def test_values_that_are_not_finite_decide_if_all_seeds_agree(
+    monkeypatch, values, below, above, words
+):
+    """Divergence of the first method supports "its cost is above", and refutes "below"."""
+    metric = dataclasses.replace(METRICS["cost_ratio"], compute=lambda *_: np.array(values))
+    monkeypatch.setitem(METRICS, "cost_ratio", metric)
+    for rule, expected in (("below", below), ("above", above)):
+        monkeypatch.setattr(
+            claims, "of", lambda study, rule=rule: [dataclasses.replace(FASTER, rule=rule, limit=2)]
+        )
+        judged = claims.judge(results(noisy()))[0]
+        assert (judged.verdict, judged.numbers) == (expected, words)
+
+
+@pytest.mark.parametrize(
     ("rule", "limit", "low", "high", "expected"),
     [
         ("below", 0.95, 0.5, 0.94, REPRODUCED),
@@ -237,14 +261,13 @@ def test_a_malformed_claim_is_refused_by_name(tmp_path, monkeypatch, line):
         ledger.ledger.__wrapped__()
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 9, 10, 20])
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 20])
 @pytest.mark.parametrize("log", [False, True])
 def test_intervals_cover_the_mean_about_as_often_as_they_say(n, log):
     values = np.random.default_rng(n).normal(0.0, 0.1, size=(n, 1000))
     _, low, high = interval(np.exp(values), log=True) if log else interval(values)
     covered = np.mean((low <= float(log)) & (high >= float(log)))
-    # The bootstrap of ten covers a little less than it says, as is known.
-    assert (0.88 if n >= 10 else 0.925) <= covered <= 0.975
+    assert 0.925 <= covered <= 0.975
 
 
 def test_the_interval_of_few_seeds_is_students_of_the_logarithms():
@@ -317,12 +340,20 @@ def test_the_verdict_changes_at_its_flip_point_and_not_before(rule, ends, limit)
         assert judged.verdict in near
 
 
+def valley(arm, run) -> float:
+    """All but flat, with an interior best."""
+    centre = FIG1.arm(arm).tune["learning_rate"]
+    return 1 + 1e-9 * abs(np.log10(run.settings["learning_rate"] / centre))
+
+
 def test_the_budget_from_which_tuning_decides():
     """AdaGrad's grid is flat; of Adam's trials one alone is best: a few trials miss it."""
 
     def curve(arm, run):
-        if run.seed < 1000 or arm != "Adam":
-            return shape("Adam")
+        if run.seed < 1000:
+            return shape("Adam") * (0.5 if arm == "Adam" else 1)
+        if arm != "Adam":
+            return shape("Adam") * valley(arm, run)
         best = run.settings == {"learning_rate": 0.001, "decay": "constant"}
         return shape("Adam") * (0.5 if best else 1.2)
 
@@ -332,6 +363,31 @@ def test_the_budget_from_which_tuning_decides():
     # The median of the best of k is the one best once k of n trials hold it with chance 1/2.
     assert judged.from_trials == -(-trials // 2)
     assert verdict(found, FASTER, "matched").from_trials == 0
+
+
+@pytest.mark.parametrize(
+    ("trial", "reported", "expected"),
+    [(0.5, 0.5, True), (1.2, 0.5, False), (0.5, 0.95, False)],
+)
+def test_trials_on_the_other_side_of_the_margin_say_nothing(trial, reported, expected):
+    """Nor do they where the verdict is on no side."""
+
+    def curve(arm, run):
+        if run.seed >= 1000:
+            return shape("AdaGrad") * valley(arm, run) * (trial if arm == "Adam" else 1)
+        noise = 0.9 + 0.02 * run.seed
+        return shape("AdaGrad") * (reported * noise if arm == "Adam" else 1)
+
+    judged = verdict(results(curve), FASTER, "tuned")
+    assert judged.verdict == (INCONCLUSIVE if reported > 0.9 else REPRODUCED)
+    assert bool(judged.from_trials) == expected
+
+
+def test_trials_that_end_before_the_claims_passes_say_nothing():
+    found = results(noisy())
+    assert verdict(found, FASTER, "tuned").from_trials
+    short = dataclasses.replace(FASTER, passes=(1, 46))
+    assert claims._from_trials(short, found, REPRODUCED) == 0
 
 
 def test_runs_that_both_protocols_share_are_one_test():
@@ -469,7 +525,8 @@ def test_a_seed_that_diverges_at_once_counts_as_diverged():
     found.records.get = lambda run_id: empty if run_id == first else get(run_id)
     assert np.isinf(found.matrix("matched", "Adam").loc[0]).all()
     assert len(found.matrix("matched", "Adam")) == 10
-    assert verdict(found, FASTER).verdict == NOT_REPRODUCED
+    judged = verdict(found, FASTER)
+    assert (judged.verdict, judged.numbers) == (INCONCLUSIVE, "diverged in 1 of 10 seeds")
 
 
 def test_an_empty_store_gives_empty_tables():
@@ -843,7 +900,7 @@ def test_of_several_others_the_best_counts_seed_by_seed():
     assert metric(cost, "matched", rows) == pytest.approx([1 / 2, 1 / 4])
     assert metric(time, "matched", rows) == pytest.approx([2 / 3, 2 / 3])
     assert "Adam / the best of SFO and SFO/50, geometric" in cost.criterion
-    assert "at which the best of SFO and SFO/50 ends" in time.criterion
+    assert "to the last cost of each of SFO and SFO/50 (the largest), over" in time.criterion
     costs["SFO/50"][1][-1] = 0.5
     assert metric(time, "matched", rows).tolist() == [2 / 3, np.inf]
 
@@ -909,4 +966,4 @@ def test_times_of_several_processors_are_not_compared(sfo, adam, expected):
 
 def test_a_cost_that_is_never_reached_is_not_called_divergence():
     judged = timed(2.0)
-    assert (judged.verdict, judged.numbers) == (NOT_REPRODUCED, "some runs never reach it")
+    assert (judged.verdict, judged.numbers) == (NOT_REPRODUCED, "never reached")

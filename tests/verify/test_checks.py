@@ -208,6 +208,24 @@ def test_a_new_seed_is_judged_by_the_claims_own_metric(published):
     assert not any(seed.far for seed in found)
 
 
+@pytest.mark.parametrize(("spread", "judged"), [(0.0, False), (1e-6, True)])
+def test_a_bound_that_all_seeds_touch_predicts_no_new_seed(published, monkeypatch, spread, judged):
+    """A regret of exactly 0 in five seeds says only that one method was ahead in all five."""
+    claim = next(c for c in claims.of(published.study) if c.metric == "cost_ratio")
+    seen = np.array([1.0, 1.0, 1.0, 1.0, 1.0 + spread])
+
+    def compute(claim, protocol, results):
+        return seen if results is published else np.array([1.01])
+
+    metric = dataclasses.replace(seeds.METRICS["cost_ratio"], compute=compute)
+    monkeypatch.setitem(seeds.METRICS, "cost_ratio", metric)
+    entry, _ = seeds.entries(published, seeds.FIRST_SEED)[0]
+    fresh = {entry.run.id: published.records.get(published.plan.entries[0].run.id)}
+    found = [seed for seed in seeds.judge(published, fresh) if seed.claim == claim.id]
+    assert bool(found) == judged
+    assert all(seed.far for seed in found)
+
+
 def test_the_end_is_short_whatever_disagrees(published):
     """With every study checked, faults, failures and a report, all that counts is there."""
     names = [f"study-{i}" for i in range(20)]
