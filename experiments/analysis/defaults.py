@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from experiments.analysis.ledger import Claim
 
 NEAR = (0.05, 0.2)  # a method is in its valley up to this far above its best regret
+NEAR_COST = 1.05  # a trial is in the valley of `wider_valley` up to this many times the best cost
 SAME = 0.02  # rates of a grid are rounded
 
 Trials = dict[str, dict[float, list[float]]]  # the costs of each pass, by method and rate
@@ -227,3 +228,24 @@ def behind_tuned(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     default, tuned = found[claim.arms[0], "matched"], found[claim.arms[-1], "tuned"]
     with np.errstate(invalid="ignore"):  # both diverged
         return np.array([default[seed] - tuned[seed] for seed in sorted(default)])
+
+
+def wider_valley(claim: Claim, protocol: str, results: Results) -> np.ndarray:
+    """Share of the first arm's tuning trials near its best, minus the largest of the others'."""
+    shares: dict[str, dict[int, float]] = {}
+    for arm in claim.arms:
+        costs: dict[int, list[float]] = {}
+        planned = sum((entry.role, entry.arm) == ("tuning", arm) for entry in results.plan.entries)
+        recorded = list(results.recorded("tuning", arm=arm))
+        if len(recorded) < planned:
+            return np.array([])
+        for entry, record in recorded:
+            finished = record["status"] == "finished"
+            cost = record["metrics"]["training_cost"][-1] if finished else math.inf
+            costs.setdefault(entry.run.seed, []).append(cost)
+        shares[arm] = {
+            seed: float(np.mean(np.array(own) <= NEAR_COST * min(own)))
+            for seed, own in costs.items()
+        }
+    own, *others = shares.values()
+    return np.array([own[seed] - max(other[seed] for other in others) for seed in sorted(own)])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.analysis.defaults import behind_tuned, claimed_regret
+from experiments.analysis.defaults import behind_tuned, claimed_regret, wider_valley
 from experiments.analysis.results import Results, gaps, paper_curve
 from experiments.paper import curves as digitised
 from experiments.study import Panel
@@ -22,8 +22,8 @@ from experiments.study import Panel
 if TYPE_CHECKING:
     from experiments.analysis.ledger import Claim
 
+RECORDED = "as recorded"  # the unit of what is only averaged or looked up
 WORSE = 5.0  # nats; the margin of `grid_worse` and `grid_unstable`
-NEAR = 1.05  # a trial counts for `valley` if its cost is at most this many times the best
 
 Compute = Callable[["Claim", str, Results], np.ndarray]
 OfPaper = Callable[["Claim", Panel], float]
@@ -198,26 +198,6 @@ def _default_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     if not len(seeds):
         return np.array([])
     return _ratio(default.loc[seeds].to_numpy(float), tuned.loc[seeds].to_numpy(float))
-
-
-def _valley(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """Share of the first arm's tuning trials near its best, minus the largest of the others'."""
-    shares: dict[str, dict[int, float]] = {}
-    for arm in claim.arms:
-        costs: dict[int, list[float]] = {}
-        planned = sum((entry.role, entry.arm) == ("tuning", arm) for entry in results.plan.entries)
-        recorded = list(results.recorded("tuning", arm=arm))
-        if len(recorded) < planned:
-            return np.array([])
-        for entry, record in recorded:
-            finished = record["status"] == "finished"
-            cost = record["metrics"]["training_cost"][-1] if finished else math.inf
-            costs.setdefault(entry.run.seed, []).append(cost)
-        shares[arm] = {
-            seed: float(np.mean(np.array(own) <= NEAR * min(own))) for seed, own in costs.items()
-        }
-    own, *others = shares.values()
-    return np.array([own[seed] - max(other[seed] for other in others) for seed in sorted(own)])
 
 
 # --- grids (Figure 4) -----------------------------------------------------------------------------
@@ -421,15 +401,21 @@ METRICS: dict[str, Metric] = {
         "largest {recorded} of {} over {run}",
         _recorded(lambda values: values.max(axis=1)),
         log=True,
+        unit=RECORDED,
     ),
     "recorded_mean": Metric(
         "mean {recorded} of {}, passes {first}-{last}",
         _recorded(lambda values: values.mean(axis=1)),
+        unit=RECORDED,
     ),
     "recorded_lead": Metric(
-        "mean {recorded} of {0} minus that of {1}, passes {first}-{last}", _recorded_lead
+        "mean {recorded} of {0} minus that of {1}, passes {first}-{last}",
+        _recorded_lead,
+        unit=RECORDED,
     ),
-    "recorded_last": Metric("{recorded} of {} at {end}", _recorded(lambda values: values[:, -1])),
+    "recorded_last": Metric(
+        "{recorded} of {} at {end}", _recorded(lambda values: values[:, -1]), unit=RECORDED
+    ),
     "recorded_change": Metric(
         "{recorded} of {}, {last} over {first}",
         _recorded(lambda values: values[:, -1] / values[:, 0]),
@@ -465,7 +451,7 @@ METRICS: dict[str, Metric] = {
     ),
     "valley": Metric(
         "share of the tuning grid of {} within 5% of its best, minus the largest of the others'",
-        _valley,
+        wider_valley,
         trained=False,
         unit="share",
     ),

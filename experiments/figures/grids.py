@@ -79,7 +79,7 @@ def _none_yet(results: Results, passes: int) -> Figure:
     """The figure that replaces one of nothing but crosses."""
     figure, axes = new_figure(1, 1.1)
     axes[0][0].set_axis_off()
-    note(axes[0][0], f"no run of {passes} passes has ended well yet")
+    note(axes[0][0], f"no run of {passes} passes is finished yet")
     footer(figure, results, "")
     return figure
 

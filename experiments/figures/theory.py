@@ -186,7 +186,7 @@ def regret(results: Results) -> Figure:
         if ends:
             rate.plot([], [], ":", color=GREY, label="slope of 1/√T")
             rate.set(xscale="log", yscale="log")
-        _finish(rate, "average regret R(T) / T", "steps T", "nats, or as the losses are")
+        _finish(rate, "average regret R(T) / T", "steps T", "in the units of the losses")
         bound.axhline(1, color=GREY, ls="--", lw=1, label="the bound")
         bound.set(xscale="log", yscale="log")
         _finish(bound, "regret / bound of Theorem 4.1", "steps T", "ratio")
@@ -222,7 +222,7 @@ def counterexample(results: Results) -> Figure:
             paid.set(xscale="log", yscale="log")
             _finish(place, kind, "step t", "x")
             _finish(paid, "", "step t", "average regret")
-        footer(figure, results, "Regret with the mean slope in the place of each.")
+        footer(figure, results, "For the regret, each function has the mean slope.")
         return figure
 
 

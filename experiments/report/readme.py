@@ -29,10 +29,13 @@ with search and filters.
 
 Every claim is an entry of [`experiments/paper/claims.yaml`](../experiments/paper/claims.yaml): the
 paper's words, the statement that is judged, the metric, the rule with its margin and where the
-margin comes from. The rules were written before the published runs; short trial runs had been seen.
+margin comes from. The rules were written before the published runs, after short trial runs; the few
+written later say so.
 Each seed gives one value of the metric; with the same seed, all methods see the same initial
-weights and the same batches. The numbers are the mean over seeds and its 95% interval: Student's t
-for fewer than ten seeds, a bootstrap for ten or more, of logarithms where the metric is a ratio.
+weights and the same batches. The numbers are the mean over seeds and its 95% interval by Student's
+t, of logarithms for costs, distances and times over one another. (At first ten seeds had a
+bootstrap interval, which covers 90%; with the change one verdict became inconclusive, that on a
+walking optimum.)
 
 - **matched**: settings fitted to the paper's digitised curves, or its defaults where it shows none.
   *Did the authors' runs look like this?*
@@ -40,7 +43,9 @@ for fewer than ten seeds, a bootstrap for ten or more, of logarithms where the m
   tuned?* A row without a `tuned` verdict concerns the matched curves only.
 - **reproduced**: the whole interval lies on the right side of the limit; **not reproduced**: on the
   wrong side; **inconclusive**: the interval straddles the limit; **not tested**: stand-in data, a
-  shortened profile, or fewer than three finished seeds.
+  shortened profile, fewer than three finished seeds, or a tuned rate at the end of its grid.
+- *n = 3; of 10 seeds*: three of ten seeds have trained that far. *Control*: a check of our own
+  beside a statement; it is shown, not counted.
 - *Paper*: the same metric computed from the paper's digitised figure, where it has one, and
   whether the statement holds there. *Ours agrees* means that our matched runs and the paper's own
   figure say the same about the statement; it may fail in both.

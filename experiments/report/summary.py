@@ -134,11 +134,11 @@ def said(key: str, rows: Sequence[Judged]) -> str:
     """The sentences about a part whose conditions hold, with their numbers; maybe none."""
     by_id = {row.claim.id: row.verdicts for row in rows}
 
-    def holds(conditions: Mapping[str, Mapping[str, str]]) -> bool:
+    def holds(conditions: Mapping[str, Mapping[str, Any]]) -> bool:
         return all(
-            claim in by_id and by_id[claim][protocol].verdict == verdict
-            for claim, wanted in conditions.items()
-            for protocol, verdict in wanted.items()
+            claim in by_id and _met(by_id[claim], condition, wanted)
+            for claim, each in conditions.items()
+            for condition, wanted in each.items()
         )
 
     def number(match: re.Match[str]) -> str:
@@ -153,6 +153,17 @@ def said(key: str, rows: Sequence[Judged]) -> str:
         for sentence in findings().get(key, [])
         if holds(sentence["if"])
     )
+
+
+def _met(verdicts: Mapping[str, Verdict], condition: str, wanted: Any) -> bool:
+    """Whether a condition of a sentence holds; `findings.yaml` explains them."""
+    protocol, *words = condition.split()
+    verdict = verdicts[protocol]
+    if not words:
+        return bool(verdict.verdict == wanted)
+    ends = (verdict.value, verdict.value) if words[0] == "value" else (verdict.low, verdict.high)
+    above = {"above": True, "below": False}[words[-1]]
+    return verdict.judged and bool(ends[0] > wanted if above else ends[1] < wanted)
 
 
 def finding(part: Part) -> str:
@@ -175,8 +186,8 @@ def totals(shown: Sequence[Part]) -> str:
         counts = count(rows, protocol)
         tested = sum(counts.values()) - counts[claims.NOT_TESTED]
         phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}** tested hold *{protocol}*")
-    untested = count(rows, PROTOCOLS[0])[claims.NOT_TESTED]
-    left = f"; {untested} are not tested yet" if untested else ""
+    untested = sum(not any(v.judged for v in row.verdicts.values()) for row in rows)
+    left = f"; {untested} are not tested" if untested else ""
     return f"Of {len(rows)} statements in the paper, {' and '.join(phrases)}{left}."
 
 
@@ -210,7 +221,7 @@ SIGNS = {
 def picture(
     shown: Sequence[Part], theme: Mapping[str, str] | None = None, width: int = WIDTH
 ) -> str:
-    """Every claim under both protocols as an SVG, a block for each part of the paper.
+    """Every claim but controls under both protocols as an SVG, a block for each part of the paper.
 
     Args:
         shown: the parts.
@@ -229,10 +240,11 @@ def picture(
         body.append(f'<g transform="translate({x} {down})">{_mark(kind, colour)}</g>')
         body.append(_text(x + MARK + 7, down + 16, kind, colour("text"), 14))
     for part in shown:
+        drawn = [row for row in part.judged if row.claim.source != "control"]
         lines = [
             (protocol, rows)
-            for k in range(0, len(part.judged), columns)
-            for rows in [part.judged[k : k + columns]]
+            for k in range(0, len(drawn), columns)
+            for rows in [drawn[k : k + columns]]
             for protocol in PROTOCOLS
             if any(row.verdicts[protocol].verdict for row in rows)
         ]

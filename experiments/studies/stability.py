@@ -31,7 +31,8 @@ HOW = (
     Departure(
         "Twice the noise: 20 steps on a quarter of each batch, against 20 steps on whole ones.",
         "The standard deviation of a mean over a quarter of the examples is twice as large; its "
-        "expectation is the same.",
+        "expectation is the same, except that on the residual network batch normalisation changes "
+        "with the batch, too.",
     ),
     Departure(
         "Adam at 0.001 and SGD-Nesterov at 0.01, their defaults; three seeds, nothing tuned.",

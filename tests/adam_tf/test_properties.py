@@ -59,7 +59,8 @@ def test_step_bounds(gradients, alpha, beta_1, beta_2):
 @pytest.mark.parametrize(("beta_1", "beta_2"), [(0.9, 0.999), (0.9, 0.95), (0.5, 0.9)])
 def test_step_bounds_are_reached(beta_1, beta_2):
     # The paper bounds Adam's step by (1 - beta_1) / sqrt(1 - beta_2) or 1 times alpha, AdaMax's by
-    # alpha. Growing gradients exceed that: by the factor 2.3, 1.16 (second case) and 1.009.
+    # alpha. Growing gradients exceed Adam's, by the factor 2.3 and 1.16 (second case), gradients
+    # that fall by beta_2 a step AdaMax's, by 1.009.
     age = np.arange(400)[::-1, None]
     last = steps(Adam(1.0, beta_1, beta_2, epsilon=0.0), (beta_1 / beta_2) ** age)[-1]
     np.testing.assert_allclose(-last, largest_adam_step(400, beta_1, beta_2), rtol=1e-9)

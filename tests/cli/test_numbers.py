@@ -93,7 +93,9 @@ def test_rules_with_two_limits_and_inconclusive_verdicts_have_two_numbers(capfd)
         if row["rule"] in ("below", "above"):
             limit = row["limit_high"] if row["rule"] == "below" else row["limit_low"]
             assert row["flip_low"] <= limit <= row["flip_high"]
-    assert {row["unit"] for row in rows} == {"ratio", "nats", "log ratio", "share", "slope"}
+    assert {row["unit"] for row in rows} == {
+        *("ratio", "nats", "log ratio", "share", "slope", "as recorded")
+    }
     assert all(row["reason"] for row in rows if row["verdict"] == "not tested")
     assert "NaN" not in json.dumps(rows)
 
