@@ -106,7 +106,14 @@ STUDIES = (
             {"train_examples": 48, "held_out_examples": 20, "width": 16, "depth": 1},
         ),
         panels=(Panel("defaults-gpt", x=(0, 9), y=(1.2, 3.5)),),
-        departures=(TEXT, *COMMON),
+        departures=(
+            TEXT,
+            *COMMON,
+            Departure(
+                "A trial takes five of the ten passes.",
+                "Cost. A rate that is better only later would not be selected.",
+            ),
+        ),
         step_ms=120.0,
     ),
     *(
