@@ -6,6 +6,7 @@ nothing had been measured. The batches are those that the next pass begins with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def measure(
         order: indices of the next pass's batches, (steps, batch size).
 
     Raises:
-        ValueError: the pass has too few batches, or these too few examples.
+        ValueError: the pass has too few batches, or these too few examples; or the noisy steps
+            diverge and the calm ones do not, which no record can hold.
     """
     if len(order) < STEPS + 4 or order.shape[1] < FEWER:
         raise ValueError(
@@ -72,6 +74,11 @@ def measure(
         compiled.train_epoch(batches)
         found[f"{name}_cost"] = compiled.evaluate()[0]
         restore()
+    if math.isfinite(found["calm_cost"]) and not math.isfinite(found["noisy_cost"]):
+        raise ValueError(
+            f"stability=1.0 is not valid here: {NOISY} steps with twice the noise diverge, though "
+            "the run does not; use a smaller step size"
+        )
     return found | {"noise_rise": found["noisy_cost"] / found["calm_cost"]}
 
 

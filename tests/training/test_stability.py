@@ -143,3 +143,27 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path, change, messag
     with pytest.raises(ValueError, match=message) as error:
         train.train(dataclasses.replace(measured(RUN), **change), Store(tmp_path))
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("calm_too", [False, True])
+def test_noisy_steps_alone_never_make_a_run_look_diverged(calm_too):
+    """If the calm steps diverge as well, so does the run, and its record says so."""
+
+    class Fragile(Line):
+        width = 8
+
+        def train_epoch(self, order):
+            self.width = order.shape[1]
+            return super().train_epoch(order)
+
+        def evaluate(self):
+            diverges = self.width < 8 or calm_too
+            return (math.inf, None) if diverges else super().evaluate()
+
+    line, order = Fragile(0.1, 1.0), np.arange(400).reshape(50, 8)
+    if calm_too:
+        found = stability.measure(line, [line.weights], lambda: None, order)
+        assert not math.isfinite(found["calm_cost"])
+        return
+    with pytest.raises(ValueError, match="20 steps with twice the noise diverge, though the run"):
+        stability.measure(line, [line.weights], lambda: None, order)
