@@ -11,7 +11,6 @@ import contextlib
 import errno
 import glob
 import hashlib
-import io
 import itertools
 import json
 import math
@@ -22,7 +21,7 @@ import stat
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ FORMAT = 1
 STALE = 3600.0  # seconds after which a half-written file is considered abandoned
 ROOM = 1 << 20  # bytes that must be free before training starts
 LARGEST = 64 << 20  # bytes of a record
+DIGEST = 32  # bytes of a SHA-256, with which a checkpoint begins
 TRIES = 3  # attempts to write a file whose folder is removed meanwhile
 _ID = re.compile("[0-9a-f]{16}")
 AGAIN = "; its run will be trained again"  # how the line about a damaged record ends
@@ -51,12 +51,16 @@ class Checkpoint(NamedTuple):
         metrics: the metrics of its passes.
         run: id of the run that stored it: the one being resumed, or a shorter one of its lineage.
         continues: the shorter run, and its number of passes, that `run` itself had continued.
+        backend: Keras' backend; "" where that was not noted yet.
+        kinds: the kinds of processor that trained it so far.
     """
 
     arrays: list[Any]
     metrics: dict[str, list[float]]
     run: str
     continues: dict[str, Any] | None
+    backend: str
+    kinds: list[str]
 
 
 class Store:
@@ -173,7 +177,13 @@ class Store:
         _remove(self.path / f"{run.id}.failed")
 
     def save_checkpoint(
-        self, run: Run, arrays: Iterable[Any], metrics: Mapping, continues: Mapping | None = None
+        self,
+        run: Run,
+        arrays: Iterable[Any],
+        metrics: Mapping,
+        continues: Mapping | None = None,
+        backend: str = "",
+        kinds: Sequence[str] = (),
     ) -> None:
         """Keep a run's state, for itself or a longer run of its lineage to resume from.
 
@@ -182,32 +192,46 @@ class Store:
             arrays: its variables.
             metrics: its metrics so far.
             continues: the shorter run that it continued, if any.
+            backend: Keras' backend.
+            kinds: the kinds of processor that trained it so far.
         """
         import numpy as np
 
-        buffer = io.BytesIO()
-        facts = {"lineage": run.lineage, "run": run.id, "continues": continues, "metrics": metrics}
-        text = np.array(json.dumps(facts))
-        np.savez(buffer, facts=text, **{f"array_{i}": array for i, array in enumerate(arrays)})
-        content = buffer.getvalue()
+        facts: dict[str, Any] = {"lineage": run.lineage, "run": run.id, "metrics": metrics}
+        facts |= {"continues": continues, "backend": backend, "kinds": list(kinds)}
+        named = {f"array_{i}": array for i, array in enumerate(arrays)}
+
+        def fill(file: Any) -> None:  # without a copy: a state may be gigabytes
+            file.write(bytes(DIGEST))
+            np.savez(file, facts=np.array(json.dumps(facts)), **named)
+            file.seek(DIGEST)
+            digest = _digest(file)
+            file.seek(0)
+            file.write(digest)
+
         path = self._checkpoint(run)
         if path.is_dir():
             _set_aside(path)
-        write_atomically(path, hashlib.sha256(content).digest() + content)
+        write_atomically(path, fill)
 
-    def load_checkpoint(self, run: Run, fits: Callable[[list[Any]], bool]) -> Checkpoint | None:
+    def load_checkpoint(
+        self, run: Run, fits: Callable[[list[Any]], bool], backend: str = ""
+    ) -> Checkpoint | None:
         """What `save_checkpoint` kept of a run's lineage, or None if there is nothing that fits.
 
         Args:
             run: the run to resume.
             fits: whether the run can resume from these arrays.
+            backend: Keras' backend; a state of another one does not fit. "" takes any.
         """
         path = self._checkpoint(run)
         try:
-            found = _decode_checkpoint(content_of(path), run)
-            if fits(found.arrays):
+            found = _checkpoint_in(path, run)
+            other = bool(backend and found.backend) and found.backend != backend
+            if not other and fits(found.arrays):
                 return found
-            problem = "it is of another version of the optimizer or the model"
+            what = "another version of the optimizer or the model"
+            problem = f"it is of {f'the backend {found.backend}' if other else what}"
         except FileNotFoundError:
             return None
         except (DamagedRecord, OSError, MemoryError) as error:
@@ -315,30 +339,41 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _decode_checkpoint(content: bytes, run: Run) -> Checkpoint:
-    """The checkpoint in `content`; DamagedRecord unless it is whole and is of the run's lineage."""
+def _digest(file: Any) -> bytes:
+    """The SHA-256 of the rest of a file."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def _checkpoint_in(path: Path, run: Run) -> Checkpoint:
+    """The checkpoint in a file; DamagedRecord unless it is whole and is of the run's lineage."""
     import numpy as np
 
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
-        raise DamagedRecord("it is damaged")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content[32:])) as parts:  # ours are not packed
-            packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist())
-        if packed:
-            raise DamagedRecord("it is no checkpoint")
-        with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
-            values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
-            facts = json.loads(str(arrays["facts"]))
-        lineage, found = facts["lineage"], (facts["metrics"], facts["run"], facts["continues"])
-    except MemoryError:
-        raise
-    except Exception:  # whatever NumPy, zipfile and JSON raise for bytes that are not theirs
-        raise DamagedRecord("it is no checkpoint") from None
+    with _open_regular(path, os.O_RDONLY) as file:
+        if file.read(DIGEST) != _digest(file):
+            raise DamagedRecord("it is damaged")
+        try:
+            with zipfile.ZipFile(file) as parts:  # ours are not packed
+                packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist())
+            if packed:
+                raise DamagedRecord("it is no checkpoint")
+            file.seek(DIGEST)
+            with np.load(file, allow_pickle=False) as arrays:
+                values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
+                facts = json.loads(str(arrays["facts"]))
+            lineage, found = facts["lineage"], (facts["metrics"], facts["run"], facts["continues"])
+            backend, kinds = str(facts.get("backend", "")), list(facts.get("kinds", ()))
+        except MemoryError:
+            raise
+        except Exception:  # whatever NumPy, zipfile and JSON raise for bytes that are not theirs
+            raise DamagedRecord("it is no checkpoint") from None
     if lineage != run.lineage:
         raise DamagedRecord("it is another run's")
     if not _are_metrics(found[0]) or not found[0].get("training_cost"):
         raise DamagedRecord("it is no checkpoint")
-    return Checkpoint(values, *found)
+    return Checkpoint(values, *found, backend, kinds)
 
 
 def _are_metrics(found: Any) -> bool:
@@ -396,8 +431,8 @@ def decode(content: bytes, run_id: str) -> dict[str, Any]:
     return record
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; errors name the file."""
+def write_atomically(path: Path, content: bytes | Callable[[Any], None]) -> None:
+    """Write a file whole or not at all; errors name it. `content` may be a function that writes."""
     for tried in itertools.count(1):
         try:
             _write(path, content)
@@ -408,7 +443,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             return
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | Callable[[Any], None]) -> None:
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -417,7 +452,10 @@ def _write(path: Path, content: bytes) -> None:
         ) as file:
             temporary = file.name
             _lock(file)  # so that no sweep removes it, whatever the clock says
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         # Readable by those who can use the folder: a temporary file is private to its creator.

@@ -190,8 +190,10 @@ def train(
 
     metrics: dict[str, list[float]] = {}
     continues = None
-    resumed = store.load_checkpoint(run, state.fits)
+    backend, kinds = keras.backend.backend(), [runtime.kind()]
+    resumed = store.load_checkpoint(run, state.fits, backend)
     if resumed is not None:
+        kinds = list(dict.fromkeys([*resumed.kinds, *kinds]))
         metrics, continues = resumed.metrics, resumed.continues
         state.restore(resumed.arrays)
         if resumed.run != run.id:
@@ -240,14 +242,15 @@ def train(
             time.perf_counter() - saved > state.patience * CHECKPOINT_SECONDS
             and epoch + 1 < run.epochs
         ):
-            store.save_checkpoint(run, state.arrays(), metrics, continues)
+            store.save_checkpoint(run, state.arrays(), metrics, continues, backend, kinds)
             saved = time.perf_counter()
     if keep and diverged_at is None and begun < run.epochs:
-        store.save_checkpoint(run, state.arrays(), metrics, continues)
+        store.save_checkpoint(run, state.arrays(), metrics, continues, backend, kinds)
     if not metrics:
         metrics = {name: [] for name in METRICS}
     manifest = runtime.manifest()
     manifest |= {"steps_per_epoch": steps, "resumed": resumed is not None}
+    manifest["kind"] = "; ".join(kinds)  # several if it was resumed on another processor
     if continues:
         manifest["continues"] = continues
     return _record(run, metrics, diverged_at, manifest, started, clock)

@@ -43,8 +43,8 @@ def load(kind):
     return arrays.Arrays(images[:640], labels[:640], images[640:], labels[640:])
 
 
-def save_and_die(self, run, arrays, metrics, continues):
-    save(self, run, arrays, metrics, continues)
+def save_and_die(self, run, arrays, metrics, *rest):
+    save(self, run, arrays, metrics, *rest)
     if len(metrics["training_cost"]) == 3 and run.optimizer in os.environ.get("KILL", "").split():
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,36 @@ def test_a_checkpoint_is_of_one_lineage(tmp_path):
     assert "it is another run's" in records.damaged[0]
     longer = dataclasses.replace(run, epochs=run.epochs + 1)
     assert longer.lineage == run.lineage
+
+
+def test_a_checkpoint_of_another_backend_is_not_gone_on_from(tmp_path):
+    """The two have other noise: a record must not hold passes of both."""
+    records, run, path = checkpoint(tmp_path)
+    rest = ({"training_cost": [0.5]}, None, "tensorflow", ["a processor"])
+    records.save_checkpoint(run, [np.ones(3)], *rest)
+    found = records.load_checkpoint(run, lambda arrays: True, "tensorflow")
+    assert (found.backend, found.kinds) == ("tensorflow", ["a processor"])
+    assert records.load_checkpoint(run, lambda arrays: True, "jax") is None
+    line = f"{path} is ignored: it is of the backend tensorflow; its run starts from the beginning"
+    assert records.damaged == [line]
+
+
+def test_checkpoints_are_written_and_read_without_copies(tmp_path):
+    """SFO's state may be gigabytes; a copy too many has the system kill the process."""
+    records, run, path = checkpoint(tmp_path)
+    arrays = [np.random.default_rng(0).random((k + 1) << 20) for k in range(3)]  # 48 MiB
+    size = sum(array.nbytes for array in arrays)
+    tracemalloc.start()
+    records.save_checkpoint(run, arrays, {"training_cost": [0.5]})
+    _, saving = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    found = records.load_checkpoint(run, lambda arrays: True)
+    _, loading = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(map(np.array_equal, found.arrays, arrays))
+    assert path.stat().st_size > size
+    assert saving < 0.5 * size
+    assert loading < 1.5 * size
 
 
 @pytest.mark.parametrize(
