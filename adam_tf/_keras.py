@@ -59,6 +59,13 @@ class Optimizer(keras.optimizers.Optimizer):
         self._track_variable(variable)
         self._learning_rate: object = variable
 
+    def _get_current_learning_rate(self) -> Tensor:
+        """A schedule counts steps; Keras would have it count the batches that make up a step."""
+        rate = self._learning_rate
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            return rate(self.iterations)
+        return super()._get_current_learning_rate()
+
     def beside(self, variable: Variable) -> contextlib.AbstractContextManager:
         """A scope that creates variables on the device of `variable` (`tf.distribute`)."""
         strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow backend only

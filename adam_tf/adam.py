@@ -43,8 +43,8 @@ class AdamDiagnostics(NamedTuple):
     snr: np.ndarray  # m_hat / sqrt(v_hat), the signal-to-noise ratio of Section 2.1
 
 
-# Below it the root of a float32 underflows together with epsilon.
-SMALLEST_EPSILON = 1e-30
+# Below it, epsilon is smaller than float32 gradients whose squares are 0.
+SMALLEST_EPSILON = 1e-17
 
 
 @keras.saving.register_keras_serializable(package="adam_tf")
@@ -182,7 +182,7 @@ class Adam(MomentOptimizer):
         v_hat = v / c.second_correction
         step = c.learning_rate * m_hat / (ops.sqrt(v_hat) + c.epsilon)
         if self.epsilon < SMALLEST_EPSILON:
-            step = ops.where(m == 0, 0.0, step)  # 0/0 is no step
+            step = ops.where(v == 0, 0.0, step)  # neither 0/0 nor m/0 is a step
         # The square of a gradient beyond 1.8e19 is infinite in float32 and would stop its
         # coordinate for good; NaN makes that visible.
         return new, ops.where(v < math.inf, step, math.nan)

@@ -471,7 +471,7 @@ class MomentOptimizer(Optimizer):
             raise ValueError("diagnostics are of the last step, and there was none yet")
         rate: Any = self.given_learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            rate = rate(t * (self.gradient_accumulation_steps or 1) - 1)
+            rate = rate(t - 1)
         elif not isinstance(rate, keras.Variable) and callable(rate):
             rate = rate()
         slot = self._slots[self.index_of(variable)]

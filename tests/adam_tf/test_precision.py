@@ -78,6 +78,19 @@ def test_tiny_gradients(jit, fused):
 
 
 @COMPILED
+@pytest.mark.parametrize("gradient", [1e-17, 3e-18, 1e-19, 1e-21, 1e-24])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-30])
+def test_gradients_whose_squares_vanish_never_make_a_step_beyond_alpha(jit, gradient, epsilon):
+    """Without an epsilon to speak of, a first moment over a second of 0 would be infinite."""
+    found = last(Adam(0.1, epsilon=epsilon), np.full((1, 2), gradient), "float32", 0.0, jit)
+    assert (np.abs(found) <= 0.11).all()
+    if gradient >= 1e-17:
+        np.testing.assert_allclose(found, -0.1, rtol=0.01)
+    if gradient <= 1e-21:
+        np.testing.assert_array_equal(found, 0.0)
+
+
+@COMPILED
 @pytest.mark.parametrize("fused", [False, None])
 def test_huge_gradients(jit, fused):
     huge = np.full((2, 2), 1e30)

@@ -13,7 +13,7 @@ import pytest
 from keras import ops
 from test_reports import BOTH, on_tensorflow, ones, variables
 
-from adam_tf import Adam, AdaMax
+from adam_tf import Adam, AdaMax, InverseSqrtDecay
 
 # Keras reads its variables through an __array__ without `copy`.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -79,11 +79,15 @@ def assert_same(one, other):
 
 
 @CASES
-def test_accumulated_gradients_are_one_large_batch(make, beside, fused):
+@pytest.mark.parametrize(
+    "rate", [0.1, InverseSqrtDecay(0.1), InverseSqrtDecay(0.1, steps_per_epoch=2)]
+)
+def test_accumulated_gradients_are_one_large_batch(make, beside, fused, rate):
     # keras-team/keras#19990, google-deepmind/optax#1567: decay and moments move once for each.
+    # The step size falls with the steps, too; Keras' own would fall with the batches.
     options = {"weight_decay": 0.1, "fused": fused, "clipnorm": 1.0}
-    found = walk(make(0.1, gradient_accumulation_steps=2, **options), G, beside, np.ones(3))
-    wanted = walk(make(0.1, **options), G.reshape(2, 2, 3).mean(1), beside, np.ones(3))
+    found = walk(make(rate, gradient_accumulation_steps=2, **options), G, beside, np.ones(3))
+    wanted = walk(make(rate, **options), G.reshape(-1, 2, 3).mean(1), beside, np.ones(3))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
