@@ -143,7 +143,7 @@ def _train(
     checked = [(check.run, _asked(check)) for check in before.runs if not check.failed]
     items = sample.items(found, checked, runtime.backend())
     items += [item for results in found for item in seeds.items(results, fresh)]
-    items = sample.in_order(items, workers)
+    items = sample.in_order(items, workers, seconds)
     by_id = {item.run.id: item for item in items}
     records = published_records(found)
     progress = _Progress(seconds, len(items))

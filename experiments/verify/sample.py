@@ -140,16 +140,16 @@ def comparable(run: Run, record: dict[str, Any], backend: str) -> bool:
     return record["manifest"].get("backend", backend) == backend or not rounding.draws(run)
 
 
-def in_order(items: Iterable[Item], workers: int = 1) -> list[Item]:
-    """Items in the order in which this number of processes trains them.
+def in_order(items: Iterable[Item], workers: int = 1, seconds: float = math.inf) -> list[Item]:
+    """Items in the order in which this number of processes trains them in so much time.
 
     Where there are several, a study's first run that is dear comes first, the dearest of them
-    before the others, so that none is still under way when all else is done.
+    before the others, so that none is still under way when all else is done; but not one that would
+    take a third of the time, which would leave too little of it for all else.
     """
-    alone = workers > 1
 
     def place(item: Item) -> tuple[bool, int, float, str]:
-        early = alone and item.level == 0 and item.seconds > DEAR
+        early = workers > 1 and item.level == 0 and DEAR < item.seconds <= seconds / 3
         return not early, item.level, -item.seconds if early else item.seconds, item.run.id
 
     return sorted(items, key=place)

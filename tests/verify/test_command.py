@@ -21,6 +21,7 @@ from experiments import pages, studies, study
 from experiments.cli.main import main
 from experiments.data import catalogue, download
 from experiments.paths import ROOT
+from experiments.studies import STUDIES
 from experiments.verify import again, checks, command, ending, sample, workers
 from experiments.verify.standing import grounds, standing
 
@@ -342,11 +343,24 @@ def test_the_budget_outlives_damage_and_knows_its_records(tmp_path):
     assert checks.Budget(tmp_path / "spent", [records]).spent == 0.0
 
 
+def test_little_time_is_not_spent_on_what_is_dear(found):
+    """In two minutes, many studies rather than two long passes."""
+    names = ("fig3", "stability-resnet", "fig1-mnist", "sec2-worst")
+    everything = [pages.published(STUDIES[name]) for name in names]
+    items = sample.in_order(sample.items(everything), 2, 120.0)
+    assert [item.study for item in items if item.level == 0] == [
+        *("sec2-worst", "fig1-mnist", "stability-resnet", "fig3")
+    ]
+    assert items[0].study == "sec2-worst"
+    enough = sample.in_order(sample.items(everything), 2, 480.0)
+    assert [item.study for item in enough[:2]] == ["fig3", "stability-resnet"]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_sample_reaches_every_study_in_the_default_time(workers):
     """By the records' own times; the convolutional network first where it has a process."""
     everything = [pages.published(each) for each in pages.published_studies()]
-    items = sample.in_order(sample.items(everything), workers)
+    items = sample.in_order(sample.items(everything), workers, 60 * command.MINUTES)
     first = [item for item in items if item.level == 0]
     runs = {item.run.id for item in first}
     for found in everything:
