@@ -96,7 +96,8 @@ def _cost_ratio_of_paper(claim: Claim, panel: Panel) -> float:
         return math.nan
     ours, *others = (paper_curve(panel.name, arm).loc[first:last] for arm in shown)
     pairs = [ours.align(other, join="inner") for other in others]
-    return max(float(_ratio(a.to_numpy(), b.to_numpy())) if len(a) else math.nan for a, b in pairs)
+    ratios = (float(_ratio(a.to_numpy(), b.to_numpy())) if len(a) else math.nan for a, b in pairs)
+    return float(np.max(list(ratios)))  # NaN if one is
 
 
 def _distance(claim: Claim, protocol: str, results: Results) -> np.ndarray:

@@ -278,7 +278,8 @@ class Results:
             costs = record["metrics"]["training_cost"][first : last + 1]
             if _finished(record) and len(costs) < last + 1 - first:
                 return []
-            score = float(np.exp(np.mean(np.log(costs)))) if _finished(record) else math.inf
+            with np.errstate(divide="ignore"):  # a cost may be exactly 0 in float32
+                score = float(np.exp(np.mean(np.log(costs)))) if _finished(record) else math.inf
             scores.setdefault(entry.trial, []).append(score)
         return [float(np.mean(own)) for own in scores.values()]
 

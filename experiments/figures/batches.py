@@ -17,7 +17,7 @@ from experiments.study import Arm
 def by_batch_size(results: Results) -> Figure:
     """Tuned methods against the size of the batches: last cost, cost over Adam's, best step size.
 
-    The studies compared have an arm for each method at each size. Ratios are of equal seeds.
+    The study must have an arm for each method at each size. Ratios are of equal seeds.
     """
     methods: dict[str, list[Arm]] = {}
     for arm in sorted(results.study.arms, key=lambda arm: arm.batch_size):

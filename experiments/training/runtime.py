@@ -146,7 +146,7 @@ def numpy_manifest() -> dict[str, Any]:
         "deterministic": True,
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "kind": kind(),
+        "kind": processor_kind(),
         "threads": 1,
         "devices": ["CPU"],
     }
@@ -216,7 +216,7 @@ def processor() -> str:
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def kind() -> str:
+def processor_kind() -> str:
     """Family, model and widest vectors, since a virtual machine's processor name says little."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
@@ -228,8 +228,8 @@ def kind() -> str:
     names = ("vendor_id", "cpu family", "model")
     vendor, family, model = (facts.get(name, "?") for name in names)
     told = "; ".join(f"{name}={os.environ[name]}" for name in OLDER if os.environ.get(name))
-    kind = f"{vendor} family {family} model {model}, {widest}"
-    return f"{kind}, told to compute as an older one: {told}" if told else kind
+    found = f"{vendor} family {family} model {model}, {widest}"
+    return f"{found}, told to compute as an older one: {told}" if told else found
 
 
 def peak_memory_mb() -> float:

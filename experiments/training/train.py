@@ -190,7 +190,7 @@ def train(
 
     metrics: dict[str, list[float]] = {}
     continues = None
-    backend, kinds = keras.backend.backend(), [runtime.kind()]
+    backend, kinds = keras.backend.backend(), [runtime.processor_kind()]
     resumed = store.load_checkpoint(run, state.fits, backend)
     if resumed is not None:
         kinds = list(dict.fromkeys([*resumed.kinds, *kinds]))

@@ -123,7 +123,7 @@ def machine() -> dict[str, str]:
             versions[name] = metadata.version(name)
     return {
         "processor": runtime.processor(),
-        "kind": runtime.kind(),
+        "kind": runtime.processor_kind(),
         "system": f"{platform.system()} {platform.machine()}",
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         **versions,

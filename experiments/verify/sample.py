@@ -13,9 +13,10 @@ level and within a level cheapest first:
 5. from here on, the second, third, ... run of every stratum.
 
 Runs that studies share come first, and are trained once. Except at level 0, a run that takes more
-than `DEAR` seconds for its first passes waits two levels. At level 0 there is such a run, of the
-convolutional network. If two or more processes are at work,
-it starts before all others and has a process to itself: in its turn, it would end too late.
+than `DEAR` seconds for its first passes waits two levels. At level 0 there are a few such runs, the
+dearest of the convolutional network. If two or more processes are at work, each starts before all
+others, unless it would take a third of the time, and has a process to itself: in its turn, it would
+end too late.
 
 Only the first passes of a long run are trained: as many as take `SHORT` seconds, and two if these
 take less than `PAIR`, since what differs from pass to pass may go wrong from the second on. Once

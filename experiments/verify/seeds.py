@@ -6,7 +6,8 @@ averaged that way. One more value of the same distribution lies with 95% probabi
 $$\bar x \pm t_{n-1,\,0.975}\; s \sqrt{1 + 1/n}.$$
 
 So one new value in twenty falls outside by chance; this is counted and shown, but is not a fault.
-A value outside the 99.99% interval disagrees.
+A value outside the 99.99% interval disagrees. Where seeds train and yet all give the same value, as
+at a bound that they touch, they predict nothing, and the metric is left out.
 """
 
 from __future__ import annotations

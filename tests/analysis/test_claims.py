@@ -516,6 +516,13 @@ def test_a_cost_of_exactly_zero_is_infinitely_far_below():
     assert (judged.verdict, judged.value) == (REPRODUCED, 0.0)
 
 
+def test_trials_that_cost_exactly_nothing_are_scored_without_a_warning():
+    found = results(lambda arm, run: shape("Adam") * (0.0 if arm == "Adam" else 1.0))
+    scores = found.tried("Adam", 1, 45)
+    assert scores
+    assert set(scores) == {0.0}
+
+
 def test_a_seed_that_diverges_at_once_counts_as_diverged():
     found = results(noisy())
     first = next(e.run.id for e in found.plan.entries if (e.role, e.arm) == ("matched", "Adam"))
