@@ -156,6 +156,15 @@ class Arm:
         return self.name.partition("+")[2]
 
     @property
+    def declared(self) -> dict[str, Any]:
+        """Its settings before anything is searched.
+
+        The matched ones; else the first of its grid; else the centre of what is tuned.
+        """
+        centre = {k: v if k == "learning_rate" else v[0] for k, v in self.tune.items()}
+        return dict(self.matched or (combinations(self.grid)[0] if self.grid else centre))
+
+    @property
     def tunes(self) -> bool:
         """Whether it has anything to tune."""
         return bool(self.tune or self.search)

@@ -190,6 +190,27 @@ def test_an_arm_is_its_method_in_a_variant_of_the_problem():
     assert options["Adam+dropout"] == {**options["Adam"], "initial_stddev": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("study", "arm", "expected"),
+    [
+        ("fig1-mnist", "Adam", dict(FIG1.arm("Adam").matched)),
+        ("fig2-sfo-cost", "SFO/50", {"minibatches": 50}),
+        ("batches-gpt", "SGD+batches of 4", {"learning_rate": 0.1, "momentum": 0.0}),
+    ],
+)
+def test_an_arms_declared_settings_are_whole(study, arm, expected):
+    """What a user's own settings are laid over: SGD must not get momentum by default."""
+    assert STUDIES[study].arm(arm).declared == expected
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_arm_can_be_run_as_declared(name):
+    study = STUDIES[name]
+    for arm in study.arms:
+        run = study.run(arm, arm.declared, profile=study.profile("smoke"), data="none", seed=0)
+        assert set(arm.tune) <= set(run.settings)
+
+
 def test_an_arm_may_have_batches_of_its_own_size():
     arm = dataclasses.replace(VARIANTS.arms[1], batch_size=4)
     study = dataclasses.replace(VARIANTS, arms=(VARIANTS.arms[0], arm))

@@ -14,7 +14,7 @@ from experiments.cli import common
 from experiments.cli.parser import MOST_WORKERS
 from experiments.options import known
 from experiments.plan import plan as make_plan
-from experiments.study import PROTOCOLS, Plan, Records, Run, Study, combinations, describe
+from experiments.study import PROTOCOLS, Plan, Records, Run, Study, describe
 
 if TYPE_CHECKING:
     from experiments.records.store import Store
@@ -255,7 +255,7 @@ def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any
 
 
 def try_command(options: argparse.Namespace) -> int:
-    """Train one arm with the user's own settings, on top of its matched ones."""
+    """Train one arm with the user's own settings, on top of those it is declared with."""
     from experiments.data import download
     from experiments.engines import execution
     from experiments.records.store import local_store
@@ -265,8 +265,7 @@ def try_command(options: argparse.Namespace) -> int:
     study = studies.get(options.studies[0])
     profile, arm = study.profile(options.profile), study.arm(options.arm)
     known("engine", options.engine, execution.ENGINES)
-    declared = arm.matched or combinations(arm.grid)[0]
-    settings = {**declared, **dict(setting(text) for text in options.set)}
+    settings = arm.declared | dict(setting(text) for text in options.set)
     choice = download.choose(study.data_set, options.data)
     runs = [
         study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)

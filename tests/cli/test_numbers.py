@@ -294,3 +294,13 @@ def test_a_copy_has_nothing_published(monkeypatch, capfd):
     assert pages.published(copy).label.startswith("nothing published, profile paper: ")
     assert said(capfd, "claims", "mine", "--profile", "smoke", "--csv") == ""
     assert said(capfd, "claims", "mine", "--profile", "smoke", "--json") == "[]\n"
+
+
+def test_settings_of_your_own_are_laid_over_what_an_arm_tunes(capfd, tmp_path, monkeypatch):
+    """An arm that is only tuned keeps its momentum of 0."""
+    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path))
+    line = ["run", "batches-gpt", "--arm", "SGD+batches of 4", "--profile", "smoke"]
+    shown = said(
+        capfd, *line, "--data", "stand-in", "--engine", "serial", "--set", "learning_rate=0.2"
+    )
+    assert "with learning_rate=0.2, momentum=0.0; records in" in shown

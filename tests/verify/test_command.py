@@ -238,6 +238,16 @@ def test_no_data_checks_nothing_and_tries_the_machinery(use, tmp_path, capsys, m
     assert len(at.tasks) == count  # the machinery was tried
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_machinery_is_tried_for_a_study_of_any_kind(monkeypatch, capsys, name):
+    """Whether its arms are matched, a grid, or only tuned."""
+    tried = []
+    monkeypatch.setattr(again, "train_again", lambda items, *_, **__: tried.extend(items) or ())
+    command._exercise([STUDIES[name]], 1)
+    assert [item.study for item in tried] == [name, name]  # twice, to compare
+    assert {item.run.data for item in tried} == {catalogue.stand_in(STUDIES[name].data_set)}
+
+
 def test_data_of_the_wrong_size_are_refused_after_the_verdicts(use, tmp_path, capsys):
     use(Machine())
     file = catalogue.DATASETS["mnist"].files[0]
