@@ -9,6 +9,7 @@ see `registry.Entry.function`.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,12 +17,12 @@ import numpy as np
 from keras import layers, ops
 
 from experiments.data import mnist
+from experiments.problems import samples
 from experiments.problems.classifiers import at_most
 from experiments.problems.options import Diffusion
 from experiments.problems.problem import Problem
 
 SIDE = 16
-GROUPS = 8  # of channels, for the group norms
 
 
 def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
@@ -29,13 +30,12 @@ def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
 
     The cost of an image is the mean squared error of the noise over its pixels, for one time and
     one draw of the noise whenever the image is seen. A pass draws `train_examples` of the 60,000
-    images, so it is a number of steps.
+    images, so it is a number of steps. After each pass the model draws `drawn` images, and a
+    classifier reads them.
 
     Raises:
-        ValueError: `width` is not a multiple of `GROUPS`, or there are fewer examples than asked.
+        ValueError: there are fewer examples than asked.
     """
-    if options.width % GROUPS:
-        raise ValueError(f"width={options.width} is not valid: use a multiple of {GROUPS}")
     arrays = mnist.load(data)
     train, held_out = (shrink(images) for images in (arrays.x_train, arrays.x_test))
     m = at_most(options.held_out_examples, len(held_out), "held_out_examples")
@@ -54,7 +54,20 @@ def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
         evaluate=evaluate,
         penalty=lambda model: 0.0,
         pass_examples=at_most(options.train_examples, len(train)),
+        draws=partial(_drawn, model, options.drawn, data, held_out[:m]) if options.drawn else None,
     )
+
+
+def _drawn(
+    model: keras.Model, count: int, data: str, real: np.ndarray
+) -> tuple[dict[str, float], str]:
+    """The shares read as digits of what the model draws and, as a control, of real digits."""
+    images = samples.draw(model.get_layer("unet"), count)
+    shares = {
+        "read_as_digits": samples.share_read(images, data),
+        "real_read_as_digits": samples.share_read(real[..., 0], data),
+    }
+    return shares, samples.picture(images)
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
@@ -93,6 +106,8 @@ def unet(width: int) -> keras.Model:
     # A convolution joins the two branches.
     joined = _conv(ops.concatenate([up, fine], axis=-1), width, "join")
     last = ops.silu(_norm(_residual(joined, code, width, "last"), "norm"))
+    # Norms take away how bright an image is as a whole, so the last layer sees the image, too.
+    last = ops.concatenate([last, noisy], axis=-1)
     return keras.Model([noisy, time], _conv(last, 1, "out"), name="unet")
 
 
@@ -104,7 +119,8 @@ def _residual(x: Any, code: Any, width: int, name: str) -> Any:
 
 
 def _norm(x: Any, name: str) -> Any:
-    return layers.GroupNormalization(GROUPS, epsilon=1e-5, name=name)(x)
+    # Over all channels: one group for each would hide which of them are large.
+    return layers.GroupNormalization(1, epsilon=1e-5, name=name)(x)
 
 
 def _conv(x: Any, width: int, name: str, stride: int = 1) -> Any:

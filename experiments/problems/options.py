@@ -124,9 +124,14 @@ class ResNet(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Diffusion(Options):
-    """Of `mnist_diffusion`."""
+    """Of `mnist_diffusion`.
+
+    Attributes:
+        drawn: images that the model draws after each pass, to be read by a classifier.
+    """
 
     width: Count = 32
+    drawn: Annotated[int, Interval(0, whole=True)] = 0
     train_examples: Count = 6_400
     held_out_examples: Count = 1_000
 

@@ -25,6 +25,8 @@ class Problem:
         pass_examples: how many of the training examples a pass draws; None: all.
         averages: whether the averages of Section 7.2 are kept and measured after each pass.
         stability: whether steps are compared with the noise of the gradient after each pass.
+        draws: `()` to numbers about the images that the model draws, recorded after each pass, and
+            a picture of some of them, of which the manifest keeps the last: a PNG in base64.
     """
 
     model: Any
@@ -37,6 +39,7 @@ class Problem:
     pass_examples: int | None = None
     averages: bool = False
     stability: bool = False
+    draws: Callable[[], tuple[dict[str, float], str]] | None = None
 
     @property
     def examples(self) -> int:

@@ -202,7 +202,7 @@ def train(
     if begun > run.epochs:  # the checkpoint is a longer run's, of which this one is the beginning
         metrics, keep = {name: values[: run.epochs] for name, values in metrics.items()}, False
     saved = time.perf_counter()
-    diverged_at = None
+    diverged_at, drawn = None, ""
     for epoch in range(begun, run.epochs):
         lap = time.perf_counter()
         _reset_noise(problem.model, run.seed, epoch)
@@ -227,6 +227,9 @@ def train(
             )
         if averages:
             row |= averages.measure(partial(_costs, problem, compiled, run.seed, epoch))
+        if problem.draws:
+            about, drawn = problem.draws()
+            row |= about
         row |= compiled.facts()
         numbers = {name: value for name, value in row.items() if value is not None}
         if not all(map(math.isfinite, numbers.values())):
@@ -251,6 +254,8 @@ def train(
     manifest = runtime.manifest()
     manifest |= {"steps_per_epoch": steps, "resumed": resumed is not None}
     manifest["kind"] = "; ".join(kinds)  # several if it was resumed on another processor
+    if drawn:
+        manifest["drawn"] = drawn
     if continues:
         manifest["continues"] = continues
     return _record(run, metrics, diverged_at, manifest, started, clock)

@@ -75,6 +75,7 @@ MEASURED = 1e3 * 2.0**-26.5
 SMALL = 1e-3  # below which numbers of a measurement are compared absolutely
 TINY = 2.0**-20  # nats below which a cost is rounding: that of a logit of about 16
 SHARES = 1e-3  # share of examples or coordinates that may change sides
+COARSE = {"read_as_digits": 0.1, "real_read_as_digits": 0.02}  # the same of a hundred drawn images
 ANOTHER_BACKEND = 10.0  # how much more the libraries of another backend may round
 FROM_ZERO = ("imdb_logistic_regression", "imbalance")  # problems whose weights start at zero
 GROWN = {"mnist_multilayer": 0.01, "cifar10_convolutional": 0.01}
@@ -150,7 +151,7 @@ def compare(
         usual = grown * np.clip(np.arange(1, passes + 1), 1, MOST) * (steps > 0)
         rounding = np.maximum(rounding, usual)
         if not _is_cost(name):
-            rounding = np.maximum(rounding, SHARES)
+            rounding = np.maximum(rounding, COARSE.get(name, SHARES))
         allowed = np.maximum(rounding, MARGIN * units / U * growth[name] * (steps > 0))
         far = apart[name] > allowed
         excused = chaos
