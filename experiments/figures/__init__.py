@@ -12,6 +12,7 @@ from experiments.figures.measured import (
 )
 from experiments.figures.pairs import ratios
 from experiments.figures.registry import main
+from experiments.figures.samples import images_drawn
 from experiments.figures.style import png
 from experiments.figures.tuning import best_of_settings, best_of_trials, sensitivity
 
@@ -26,6 +27,7 @@ __all__ = [
     "grid",
     "grid_difference",
     "held_out",
+    "images_drawn",
     "iteration_cost",
     "main",
     "overview",

@@ -37,7 +37,7 @@ def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
         ValueError: there are fewer examples than asked.
     """
     arrays = mnist.load(data)
-    train, held_out = (shrink(images) for images in (arrays.x_train, arrays.x_test))
+    train, held_out = (mnist.shrink(images) for images in (arrays.x_train, arrays.x_test))
     m = at_most(options.held_out_examples, len(held_out), "held_out_examples")
     images = keras.Input((SIDE, SIDE, 1), dtype="uint8")
     noisy, time, noise = Spoil(name="spoil")(layers.Rescaling(1 / 127.5, -1.0)(images))
@@ -68,13 +68,6 @@ def _drawn(
         "real_read_as_digits": samples.share_read(real[..., 0], data),
     }
     return shares, samples.picture(images)
-
-
-def shrink(images: np.ndarray) -> np.ndarray:
-    """28x28 to 16x16: the rounded means of 2x2 pixels, within a border of one pixel."""
-    wide = images.astype(np.uint16)
-    sums = wide[:, ::2, ::2] + wide[:, 1::2, ::2] + wide[:, ::2, 1::2] + wide[:, 1::2, 1::2]
-    return np.pad(((sums + 2) // 4).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))[..., None]
 
 
 class Spoil(layers.Layer):

@@ -113,10 +113,8 @@ def _reader(data: str, shape: tuple[int, int]) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    from experiments.problems.diffusion import shrink
-
     arrays = mnist.load(data)
-    digits, labels = shrink(arrays.x_train[-KNOWN:])[..., 0], arrays.y_train[-KNOWN:]
+    digits, labels = mnist.shrink(arrays.x_train[-KNOWN:])[..., 0], arrays.y_train[-KNOWN:]
     assert digits.shape[1:] == shape
     others = no_digits(digits, seed=0)
     reader = MLPClassifier((256,), batch_size=200, max_iter=12, random_state=0)

@@ -18,6 +18,7 @@ from experiments.figures.costs import _clock
 from experiments.figures.style import COLOURS, new_figure
 from experiments.paper import curves as digitised
 from experiments.plan import plan
+from experiments.problems import samples
 from experiments.studies import STUDIES
 from experiments.studies import defaults as declared
 from experiments.words import in_words
@@ -82,6 +83,12 @@ class Synthetic:
         if "stability" in run.options:
             for name in ("step_signal", "signal_agreement", "noise_rise"):
                 metrics[name] = 0.1 * cost
+        manifest = {}
+        if "drawn" in run.options:
+            metrics["read_as_digits"] = np.linspace(0.1, 0.3, run.epochs)
+            metrics["real_read_as_digits"] = np.full(run.epochs, 0.9)
+            images = np.full((10, 16, 16), run.seed % 10 + 100 * (run.optimizer == "adam"), np.uint8)
+            manifest["drawn"] = samples.picture(images)
         if "averages" in run.options:
             for kind in AVERAGED:
                 metrics[f"{kind} training_cost"] = metrics[f"{kind} held_out_cost"] = cost
@@ -93,7 +100,7 @@ class Synthetic:
                 metrics[f"below_epsilon {layer}"] = np.linspace(0, 0.3, run.epochs)
                 metrics[f"near_epsilon {layer}"] = np.linspace(0, 0.6, run.epochs)
         lists = {name: list(map(float, values)) for name, values in metrics.items()}
-        return {"status": "finished", "metrics": lists, "manifest": {}}
+        return {"status": "finished", "metrics": lists, "manifest": manifest}
 
 
 def results(name: str, profile: str = "quick", data: str | None = None, **options) -> Results:
@@ -147,7 +154,8 @@ def every_figure(found: Results):
     elif study.name == "batches-gpt":
         drawn = [figures.main, figures.sensitivity, figures.held_out]
     elif study.name.startswith("defaults-"):
-        drawn = [figures.main, figures.sensitivity, figures.best_of_trials, figures.held_out]
+        drawn = [figures.images_drawn] if "drawn" in study.options else []
+        drawn += [figures.main, figures.sensitivity, figures.best_of_trials, figures.held_out]
     elif study.arms[0].grid:
         drawn = [figures.main, figures.grid_difference, figures.best_of_settings]
         drawn += [figures.gradient_sparsity, lambda r: figures.grid(r, metric="held_out_cost")]
@@ -157,6 +165,22 @@ def every_figure(found: Results):
     if study.name == "fig3":
         drawn.append(figures.second_moments)
     return [draw(found) for draw in drawn]
+
+
+def test_drawn_images_are_those_of_the_first_seed_with_the_share_of_all():
+    found = results("defaults-diffusion", "paper")
+    figure = figures.images_drawn(found)
+    assert len(figure.axes) == 2 * len(found.study.arms)
+    first = figure.axes[0]
+    assert first.get_title(loc="left") == "Adam, at its default: 30% [30%, 30%] read as digits, n = 5"
+    (image,) = first.images
+    pixels = np.asarray(image.get_array())
+    assert pixels.shape == (18, 180, 3)
+    assert set(np.unique(pixels)) == {100, 255}, "seed 0 of Adam, with a white border"
+    assert "Of real digits 90% are read as such." in texts(figure)
+    laid_out(figure)
+    none = figures.images_drawn(results("defaults-diffusion", "paper", keep=lambda run: False))
+    assert "no images yet" in texts(none)
 
 
 def test_a_study_that_compares_no_two_costs_has_no_ratios():

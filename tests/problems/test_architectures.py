@@ -356,7 +356,7 @@ def test_images_are_flipped_and_moved_and_nothing_else():
 
 
 def test_small_digits():
-    from experiments.problems.diffusion import shrink
+    from experiments.data.mnist import shrink
 
     image = np.zeros((1, 28, 28), np.uint8)
     image[0, 4, 6:8], image[0, 5, 6:8], image[0, 27, 27] = (255, 255), (255, 254), 200

@@ -9,7 +9,6 @@ import pytest
 
 from experiments.data import mnist
 from experiments.problems import samples
-from experiments.problems.diffusion import shrink
 from experiments.records.store import Store
 from experiments.training.train import train
 from tests.problems.test_architectures import tiny
@@ -36,7 +35,7 @@ class Knows:
 
 @pytest.fixture(scope="module")
 def digits():
-    return shrink(mnist.load(REAL).x_test[:200])[..., 0]
+    return mnist.shrink(mnist.load(REAL).x_test[:200])[..., 0]
 
 
 def test_the_perfect_model_of_an_image_draws_it(digits):
