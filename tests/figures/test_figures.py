@@ -87,7 +87,9 @@ class Synthetic:
         if "drawn" in run.options:
             metrics["read_as_digits"] = np.linspace(0.1, 0.3, run.epochs)
             metrics["real_read_as_digits"] = np.full(run.epochs, 0.9)
-            images = np.full((10, 16, 16), run.seed % 10 + 100 * (run.optimizer == "adam"), np.uint8)
+            images = np.full(
+                (10, 16, 16), run.seed % 10 + 100 * (run.optimizer == "adam"), np.uint8
+            )
             manifest["drawn"] = samples.picture(images)
         if "averages" in run.options:
             for kind in AVERAGED:
@@ -170,9 +172,12 @@ def every_figure(found: Results):
 def test_drawn_images_are_those_of_the_first_seed_with_the_share_of_all():
     found = results("defaults-diffusion", "paper")
     figure = figures.images_drawn(found)
-    assert len(figure.axes) == 2 * len(found.study.arms)
-    first = figure.axes[0]
-    assert first.get_title(loc="left") == "Adam, at its default: 30% [30%, 30%] read as digits, n = 5"
+    assert len(figure.axes) == 2 * len(found.study.arms) + 1
+    first, shares = figure.axes[0], figure.axes[-1]
+    assert first.get_title(loc="left") == "Adam, at its default"
+    assert first.get_title(loc="right") == "30% [30%, 30%] read, n = 5"
+    assert len(shares.lines) == 2 * len(found.study.arms)
+    np.testing.assert_allclose(shares.lines[0].get_ydata()[[0, -1]], [10, 30])
     (image,) = first.images
     pixels = np.asarray(image.get_array())
     assert pixels.shape == (18, 180, 3)
