@@ -6,7 +6,8 @@
 - its configuration: `problem`, `data`, `optimizer`, `batch_size`, `epochs`, `seed`,
   `data_fingerprint`, and `options.NAME`, `settings.NAME`, `numerics.NAME`, null where not given;
 - `status`, `diverged_at`, `pass` (from 0), and one column per metric;
-- `manifest.NAME`, how it was trained, and `checksum`, that of its JSON file.
+- `manifest.NAME`, how it was trained (`manifest.drawn`: what a diffusion model drew last, a PNG in
+  base64), and `checksum`, that of its JSON file.
 
 A run that ended in its first pass has one row, without `pass`; its metrics are NaN. A column whose
 values are not all of one plain type holds JSON; the file's metadata list these columns. Values that

@@ -240,3 +240,15 @@ def test_a_wrong_adam_is_found(right, mistake, tmp_path, monkeypatch):
     twins = [nudged(again, 2e-6) for _ in range(2)]  # farther than twins of this run are
     found = rounding.compare(run, record, again, twins)
     assert bool(found.fault) == (mistake != "none"), found
+
+
+@pytest.mark.parametrize(("share", "wrong"), [(0.3, False), (0.36, False), (0.45, True)])
+def test_a_few_drawn_images_may_change_sides(share, wrong):
+    """Where weights differ by rounding alone; shares of thousands of examples are held to 1e-3."""
+    run = dataclasses.replace(RUN, problem="mnist_diffusion", options={"train_examples": 9_600})
+    record, again = nudged(made(COSTS), 1e-9), made(COSTS)
+    record["metrics"]["read_as_digits"], again["metrics"]["read_as_digits"] = [0.3] * 4, [share] * 4
+    found = rounding.compare(run, record, again, [again, again])
+    assert bool(found.fault) == wrong
+    again["metrics"]["held_out_accuracy"] = [0.9 + share - 0.3] * 4
+    assert bool(rounding.compare(run, record, again, [again, again]).fault) == (share != 0.3)
