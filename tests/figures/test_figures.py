@@ -233,7 +233,7 @@ def test_the_rates_show_the_default_and_the_methods_tuned_on_most_problems():
     figure = figures.rates(defaults_cases())
     laid_out(figure)
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
-        "Adam", "AdaMax", "RMSProp", "AdaGrad", "SGDNesterov",
+        "Adam", "AdamW", "AdaMax", "RMSProp", "AdaGrad", "SGDNesterov",
     ]  # fmt: skip
     for axis in figure.axes:
         default = declared.RATES[axis.get_title(loc="left")]
