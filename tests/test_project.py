@@ -35,7 +35,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PUBLISHED = [study for study in STUDIES.values() if pages.published_file(study).exists()]
 PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # How many runs of each study nobody has trained yet; of all others every run is published.
-UNPUBLISHED = {"fig2-dropout": 116, "fig2-sfo": 3, "fig3": 30, "fig4": 324, "defaults-diffusion": 14}
+UNPUBLISHED = {
+    "fig2-dropout": 116,
+    "fig2-sfo": 3,
+    "fig3": 30,
+    "fig4": 324,
+    "defaults-diffusion": 14,
+}
 STUDIED = {study.notebook for study in STUDIES.values()}
 
 
