@@ -1,7 +1,7 @@
 # Reproduce the experiments of the Adam paper. `make` alone lists the targets.
 
 PROFILE ?= verify
-MINUTES ?= 8
+MINUTES ?= 9
 DATA ?= auto
 PYTHON ?= python3
 
