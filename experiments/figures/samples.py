@@ -28,7 +28,8 @@ def images_drawn(results: Results) -> Figure:
     are means over seeds, after the last pass with their 95% interval.
     """
     arms = results.study.arms
-    real = np.ravel([record["metrics"][f"real_{READ}"][-1:] for _, record in results.recorded()])
+    found = [record["metrics"].get(f"real_{READ}", []) for _, record in results.recorded()]
+    real = [shares[-1] for shares in found if shares]  # none of runs that diverged at once
     with styled():
         figure, axes = new_figure(3, 1.05, len(arms))
         figure.set_figwidth(15.0)

@@ -103,7 +103,7 @@ DRAWN = (
     Departure(
         "A U-Net of 8 channels, 16 at half size, on MNIST at 16x16; 3,000 steps on batches of 32; "
         "a pass is 300 of them.",
-        "Cost: published diffusion models have hundreds of times as many weights.",
+        "Cost: published diffusion models have thousands of times as many weights.",
     ),
     Departure(
         "After each pass 100 images are drawn in 25 steps, and a small network reads them, which "
