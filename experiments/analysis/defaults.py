@@ -59,8 +59,11 @@ class Case:
         """The costs of the tuning runs, averaged over tuning seeds.
 
         Only constant step sizes count, since a default is used as it is. A single infinite cost
-        stands for a trial that diverged; a method with a run still to come is left out.
+        stands for a trial that diverged; a method with a run still to come is left out. Nothing
+        counts while the study's grids may still grow.
         """
+        if not self.results.plan.selected:
+            return {}
         found: dict[str, dict[float, list[list[float]]]] = {}
         waiting = set()
         for entry in self.results.plan.entries:

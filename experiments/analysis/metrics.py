@@ -128,8 +128,13 @@ def _recorded(reduce: Callable[[np.ndarray], np.ndarray], *names: str) -> Comput
 
 
 def _recorded_lead(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    first, second = _windows(claim, protocol, results, *claim.recorded)
-    return (first - second).mean(axis=1) if first.size else np.array([])
+    """The more the better: a run that diverged, whose values are infinite, leads nobody."""
+    first, second = (
+        np.where(np.isinf(values), -np.inf, values)
+        for values in _windows(claim, protocol, results, *claim.recorded)
+    )
+    with np.errstate(invalid="ignore"):  # both diverged
+        return (first - second).mean(axis=1) if first.size else np.array([])
 
 
 def _recorded_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:

@@ -49,10 +49,13 @@ def images_drawn(results: Results) -> Figure:
             axis.remove()
         _by_pass(figure.add_subplot(grid[:, 2]), results)
         known = f" Of real digits {np.mean(real):.0%} are read as such." if len(real) else ""
+        count = results.study.profile(results.profile).options.get(
+            "drawn", results.study.options["drawn"]
+        )
         footer(
             figure,
             results,
-            f"Images of the first seed, and the share of 100 that is read as digits.{known}",
+            f"Images of the first seed, and the share of {count} that is read as digits.{known}",
         )
         return figure
 
@@ -65,8 +68,8 @@ def _by_pass(axis: Axes, results: Results) -> None:
         curves = results.curves(protocol, READ)
         for arm in arms:
             own = curves[curves["arm"] == arm.name]
-            colour = colour_of(arm.method)
             if len(own):
+                colour = colour_of(arm.method)
                 axis.plot(own["pass"], 100 * own["mean"], ls=dashes, color=colour)
     axis.set(title="read as digits, by pass", xlabel="pass", ylim=(0, None))
     axis.yaxis.set_major_formatter("{x:g}%")

@@ -2,9 +2,9 @@
 
 The images come from noise by the ancestral sampler of J. Ho, A. Jain, P. Abbeel: Denoising
 Diffusion Probabilistic Models (2020), along the path that `diffusion` trains on: at time t an image
-is cos(pi t / 2) x + sin(pi t / 2) noise. The reader is a small network of scikit-learn's. Besides
-the ten digits it knows an eleventh class, what is drawn but is no digit, without which it would
-take noise for one.
+is cos(pi t / 2) x + sin(pi t / 2) noise. The reader is a small scikit-learn network. It has
+an eleventh class for images made of digits that are no digits themselves; without it, noise would
+be read as one of the ten.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,8 @@ def train(
         metrics, keep = {name: values[: run.epochs] for name, values in metrics.items()}, False
     saved = time.perf_counter()
     diverged_at, drawn = None, ""
+    if problem.draws and begun == run.epochs:  # no pass is left, after which it would be drawn
+        drawn = problem.draws()[1]
     for epoch in range(begun, run.epochs):
         lap = time.perf_counter()
         _reset_noise(problem.model, run.seed, epoch)
@@ -227,14 +230,14 @@ def train(
             )
         if averages:
             row |= averages.measure(partial(_costs, problem, compiled, run.seed, epoch))
-        if problem.draws:
-            about, drawn = problem.draws()
-            row |= about
         row |= compiled.facts()
         numbers = {name: value for name, value in row.items() if value is not None}
         if not all(map(math.isfinite, numbers.values())):
             diverged_at = epoch
             break
+        if problem.draws:
+            about, drawn = problem.draws()
+            numbers |= about
         for name, value in numbers.items():
             metrics.setdefault(name, []).append(value)
         if on_epoch:
@@ -255,7 +258,7 @@ def train(
     manifest |= {"steps_per_epoch": steps, "resumed": resumed is not None}
     manifest["kind"] = "; ".join(kinds)  # several if it was resumed on another processor
     if drawn:
-        manifest["drawn"] = drawn
+        manifest |= {"drawn": drawn, "scikit_learn": metadata.version("scikit-learn")}
     if continues:
         manifest["continues"] = continues
     return _record(run, metrics, diverged_at, manifest, started, clock)

@@ -835,6 +835,11 @@ def test_the_metrics_of_what_is_recorded():
     assert recorded("recorded_last", "a", passes=(0, 0), a=a) == [1, 3]
     assert recorded("recorded_mean", "a", passes=(1, 2), a=a) == [3, 6]
     assert recorded("recorded_lead", "a", "b", passes=(1, 2), a=a, b=b) == [1, 0]
+    gone = [[1.0, np.inf, np.inf], b[1]]  # a run that diverged leads nobody, whoever is first
+    assert recorded("recorded_lead", "a", "b", passes=(1, 2), a=gone, b=b) == [-np.inf, 0]
+    assert recorded("recorded_lead", "b", "a", passes=(1, 2), a=gone, b=b) == [np.inf, 0]
+    both = recorded("recorded_lead", "a", "b", passes=(1, 2), a=gone, b=gone)
+    assert np.isnan(both[0])
     assert recorded("recorded_change", "a", a=a) == [2, 3]
     assert recorded("recorded_off", "a", a=a) == [3, 8]
     ratio = recorded("recorded_ratio", "a", "b", passes=(1, 2), a=a, b=b)

@@ -139,6 +139,22 @@ def test_without_all_runs_there_is_no_regret():
     assert set(defaults.regret_table(found)["n"]) == {4}
 
 
+def test_while_grids_grow_nothing_counts():
+    """The best rate so far may be the end of a grid, and the lowest cost is not known yet."""
+
+    def far(run: Run) -> float:  # the best rate is beyond the end of the first grids
+        return 0.1 * abs(math.log10(run.settings["learning_rate"] / CENTRE[run.optimizer]) - 1.5)
+
+    whole, records = case(far), Made(far)
+    records.runs |= {run.id: run for run in plan(STUDY, "paper", STUDY.data_set, records).runs()}
+    found = plan(STUDY, "paper", STUDY.data_set, records)
+    growing = Case("growing", Results(STUDY, "paper", STUDY.data_set, records, found))
+    assert found.missing(records), "the grids grow"
+    assert growing.trials == growing.regrets == {}
+    assert defaults.one_rate([whole, growing]).equals(defaults.one_rate([whole]))
+    assert defaults.valley(growing).empty
+
+
 def test_only_constant_step_sizes_count():
     def decaying(run: Run) -> float:
         return 0.4 if run.settings["decay"] == "constant" else 0

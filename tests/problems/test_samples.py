@@ -2,7 +2,9 @@
 
 import base64
 import dataclasses
+import itertools
 import math
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from experiments.training.train import train
 from tests.problems.test_architectures import tiny
 
 SIDE = 16
-REAL = mnist.KINDS[1]
+STAND_IN = mnist.KINDS[1]
 
 
 class Knows:
@@ -35,7 +37,7 @@ class Knows:
 
 @pytest.fixture(scope="module")
 def digits():
-    return mnist.shrink(mnist.load(REAL).x_test[:200])[..., 0]
+    return mnist.shrink(mnist.load(STAND_IN).x_test[:200])[..., 0]
 
 
 def test_the_perfect_model_of_an_image_draws_it(digits):
@@ -48,46 +50,82 @@ def test_the_perfect_model_of_an_image_draws_it(digits):
     assert model.times == sorted(model.times, reverse=True)
 
 
-def test_the_sampler_of_a_normal_distribution_draws_it(monkeypatch):
-    """For pixels that are N(m, s^2) the best guess of the noise is known, and so is the result.
+class Normal:
+    """The best guess of the noise where pixels are N(m, s^2)."""
 
-    The spread is right in the limit of many steps; with few, images are drawn too much alike.
-    """
+    input_shape = Knows.input_shape
     m, s = -0.2, 0.1
-    monkeypatch.setattr(samples, "STEPS", 1_000)
 
-    class Normal:
-        input_shape = ((None, SIDE, SIDE, 1), (None, 1))
+    def predict_on_batch(self, inputs):
+        noisy, time = inputs
+        cos, sin = (f(time[:, :, None, None] * math.pi / 2) for f in (np.cos, np.sin))
+        return sin * (noisy - cos * self.m) / (cos**2 * self.s**2 + sin**2)
 
-        def predict_on_batch(self, inputs):
-            noisy, time = inputs
-            cos, sin = (f(time[:, :, None, None] * math.pi / 2) for f in (np.cos, np.sin))
-            return sin * (noisy - cos * m) / (cos**2 * s**2 + sin**2)
 
-    found = samples.draw(Normal(), 100) / 127.5 - 1
-    assert found.mean() == pytest.approx(m, abs=0.01)
-    assert found.std() == pytest.approx(s, rel=0.1)
+def exactly(steps: int) -> tuple[float, float]:
+    """Mean and deviation of what `Normal` draws: every step is linear and adds normal noise.
+
+    A step multiplies two normal densities of the earlier image: that of the later one, given it,
+    and that given the guess of the clean one.
+    """
+    m, s, mean, variance = Normal.m, Normal.s, 0.0, 1.0
+    for time, after in itertools.pairwise(np.linspace(0.98, 0, steps + 1) * math.pi / 2):
+        # The guess is `a + b x`.
+        b = math.cos(time) * s**2 / (math.cos(time) ** 2 * s**2 + math.sin(time) ** 2)
+        a = m - b * math.cos(time) * m
+        if after == 0:
+            return a + b * mean, b * math.sqrt(variance)
+        kept = math.cos(time) / math.cos(after)
+        forward, own = 1 / (1 - kept**2), 1 / math.sin(after) ** 2
+        precision = kept**2 * forward + own
+        slope = (kept * forward + own * math.cos(after) * b) / precision
+        mean = slope * mean + own * math.cos(after) * a / precision
+        variance = slope**2 * variance + 1 / precision
+    raise AssertionError("it never ends")
+
+
+def test_the_sampler_draws_what_its_equations_say():
+    found = samples.draw(Normal(), 200) / 127.5 - 1
+    mean, deviation = exactly(25)
+    assert deviation == pytest.approx(0.0703, abs=1e-4)
+    assert found.mean() == pytest.approx(mean, abs=0.002)
+    assert found.std() == pytest.approx(deviation, rel=0.02)
     neighbours = np.corrcoef(found[:, :, 1:].ravel(), found[:, :, :-1].ravel())[0, 1]
     assert abs(neighbours) < 0.02
 
 
+def test_with_many_steps_it_draws_the_distribution_itself(monkeypatch):
+    """With few, images are drawn too much alike."""
+    monkeypatch.setattr(samples, "STEPS", 1_000)
+    found = samples.draw(Normal(), 100) / 127.5 - 1
+    assert found.mean() == pytest.approx(Normal.m, abs=0.01)
+    assert found.std() == pytest.approx(Normal.s, rel=0.1)
+
+
 def test_a_model_that_is_lost_draws_something():
+    """Guesses of an image are cut off at black and white, so that nothing grows."""
+    largest = []
+
     class Lost(Knows):
         def predict_on_batch(self, inputs):
+            largest.append(np.abs(inputs[0]).max())
             return np.full_like(inputs[0], np.nan)
 
     assert samples.draw(Lost(np.zeros(1)), 2).shape == (2, SIDE, SIDE)
+    assert max(largest) < 6
 
 
 def test_digits_are_read_and_what_is_made_of_them_is_not(digits):
-    assert samples.share_read(digits, REAL) > 0.7
+    assert samples.share_read(digits, STAND_IN) > 0.75
     others = samples.no_digits(digits, seed=3)
-    assert samples.share_read(others, REAL) < 0.35
+    assert samples.share_read(others, STAND_IN) < 0.15
     noise = np.random.default_rng(0).integers(0, 256, (50, SIDE, SIDE), dtype=np.uint8)
     for never in (noise, np.zeros_like(noise), np.full_like(noise, 255)):
-        assert samples.share_read(never, REAL) < 0.1
+        assert samples.share_read(never, STAND_IN) < 0.1
     # A background that is not quite black is no obstacle.
-    assert samples.share_read(np.maximum(digits, 40), REAL) == samples.share_read(digits, REAL)
+    assert samples.share_read(np.maximum(digits, 40), STAND_IN) == samples.share_read(
+        digits, STAND_IN
+    )
 
 
 def test_what_is_made_of_digits(digits):
@@ -131,3 +169,20 @@ def test_a_run_records_how_much_can_be_read_and_keeps_a_picture(tmp_path):
     assert max(drawn["metrics"]["read_as_digits"]) < 0.5, "it has not learnt anything yet"
     for name in ("training_cost", "held_out_cost"):  # drawing does not change how it trains
         assert plain["metrics"][name] == drawn["metrics"][name]
+
+
+def test_a_run_with_no_pass_left_has_its_picture_too(tmp_path):
+    run = tiny("mnist_diffusion")
+    run = dataclasses.replace(run, options={**run.options, "drawn": 3})
+    first, again = (train(run, Store(tmp_path), keep=True) for _ in range(2))
+    assert again["manifest"]["resumed"]
+    assert first["manifest"]["drawn"] == again["manifest"]["drawn"]
+    assert first["manifest"]["scikit_learn"] == metadata.version("scikit-learn")
+
+
+def test_a_pass_that_diverged_leaves_no_picture(tmp_path):
+    run = tiny("mnist_diffusion", "sgd_nesterov", learning_rate=1e12)
+    run = dataclasses.replace(run, options={**run.options, "drawn": 3})
+    record = train(run, Store(tmp_path))
+    assert (record["status"], record["diverged_at"]) == ("diverged", 0)
+    assert "drawn" not in record["manifest"]

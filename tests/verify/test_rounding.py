@@ -242,13 +242,16 @@ def test_a_wrong_adam_is_found(right, mistake, tmp_path, monkeypatch):
     assert bool(found.fault) == (mistake != "none"), found
 
 
-@pytest.mark.parametrize(("share", "wrong"), [(0.3, False), (0.36, False), (0.45, True)])
-def test_a_few_drawn_images_may_change_sides(share, wrong):
+@pytest.mark.parametrize("name", rounding.COARSE)
+@pytest.mark.parametrize(("times", "wrong"), [(0, False), (0.9, False), (1.1, True), (-1.1, True)])
+def test_a_few_drawn_images_may_change_sides(name, times, wrong):
     """Where weights differ by rounding alone; shares of thousands of examples are held to 1e-3."""
     run = dataclasses.replace(RUN, problem="mnist_diffusion", options={"train_examples": 9_600})
     record, again = nudged(made(COSTS), 1e-9), made(COSTS)
-    record["metrics"]["read_as_digits"], again["metrics"]["read_as_digits"] = [0.3] * 4, [share] * 4
+    off = times * {"read_as_digits": 0.1, "real_read_as_digits": 0.02}[name]
+    record["metrics"][name], again["metrics"][name] = [0.3] * 4, [0.3 + off] * 4
     found = rounding.compare(run, record, again, [again, again])
     assert bool(found.fault) == wrong
-    again["metrics"]["held_out_accuracy"] = [0.9 + share - 0.3] * 4
-    assert bool(rounding.compare(run, record, again, [again, again]).fault) == (share != 0.3)
+    again["metrics"][name] = [0.3] * 4
+    again["metrics"]["held_out_accuracy"] = [0.9 + off] * 4
+    assert bool(rounding.compare(run, record, again, [again, again]).fault) == (times != 0)
