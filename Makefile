@@ -1,7 +1,7 @@
 # Reproduce the experiments of the Adam paper. `make` alone lists the targets.
 
 PROFILE ?= verify
-MINUTES ?= 9
+MINUTES ?= 10
 DATA ?= auto
 PYTHON ?= python3
 

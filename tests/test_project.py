@@ -371,7 +371,7 @@ def test_the_data_may_lie_in_any_folder(tmp_path, monkeypatch, name, start):
     shown = make("-n", "-p", "reproduce", f"DATA={start or f'{tmp_path}/'}{name}")
     assert shown.returncode == 0, shown.stderr
     assert f"ADAM_TF_DATA := {tmp_path / name}\n" in shown.stdout
-    assert "verify --minutes 9 --data real" in shown.stdout
+    assert "verify --minutes 10 --data real" in shown.stdout
 
 
 def test_every_make_target_has_its_line_of_help():
