@@ -17,7 +17,7 @@ from experiments.analysis.results import Results
 from experiments.figures import style
 from experiments.paths import ROOT, build_folder
 from experiments.records import merge, published
-from experiments.records.store import local_store, write_atomically
+from experiments.records.store import checksum, local_store, write_atomically
 from experiments.report import (
     canonical,
     charts,
@@ -249,7 +249,8 @@ def _verdict_rows(part: Part) -> list[dict[str, object]]:
 def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
     """Write the `paper` records of a study to `results/`: those trained here and those there.
 
-    A study that is not finished may be published; its pages say so.
+    A study that is not finished may be published; its pages say so. No run of code that no commit
+    holds is added; one that was published before this rule stays until it is trained again.
 
     Args:
         study: the study.
@@ -260,7 +261,7 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
 
     Raises:
         NothingToPublish: there are no records of real data.
-        ValueError: some runs were trained with code that no commit holds.
+        ValueError: some runs would be new and were trained by code that no commit holds.
     """
     records = records or pages.with_published(local_store())
     found = analysis.results(study, pages.PUBLISHED_PROFILE, study.data_set, records)
@@ -270,7 +271,14 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
             f"{study.name}: there is nothing to publish; "
             f"`adam-study run {study.name} --profile paper` trains it"
         )
-    modified = [record for record in kept if str(record["manifest"].get("commit")).endswith("+")]
+    path = pages.published_file(study)
+    there = published.read(path).values() if path.exists() else ()
+    unchanged = {checksum(record) for record in there}
+    modified = [
+        record
+        for record in kept
+        if str(record["manifest"].get("commit")).endswith("+") and checksum(record) not in unchanged
+    ]
     if modified:
         named = "; ".join(
             f"{config_id(config)} ({config['optimizer']} {describe(config['settings'])}, "
@@ -281,7 +289,6 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
             f"{study.name}: {len(modified)} runs were trained by code that no commit holds: "
             f"{named}; commit it, remove these records and train the runs again"
         )
-    path = pages.published_file(study)
     published.write(path, kept, found.plan.uses())
     return path, found.progress + (", not finished" if found.missing else "")
 

@@ -339,6 +339,18 @@ def test_runs_of_a_modified_tree_are_not_published(published, build, capfd):
     assert f"{STUDY}: 1 runs were trained by code that no commit holds: {runs[1].id} (" in err
     assert err.count("\n") == 1
     assert not published.exists()
+    # One published before this rule keeps nothing else from being published.
+    modified = store.get(runs[1].id)
+    tables.write(published, [modified], {})
+    assert run(f"publish {STUDY}") == 0
+    assert sorted(tables.read(published)) == sorted(run.id for run in runs[:2])
+    # Trained again with another result, it is refused as any other.
+    doubled = {name: [2 * value for value in row] for name, row in modified["metrics"].items()}
+    store.put({**modified, "metrics": doubled})
+    before = published.read_bytes()
+    assert run(f"publish {STUDY}") == 2
+    assert runs[1].id in capfd.readouterr().err
+    assert published.read_bytes() == before
 
 
 def test_all_studies_are_published_but_those_without_runs(published, build, capfd):
