@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from experiments.data.arrays import Arrays, DataError
 from experiments.data.catalogue import DATASETS, stand_in
 from experiments.data.files import read
+from experiments.data.images import halve
 from experiments.options import known
 
 DIMENSIONS = 3  # of the publisher's files, at most
@@ -46,9 +47,7 @@ def _load(kind: str) -> Arrays:
 
 def shrink(images: np.ndarray) -> np.ndarray:
     """28x28 to 16x16: the rounded means of 2x2 pixels, within a border of one pixel."""
-    wide = images.astype(np.uint16)
-    sums = wide[:, ::2, ::2] + wide[:, 1::2, ::2] + wide[:, ::2, 1::2] + wide[:, 1::2, 1::2]
-    return np.pad(((sums + 2) // 4).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))[..., None]
+    return np.pad(halve(images), ((0, 0), (1, 1), (1, 1)))[..., None]
 
 
 def parse_idx(data: bytes, source: str) -> NDArray[np.uint8]:

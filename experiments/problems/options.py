@@ -112,8 +112,13 @@ class Masked(GPT):
 
 @dataclass(frozen=True, kw_only=True)
 class ResNet(Options):
-    """Of `cifar10_resnet`."""
+    """Of `cifar10_resnet`.
 
+    Attributes:
+        side: pixels of an image in each direction; 16 takes means of 2x2 pixels.
+    """
+
+    side: Literal[32, 16] = 32
     blocks: Count = 3
     width: Count = 16
     shift: Annotated[int, Interval(0, whole=True)] = 4

@@ -12,11 +12,10 @@ import numpy as np
 from keras import layers, ops
 
 from experiments.data import cifar10
+from experiments.data.images import halve
 from experiments.problems.classifiers import CLASSES, at_most, classification, weight_decay
 from experiments.problems.options import ResNet
 from experiments.problems.problem import Problem
-
-SIDE = 32
 
 
 def resnet(data: str, seed: int, options: ResNet) -> Problem:
@@ -26,13 +25,16 @@ def resnet(data: str, seed: int, options: ResNet) -> Problem:
     every second pixel and pad with zeros (the paper's option A). Batch norm has the paper's decay
     of 0.9; the weights are He's normal ones. In training, an image is flipped at random and moved
     by up to `shift` pixels each way over a background of the mean colour; a shift of 0 leaves
-    images as they are.
+    images as they are. A `side` of 16 halves the images in both directions.
     """
     arrays = cifar10.load(data)
     n = at_most(options.train_examples, len(arrays.x_train))
     m = at_most(options.held_out_examples, len(arrays.x_test), "held_out_examples")
-    mean, stddev = _colours(arrays.x_train[:n])
-    images = keras.Input((SIDE, SIDE, 3), dtype="uint8")
+    train, held_out = arrays.x_train[:n], arrays.x_test[:m]
+    if options.side < train.shape[1]:
+        train, held_out = halve(train), halve(held_out)
+    mean, stddev = _colours(train)
+    images = keras.Input((options.side, options.side, 3), dtype="uint8")
     x = layers.Normalization(mean=mean, variance=stddev**2, name="normalize")(images)
     x = FlipAndShift(options.shift, name="flip_and_shift")(x) if options.shift else x
     x = _convolve(x, options.width, 1, "first")
@@ -46,8 +48,8 @@ def resnet(data: str, seed: int, options: ResNet) -> Problem:
     model = keras.Model(images, logits)
     return Problem(
         model=model,
-        train=(arrays.x_train[:n], arrays.y_train[:n].astype(np.int32)),
-        held_out=(arrays.x_test[:m], arrays.y_test[:m].astype(np.int32)),
+        train=(train, arrays.y_train[:n].astype(np.int32)),
+        held_out=(held_out, arrays.y_test[:m].astype(np.int32)),
         evaluate=classification,
         penalty=weight_decay(model, options.l2),
     )

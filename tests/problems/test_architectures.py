@@ -366,6 +366,25 @@ def test_small_digits():
     assert np.count_nonzero(found) == 2
 
 
+def test_small_colour_images():
+    """Means of 2x2 pixels, colour by colour; the network takes them, and nothing else changes."""
+    from experiments.data import cifar10
+    from experiments.data.images import halve
+
+    images = np.random.default_rng(5).integers(0, 256, (3, 8, 6, 3), dtype=np.uint8)
+    means = images.reshape(3, 4, 2, 3, 2, 3).astype(float).mean(axis=(2, 4))
+    np.testing.assert_array_equal(halve(images), np.floor(means + 0.5))
+    small, large = (build("cifar10_resnet", side=side) for side in (16, 32))
+    np.testing.assert_array_equal(small.train[0], halve(large.train[0]))
+    np.testing.assert_array_equal(small.held_out[0], halve(large.held_out[0]))
+    np.testing.assert_array_equal(small.train[1], large.train[1])
+    stored = cifar10.load(cifar10.KINDS[1]).x_train
+    np.testing.assert_array_equal(small.train[0], halve(stored[: len(small.train[0])]))
+    shapes = [[tuple(w.shape) for w in each.model.weights] for each in (small, large)]
+    assert shapes[0] == shapes[1]
+    assert small.model.input_shape == (None, 16, 16, 3)
+
+
 def test_noise_is_mixed_in_by_time():
     from experiments.problems.diffusion import Spoil
 
@@ -427,6 +446,11 @@ def test_what_cannot_be_built_is_refused(name, options, message):
         ("tinyshakespeare_gpt", {"depth": 1.5}, "depth=1.5 is not valid for tinyshakespeare_gpt: "),
         ("tinyshakespeare_gpt", {"width": 0}, "width=0 is not .*: use a whole number, 1 or more"),
         ("cifar10_resnet", {"shift": 0.5}, "shift=0.5 is not .*: use a whole number, 0 or more"),
+        (
+            "cifar10_resnet",
+            {"side": 28},
+            "side=28 is not valid for cifar10_resnet: use one of",
+        ),
         ("cifar10_resnet", {"l2": -1}, "l2=-1 is not valid .*: use a finite number >= 0"),
         ("imbalance", {"frequencies": "all"}, "frequencies='all' is not .*: use one of zipf, equa"),
         ("mnist_diffusion", {"hidden": 1}, "unknown option of mnist_diffusion 'hidden'"),
