@@ -40,7 +40,6 @@ UNPUBLISHED = {
     "fig2-sfo": 3,
     "fig3": 30,
     "fig4": 324,
-    "defaults-diffusion": 14,
 }
 STUDIED = {study.notebook for study in STUDIES.values()}
 

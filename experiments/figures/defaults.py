@@ -16,7 +16,7 @@ from experiments.figures.style import DASHED, new_figure, note, shout, styled
 from experiments.studies.defaults import RATES
 
 SHOWN = 0.5  # of the way down; higher regrets have the darkest colour
-MARKERS = "osD^vP*X<>"
+MARKERS = "osD^vP*X<>dphH"  # one for each problem; colours repeat after ten
 
 
 def overview(cases: Sequence[Case]) -> Figure:
@@ -102,7 +102,7 @@ def rates(cases: Sequence[Case]) -> Figure:
     with styled():
         figure, axes = new_figure(max(len(methods), 1), 3.8)
         for axis, method in zip(axes[0], methods, strict=False):
-            for case, colour, marker in zip(cases, colours, MARKERS, strict=False):
+            for case, colour, marker in zip(cases, colours, MARKERS[: len(cases)], strict=True):
                 tried = case.regrets.get(method, {})
                 axis.plot(
                     list(tried),

@@ -235,8 +235,13 @@ def test_pictures_of_all_problems_shout_and_say_what_is_missing(draw):
 
 
 def test_the_rates_show_the_default_and_the_methods_tuned_on_most_problems():
-    figure = figures.rates(defaults_cases())
+    cases = [*defaults_cases(), Case("The first once more", results("fig1-mnist", "paper"))]
+    figure = figures.rates(cases)
     laid_out(figure)
+    for axis in figure.axes:  # no problem is left out, and no two look alike
+        assert [line.get_label() for line in axis.lines[:-1]] == [case.title for case in cases]
+        looks = {(line.get_marker(), line.get_color()) for line in axis.lines[:-1]}
+        assert len(looks) == len(cases) == len({marker for marker, _ in looks})
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
         "Adam", "AdamW", "AdaMax", "RMSProp", "AdaGrad", "SGDNesterov",
     ]  # fmt: skip
