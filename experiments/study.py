@@ -1,10 +1,9 @@
 """What a study declares, and the runs that follow from it.
 
 A `Study` declares one figure of the paper: the problem, the compared arms, the profiles and the
-departures. `plan` turns the declaration and the records that exist into the runs still to train.
-It is a pure function: a further round of a tuning grid, and the runs of the tuned settings, appear
-by themselves once the records they depend on exist. So to run a study is simply to "train what the
-plan lacks, and plan again".
+departures. `plan`, a pure function, turns the declaration and the records that exist into the runs
+still to train: a further round of a tuning grid, and the runs of the tuned settings, appear once
+the records they depend on exist. To run a study is to train what the plan lacks, and plan again.
 
 Only the standard library is imported here: planning a study takes milliseconds.
 """
@@ -16,7 +15,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -209,6 +208,7 @@ class Profile:
     Attributes:
         epochs: passes over the training set.
         seeds: seeds reported for each arm and protocol.
+        whole_seeds: how many of them go beyond the `stages`, to the full length; None: all.
         tuning_seeds: seeds that each trial of the tuning grid is averaged over.
         points_per_decade: density of the learning-rate grid.
         window: learning rates each arm's grid starts with.
@@ -241,6 +241,18 @@ class Profile:
     searching: bool = False
     tuning_epochs: int | None = None
     fit_epochs: int | None = None
+    whole_seeds: int | None = None
+
+    def lengths(self) -> Iterator[tuple[int, int]]:
+        """The passes and the seed of each reported run of an arm: short ones first."""
+        for epochs in (*self.stages, self.epochs):
+            for seed in range(self.seeds_to(epochs)):
+                yield epochs, seed
+
+    def seeds_to(self, passes: int) -> int:
+        """How many seeds are trained for so many passes."""
+        short = passes <= max(self.stages, default=0)
+        return self.seeds if short or self.whole_seeds is None else self.whole_seeds
 
 
 @dataclass(frozen=True)

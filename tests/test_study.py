@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import study
+from experiments.analysis.results import Results
 from experiments.methods import optimizers
 from experiments.paper import curves as digitised
 from experiments.plan import plan
@@ -236,6 +237,24 @@ def test_stages_train_every_reported_run_to_shorter_lengths_first():
                 (epochs, seed) for epochs in (4, size.epochs) for seed in range(size.seeds)
             ]
     assert {e.run.epochs for e in found.entries if e.role == "tuning"} == {size.epochs}
+
+
+def test_fewer_seeds_may_be_trained_to_the_full_length():
+    size = dataclasses.replace(FIG1.profiles["quick"], stages=(4,), seeds=3, whole_seeds=2)
+    staged = dataclasses.replace(FIG1, profiles={"quick": size})
+    records = Fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
+    assert plan(staged, "quick", "mnist", records).later == 3 * (3 + 2)
+    while missing := (found := plan(staged, "quick", "mnist", records)).missing(records):
+        records.train(missing)
+    for role in ("matched", "tuned"):
+        for arm in staged.arms:
+            runs = [e.run for e in found.entries if (e.role, e.arm) == (role, arm.name)]
+            expected = [(4, 0), (4, 1), (4, 2), (size.epochs, 0), (size.epochs, 1)]
+            assert [(run.epochs, run.seed) for run in runs] == expected
+    assert [size.seeds_to(passes) for passes in (1, 4, 5, size.epochs)] == [3, 3, 2, 2]
+    assert "2 seeds (3 up to pass 4)" in Results(staged, "quick", "mnist", records, found).label
+    whole = dataclasses.replace(size, whole_seeds=None)
+    assert [whole.seeds_to(passes) for passes in (1, 5)] == [3, 3]
 
 
 def test_tuning_and_fitting_may_take_fewer_passes():

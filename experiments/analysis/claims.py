@@ -194,7 +194,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     mean, low, high = (float(x) for x in statistics.interval(values, log=measure.log))
     verdict, notes = decide(claim, low, high), []
     same = protocol == "tuned" and "matched" in claim.protocols and _same_runs(claim, results)
-    needed = profile.seeds if measure.trained else profile.tuning_seeds
+    needed = profile.seeds_to(last + 1) if measure.trained else profile.tuning_seeds
     if results.stand_in:
         verdict, notes = NOT_TESTED, ["stand-in data"]
     elif len(values) < FEWEST_SEEDS:

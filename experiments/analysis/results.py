@@ -78,7 +78,10 @@ class Results:
         data = "generated data" if self.data == "none" else data
         if "train_examples" in size.options:  # fewer than the study's
             data += f", {size.options['train_examples']:,} training examples"
-        seeds = f"{size.seeds} seed{'s' * (size.seeds != 1)}"
+        whole = size.seeds_to(size.epochs)
+        seeds = f"{whole} seed{'s' * (whole != 1)}"
+        if whole < size.seeds:
+            seeds += f" ({size.seeds} up to pass {max(size.stages)})"
         text = f"{kind}profile {self.profile}: {data}, {size.epochs} passes, {seeds}"
         return text + (f"; not finished, {self.progress}" if self.missing else "")
 

@@ -625,6 +625,23 @@ def test_a_seed_counts_as_far_as_its_longest_run():
     assert len(metric(FASTER, "matched", found)) == 2
 
 
+def test_a_verdict_asks_for_as_many_seeds_as_its_passes_are_to_have(monkeypatch):
+    size = dataclasses.replace(FIG1.profiles["paper"], stages=(4,), whole_seeds=3)
+    study = dataclasses.replace(FIG1, profiles={"paper": size})
+    records = Synthetic(noisy())
+    while missing := (found := plan(study, "paper", "mnist", records)).missing(records):
+        records.runs |= {run.id: run for run in missing}
+    whole = Results(study, "paper", "mnist", records, found)
+    early = dataclasses.replace(FASTER, id="early", passes=(1, 3), limit=5.0)
+    monkeypatch.setattr(claims, "of", lambda study: (early, FASTER))
+    for claim, n in ((early, 10), (FASTER, 3)):
+        judged = verdict(whole, claim)
+        assert judged.n == n
+        assert "seeds" not in judged.reason
+    part = partly(whole, lambda run: run.seed != 2)
+    assert "of 10 seeds" in verdict(part, early).reason
+
+
 # --- grids ----------------------------------------------------------------------------------------
 
 FIG4 = STUDIES["fig4"]
