@@ -40,7 +40,7 @@ from experiments.verify import rounding
 from experiments.verify.again import Item
 
 SHORT = 10.0
-PAIR = 30.0
+PAIR = 20.0
 DEAR = 40.0
 START_SECONDS = 1.5  # of a run: data, model, compilation
 FIRST = ("matched", "grid")
