@@ -127,6 +127,12 @@ def _recorded(reduce: Callable[[np.ndarray], np.ndarray], *names: str) -> Comput
     return compute
 
 
+def _mean_unless_diverged(values: np.ndarray) -> np.ndarray:
+    """No value for a run that diverged: it meets no rule, neither from above nor from below."""
+    mean: np.ndarray = values.mean(axis=1)
+    return np.where(np.isinf(mean), np.nan, mean)
+
+
 def _recorded_lead(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     """The more the better: a run that diverged, whose values are infinite, leads nobody."""
     first, second = (
@@ -411,7 +417,7 @@ METRICS: dict[str, Metric] = {
     ),
     "recorded_mean": Metric(
         "mean {recorded} of {}, passes {first}-{last}",
-        _recorded(lambda values: values.mean(axis=1)),
+        _recorded(_mean_unless_diverged),
         unit=RECORDED,
     ),
     "recorded_lead": Metric(

@@ -536,6 +536,25 @@ def test_a_seed_that_diverges_at_once_counts_as_diverged():
     assert (judged.verdict, judged.numbers) == (INCONCLUSIVE, "diverged in 1 of 10 seeds")
 
 
+@pytest.mark.parametrize("rule", ["above", "below"])
+def test_runs_that_all_diverge_meet_no_rule_on_a_recorded_mean(rule):
+    study = STUDIES["stability-gpt"]
+    (declared,) = (claim for claim in ledger.of(study) if claim.id == "stability-gpt-steps")
+    claim = dataclasses.replace(declared, rule=rule)
+    found = results(noisy())
+    diverged = {"status": "diverged", "metrics": {"training_cost": [], "step_signal": []}}
+    found = dataclasses.replace(
+        found,
+        study=study,
+        data=study.data_set,
+        plan=plan(study, "paper", study.data_set, found.records, ["matched"]),
+        records=type("Diverged", (), {"get": lambda self, run_id: diverged})(),
+    )
+    judged = claims._judge(claim, "matched", found)
+    assert (judged.verdict, judged.n) == (INCONCLUSIVE, 3)
+    assert "no value in 3 of 3 seeds" in judged.numbers
+
+
 def test_an_empty_store_gives_empty_tables():
     records = Synthetic(noisy())
     found = Results(FIG1, "quick", "mnist", records, Plan((), 0, {}, {}, ()))
