@@ -9,9 +9,10 @@ SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"
         moments: `None` keeps the moments in float32, or float64 for a float64 variable.
             `"bfloat16"` halves that memory; they are rounded up or down at random, so that they are
             right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
-        cautious: `True` is a different algorithm (Liang et al.): where step and gradient point in
-            opposite directions the step is 0, and the variable's other steps are enlarged in turn,
-            by its size over 1 + the number of those that are left.
+        cautious: `True` is a different algorithm (Liang et al.): where what is subtracted and the
+            gradient have opposite signs, so that the step would go uphill, the step is 0, and the
+            variable's other steps are enlarged in turn, by its size over 1 + the number of those
+            that are left.
         divide_state: `True` divides the moments among the devices that share a batch under
             `keras.distribution` (stage 1 of ZeRO, Rajbhandari et al.; JAX only). `False` lays
             them out as their variable is.
