@@ -30,6 +30,7 @@ from experiments.records import published
 from experiments.report import build as report
 from experiments.report import notebooks, parameters, public, readme, summary
 from experiments.studies import STUDIES, defaults
+from experiments.verify import command as verify
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PUBLISHED = [study for study in STUDIES.values() if pages.published_file(study).exists()]
@@ -383,6 +384,15 @@ def test_every_make_target_has_its_line_of_help():
     for variable in ("PROFILE", "MINUTES", "DATA"):
         assert variable in shown.stdout
     assert shown.stderr == ""
+
+
+def test_the_minutes_of_a_check_are_the_same_wherever_they_are_promised():
+    minutes = f"{verify.MINUTES:g}"
+    readme_text = " ".join((ROOT / "README.md").read_text().split())
+    commands = (ROOT / "docs" / "command-line.md").read_text()
+    assert re.search(r"^MINUTES \?= (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1] == minutes
+    assert re.search(r"`make reproduce` \| [^|]* \| (\d+) minutes", readme_text)[1] == minutes
+    assert re.search(r"`--minutes` \((\d+)\)", commands)[1] == minutes
 
 
 def test_the_hooks_before_a_commit_are_those_of_make_lint():
