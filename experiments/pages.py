@@ -165,16 +165,21 @@ def compared(*results: Results) -> pd.DataFrame:
 def _ratio(results: Results, protocol: str) -> str:
     """The ratio of the final training costs of two arms with its interval and n."""
     import numpy as np
+    import pandas as pd
 
     first, second = (
         results.matrix(protocol, arm.name).iloc[:, -1].dropna() for arm in results.study.arms
     )
-    ratio = np.log((second / first).dropna().to_numpy(float))
-    ratio = ratio[np.isfinite(ratio)]
-    if not len(ratio):
+    both = pd.concat([first, second], axis=1, join="inner").to_numpy(float)
+    if not len(both):
         return "not finished"
-    mean, low, high = (np.exp(x[0]) for x in interval(ratio[:, None]))
-    return f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ratio)}"
+    ended = both[np.isfinite(both).all(axis=1)]
+    gone = f"diverged in {len(both) - len(ended)} of {len(both)} seeds"
+    if not len(ended):
+        return gone
+    mean, low, high = (np.exp(x[0]) for x in interval(np.log(ended[:, 1:] / ended[:, :1])))
+    text = f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ended)}"
+    return text if len(ended) == len(both) else f"{text}; {gone}"
 
 
 def defaults_cases(profile: str = "published", data: str = "auto") -> list[Case]:

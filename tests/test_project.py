@@ -25,6 +25,7 @@ from PIL import Image
 
 from experiments import pages
 from experiments.analysis import ledger
+from experiments.cli import parser
 from experiments.paths import ROOT
 from experiments.records import published
 from experiments.report import build as report
@@ -393,6 +394,9 @@ def test_the_minutes_of_a_check_are_the_same_wherever_they_are_promised():
     assert re.search(r"^MINUTES \?= (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1] == minutes
     assert re.search(r"`make reproduce` \| [^|]* \| (\d+) minutes", readme_text)[1] == minutes
     assert re.search(r"`--minutes` \((\d+)\)", commands)[1] == minutes
+    _, flag = parser.ARGUMENTS["minutes"]
+    assert flag["default"] == verify.MINUTES
+    assert flag["help"].endswith(f"(default {minutes})")
 
 
 def test_the_hooks_before_a_commit_are_those_of_make_lint():

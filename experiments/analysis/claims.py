@@ -92,7 +92,7 @@ class Verdict:
         """The margins at which the verdict would change: one, or two where it is inconclusive.
 
         For the rule `within`, this is the larger limit; for `between`, the end of the interval that
-        is nearer to a limit.
+        is nearer to a limit, or, outside both, the end that faces them.
         """
         if not self.judged or not np.isfinite(self.value):
             return ()
@@ -102,6 +102,8 @@ class Verdict:
             ends = (max(low, 1 / high, 1.0), max(high, 1 / low))
         elif rule == "between":
             first, last = self.claim.limits
+            if self.verdict == NOT_REPRODUCED:
+                return (high,) if high < first else (low,)
             ends = (low, high) if abs(low - first) < abs(high - last) else (high, low)
             return ends[:1] if self.verdict != INCONCLUSIVE else ends
         else:
@@ -226,7 +228,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
         len(values),
         "; ".join(notes),
         deterministic=results.study.measured and statistics.deterministic(values),
-        p=_p_value(claim, values, verdict),
+        p=_p_value(claim, values),
         same=same,
         paper=paper,
         from_trials=_from_trials(claim, results, verdict) if protocol == "tuned" else 0,
@@ -270,16 +272,12 @@ def _beside(claim: Claim, protocol: str, results: Results) -> str:
     return f"with the L2 term, which is minimised too: {mean} [{low}, {high}]"
 
 
-def _p_value(claim: Claim, values: np.ndarray, verdict: str) -> float:
-    """The p-value against the deciding limit.
-
-    Of two limits' p-values, the smaller if the claim is not reproduced, else the larger.
-    """
+def _p_value(claim: Claim, values: np.ndarray) -> float:
+    """The p-value against the deciding limit: of two, the nearer, whose p-value is the larger."""
     log = METRICS[claim.metric].log
     if claim.rule in ("below", "above"):
         return statistics.p_value(values, claim.limit, log=log)
-    both = [statistics.p_value(values, limit, log=log) for limit in claim.limits]
-    return min(both) if verdict == NOT_REPRODUCED else max(both)
+    return max(statistics.p_value(values, limit, log=log) for limit in claim.limits)
 
 
 def _from_trials(claim: Claim, results: Results, verdict: str) -> int:
@@ -294,13 +292,14 @@ def _from_trials(claim: Claim, results: Results, verdict: str) -> int:
     if not all(tried) or verdict not in (REPRODUCED, NOT_REPRODUCED):
         return 0
     first, second = (statistics.best_of(scores).set_index("k")["median"] for scores in tried)
-    sides = [holds(claim, value) for value in (first / second).dropna()]
+    ratios = (first / second).dropna()  # by k; there is none where both best ones diverged
+    sides = [holds(claim, value) for value in ratios]
     if not sides or sides[-1] != (verdict == REPRODUCED):
         return 0
     enough = len(sides)
     while enough > 1 and sides[enough - 2] == sides[-1]:
         enough -= 1
-    return enough
+    return int(ratios.index[enough - 1])
 
 
 def of_paper(claim: Claim, panel: Panel) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments.analysis.metrics import METRICS
 from experiments.options import known
+from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study
 
 LEDGER = Path(__file__).parents[1] / "paper" / "claims.yaml"
@@ -86,7 +87,10 @@ def ledger() -> tuple[Claim, ...]:
     Raises:
         ValueError: the ledger, or an entry of it, is malformed.
     """
-    return parse(LEDGER.read_bytes(), str(LEDGER))
+    claims = parse(LEDGER.read_bytes(), str(LEDGER))
+    for claim in claims:  # one of a misspelt study would never be judged
+        known(f"study of the claim {claim.id}", claim.study, STUDIES)
+    return claims
 
 
 def parse(content: bytes, source: str) -> tuple[Claim, ...]:
@@ -152,6 +156,9 @@ def _claim(entry: Any) -> Claim:
     if not right and claim.rule in RULES:
         raise ValueError(f"limit is {reprlib.repr(claim.limit)}, which does not fit {claim.rule!r}")
     claim.criterion  # noqa: B018 - raises for an unknown metric or rule
+    words = METRICS[claim.metric].words
+    if "{recorded}" in words and not claim.recorded:
+        raise ValueError(f"{claim.metric} needs `recorded`: the names of what the runs recorded")
     return claim
 
 

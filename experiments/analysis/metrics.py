@@ -398,7 +398,7 @@ METRICS: dict[str, Metric] = {
     ),
     "below_epsilon": Metric(
         "share of coordinates of {} with sqrt(v_hat) < epsilon, passes {first}-{last}",
-        _recorded(lambda values: values.mean(axis=1), "below_epsilon all"),
+        _recorded(_mean_unless_diverged, "below_epsilon all"),
         unit="share",
     ),
     "sparser": Metric(

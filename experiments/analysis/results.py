@@ -147,9 +147,9 @@ class Results:
         epochs = 0 if self.study.measured else self.study.profile(self.profile).epochs
         rows: dict[int, list[float]] = {}
         for entry, record in self.recorded(role, arm=arm):
-            if metric not in record["metrics"]:
+            if metric not in record["metrics"] and not _diverged_at_once(record):
                 continue
-            values = list(record["metrics"][metric])
+            values = list(record["metrics"].get(metric, ()))
             if not _finished(record):
                 values += [math.inf] * (epochs - len(values))
             if len(values) > len(rows.get(entry.run.seed, ())):
@@ -198,7 +198,9 @@ class Results:
         """A metric of a grid's arm at the paper's default alpha = 0.001, by seed and pass."""
         rows: dict[int, list[float]] = {}
         for entry, record in self.recorded("grid", arm=arm):
-            values = record["metrics"].get(metric, [])
+            values = list(record["metrics"].get(metric, ()))
+            if not _finished(record):
+                values += [math.inf] * (entry.run.epochs - len(values))
             longest = len(values) > len(rows.get(entry.run.seed, ()))  # of its stages
             if entry.run.settings.get("learning_rate") == 1e-3 and longest:
                 rows[entry.run.seed] = values
@@ -218,6 +220,7 @@ class Results:
                     for which in ("last", kind)
                 ]
                 last, averaged = (values[np.isfinite(values)] for values in pair)
+                gone = len(pair[0]) - len(last)
                 if not len(last):
                     continue
                 mean, low, high = interval((100 * (averaged / last - 1)).to_numpy()[:, None])
@@ -229,7 +232,8 @@ class Results:
                         "examples": examples.replace("_", "-"),
                         "cost of the last": last.mean(),
                         "of the average": averaged.mean(),
-                        "change": f"{mean[0]:+.2f}% [{low[0]:+.2f}, {high[0]:+.2f}]",
+                        "change": f"{mean[0]:+.2f}% [{low[0]:+.2f}, {high[0]:+.2f}]"
+                        + (f"; diverged in {gone} of {len(pair[0])} seeds" if gone else ""),
                         "n": len(last),
                     }
                 )
@@ -344,7 +348,11 @@ class Results:
             others = trials[trials["arm"] == arm.name]
             if others.empty:
                 continue
-            ours = self.matrix("matched", arm.name).to_numpy()[: others["seeds"].max()]
+            matched = self.matrix("matched", arm.name)
+            seeds = {e.run.seed for e, _ in self.recorded("departure", arm=arm.name)}
+            ours = matched.loc[[seed for seed in matched.index if seed in seeds]].to_numpy()
+            if len(ours) < len(seeds):  # they are compared at equal seeds
+                continue
             curve = ours.mean(axis=0)[: self.study.profile(self.profile).fit_epochs]
             rms, _ = distance(self.study.panel, arm.name, curve)
             measured: list[dict[Any, Any]] = [
@@ -386,6 +394,11 @@ def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 
 def _finished(record: Mapping[str, Any]) -> bool:
     return record["status"] == "finished"
+
+
+def _diverged_at_once(record: Mapping[str, Any]) -> bool:
+    """In its first pass: the record then names the costs only, whatever else was measured."""
+    return not _finished(record) and not any(record["metrics"].values())
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def place_data(options: argparse.Namespace) -> None:
         except ValueError as error:
             raise ValueError(f"{error}, or an existing folder") from None
     os.environ["ADAM_TF_DATA"] = str(folder.absolute())
-    options.data = "real"
+    options.data, options.folder = "real", given
 
 
 def _console() -> Any:

@@ -152,14 +152,14 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--format",),
         {"default": "both", "metavar": "KIND", "help": "csv, tensorboard or both (default)"},
     ),
-    "to": (("--to",), {"metavar": "FOLDER", "help": "where to (default: export/ in build/)"}),
+    "to": (("--to",), {"metavar": "FOLDER", "help": "where to (default: build/PROFILE/export)"}),
     "minutes": (
         ("--minutes",),
         {
             "type": _minutes,
-            "default": 8.0,
+            "default": 10.0,
             "metavar": "N",
-            "help": "how long to train in all, earlier commands included (default 8)",
+            "help": "how long to train in all, earlier commands included (default 10)",
         },
     ),
     "report": (

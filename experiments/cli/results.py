@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -91,7 +92,8 @@ def compare_command(options: argparse.Namespace) -> None:
 
     if len(options.runs) != 2:
         raise ValueError(f"compare takes two runs, not {len(options.runs)}: {compare.HOW}")
-    records = [compare.find(text, options.profile, options.data, setting) for text in options.runs]
+    given = functools.partial(setting, flag="")
+    records = [compare.find(text, options.profile, options.data, given) for text in options.runs]
     if options.json:
         print(compare.as_json(records))
         return

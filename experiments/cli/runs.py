@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -150,10 +151,13 @@ def estimate(
     """
     import statistics
 
+    from experiments.problems.registry import PROBLEMS
+
     def predicted(run: Run) -> float:
         steps = run.epochs
         if not study.measured:
-            steps *= run.options["train_examples"] // run.batch_size
+            options = PROBLEMS[run.problem].options(**run.options)  # with the defaults
+            steps *= options.train_examples // run.batch_size
         return START_SECONDS + steps * study.step_ms / 1000
 
     done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
@@ -228,7 +232,8 @@ def run_command(options: argparse.Namespace) -> int:
 
 def _next(options: argparse.Namespace, command: str) -> str:
     """The command that shows what was trained."""
-    data = [] if options.data == "auto" else ["--data", options.data]
+    given = getattr(options, "folder", options.data)
+    data = [] if given == "auto" else ["--data", shlex.quote(given)]
     words = [command, *options.studies, "--profile", options.profile, *data]
     return " ".join(("adam-study", *words))
 
@@ -290,11 +295,11 @@ def try_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def setting(text: str) -> tuple[str, Any]:
-    """The name and the value of NAME=VALUE."""
+def setting(text: str, flag: str = "--set ") -> tuple[str, Any]:
+    """The name and the value of NAME=VALUE; an error names the `flag` that it was given to."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ValueError(f"--set {text!r} is not valid: write NAME=VALUE, as in beta_1=0.8")
+        raise ValueError(f"{flag}{text!r} is not valid: write NAME=VALUE, as in beta_1=0.8")
     words = {"true": True, "false": False}
     if value.lower() in words:
         return name, words[value.lower()]
@@ -304,6 +309,6 @@ def setting(text: str) -> tuple[str, Any]:
         return name, value
     if not math.isfinite(number):
         shown = text if len(text) <= 40 else f"{text[:40]}..."
-        raise ValueError(f"--set {shown} is not valid: the value is not a finite number")
+        raise ValueError(f"{flag}{shown} is not valid: the value is not a finite number")
     whole = value.removeprefix("-").isdecimal() and abs(number) < 2**53
     return name, int(value) if whole else number

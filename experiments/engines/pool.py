@@ -175,7 +175,10 @@ class Pool:
         if not self.told:
             number = len(self.workers)
             many = f"{number} process{'es' * (number != 1)}"
-            print(f"adam-study: {error.strerror}; training goes on in {many}", file=sys.stderr)
+            print(
+                f"adam-study: {error.strerror or error}; training goes on in {many}",
+                file=sys.stderr,
+            )
             self.told = True
 
     def close(self) -> None:

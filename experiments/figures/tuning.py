@@ -119,8 +119,8 @@ def _sensitivity(
             label=DECAYS[decay],
         )
     chosen = results.plan.selected.get(arm.name)
-    if chosen:
-        same = rows["trial"] == describe(chosen)
+    same = rows["trial"] == (describe(chosen) if chosen else "")
+    if chosen and same.any():  # a search by rungs may select what is on no plain grid
         axis.plot(
             chosen["learning_rate"],
             rows[same]["final_cost"].clip(*shown).iloc[0],

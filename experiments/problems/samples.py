@@ -88,7 +88,9 @@ def no_digits(images: np.ndarray, seed: int) -> np.ndarray:
     """As many images that are no digits, made of digits: a quarter of each kind.
 
     They are the halves of two digits side by side or one above the other, the means of two,
-    digits in noise, and digits whose quarters have changed places.
+    digits in noise, and digits whose quarters are put in a random order: in one of 24, and where
+    equal quarters change places, the digit is unchanged; halves and means of two digits of one
+    class may look like that digit. Such images teach the reader caution.
     """
     draws = np.random.default_rng(seed)
     halves, means, noisy, quarters = np.array_split(images, 4)

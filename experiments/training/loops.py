@@ -287,7 +287,7 @@ def sum_of_functions(
     loops = compile_loops(problem, None)
     variables = problem.model.trainable_variables
     ends = np.cumsum([math.prod(v.shape) for v in variables])
-    costs: dict[float, float] = {}  # of an iteration's evaluations, by objective
+    costs: dict[float, float] = {}  # of every evaluation, by its objective
     spent = [0.0]
 
     def assign(theta: np.ndarray) -> None:
@@ -312,12 +312,13 @@ def sum_of_functions(
         # One thread, as in the backend: more would compete with those of other runs.
         with threadpoolctl.threadpool_limits(1):
             for _ in minibatches:
-                costs.clear()
                 try:
                     objective = sfo.step()
                 except FloatingPointError:  # it diverged at its start, which is a result
                     return math.inf, math.inf
-                seen.append((costs.get(objective, math.inf), objective))
+                # After a failed step it may be the value of an earlier one. Without a penalty it is
+                # the cost itself, which a resumed run no longer remembers.
+                seen.append((costs.get(objective, objective), objective))
         assign(sfo.theta)
         cost, objective = np.mean(seen, axis=0)
         return float(cost), float(objective)

@@ -220,7 +220,7 @@ def train(
         if problem.diagnostics:
             _, _, found = compiled.differentiate(first_batch)
             row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)
-        if problem.stability:
+        if problem.stability and all(math.isfinite(value) for value in row.values() if value):
             arrays = [array.copy() for array in state.arrays()]
             row |= stability.measure(
                 compiled,

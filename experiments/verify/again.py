@@ -117,6 +117,7 @@ def train_again(
     seconds: float = float("inf"),
     told: Callable[[list[tuple[Item, int]], tuple[float, float]], None] = lambda *_: None,
     trained: Callable[[Item, dict[str, Any]], None] = lambda *_: None,
+    failed: Callable[[Item, str], None] = lambda *_: None,
 ) -> Iterator[Check]:
     """Train items again, in order, and yield a check of each as it ends.
 
@@ -132,11 +133,12 @@ def train_again(
         told: called at short intervals with the items under way, each with its passes done, and the
             largest memory of a process in MB, with how much of it is shared.
         trained: called with each item that was trained and its new record.
+        failed: called with each item without a record that could not be trained, and why.
 
     Yields:
         Checks.
     """
-    return _Session(records, folder, workers, seconds, told, trained).go(list(items))
+    return _Session(records, folder, workers, seconds, told, trained, failed).go(list(items))
 
 
 class _Session:
@@ -148,10 +150,11 @@ class _Session:
         seconds: float,
         told: Callable[[list[tuple[Item, int]], tuple[float, float]], None],
         trained: Callable[[Item, dict[str, Any]], None],
+        failed: Callable[[Item, str], None],
     ) -> None:
         self.records, self.folder, self.count = records, folder, workers
         self.end = time.monotonic() + seconds
-        self.told, self.trained = told, trained
+        self.told, self.trained, self.failed = told, trained, failed
         self.expected = self.taken = 0.0  # seconds, by the records and here
         self.items: dict[int, Item] = {}  # under way, by number
         self.found: dict[int, dict[int, dict[str, Any]]] = {}  # what was trained, by twin
@@ -238,6 +241,8 @@ class _Session:
             if event.record is not None:
                 self._timed(item, event.record)
                 self.trained(item, event.record)
+            else:
+                self.failed(item, event.error)
             return
         if event.record is None:
             if self.found.pop(number, None) is not None:  # not the second twin of a pair

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.ledger import ledger
 from experiments.analysis.results import Results
 from experiments.pages import RESULTS
 from experiments.records.store import LARGEST, content_of, write_atomically
@@ -70,9 +71,15 @@ class Checks:
         )
 
     def valid(self, digests: Mapping[str, str]) -> Checks:
-        """The checks without those of records that have changed since; `digests` are by run id."""
+        """The checks without those of records that have changed since; `digests` are by run id.
+
+        Nor are there new seeds of claims that the ledger no longer holds.
+        """
+        claims = {claim.id for claim in ledger()}
         return dataclasses.replace(
-            self, runs=[check for check in self.runs if digests.get(check.run) == check.record]
+            self,
+            runs=[check for check in self.runs if digests.get(check.run) == check.record],
+            seeds=[check for check in self.seeds if check.claim in claims],
         )
 
     def __bool__(self) -> bool:
@@ -154,7 +161,7 @@ class Folder:
         for path in sorted(self.path.glob("*.json")):
             try:
                 body = _opened(path.read_bytes())
-                _add(found, str(body.pop("kind")), body)
+                _add(found, str(body.pop("kind", None)), body)
             except (OSError, ValueError) as error:
                 found.damaged.append(f"{path} is ignored: {error}")
         return found
@@ -199,6 +206,8 @@ def read(path: Path) -> Checks:
         ValueError: the file is not one, or is damaged.
         OSError: it can't be read.
     """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: give a file that --export wrote")
     try:
         body = _opened(content_of(path, LARGEST))
         if body.get("format") != FORMAT:

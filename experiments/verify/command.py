@@ -96,12 +96,12 @@ def verify(
     for text in dict.fromkeys(lacking.values()):
         print(text, file=sys.stderr)
     clock = time.monotonic()
-    peak = (0.0, 0.0)
+    peak, failures = (0.0, 0.0), 0
     with _alone():
         if usable and given > before_now:
-            peak = _train(usable, kept, before, given - before_now, workers, budget)
+            peak, failures = _train(usable, kept, before, given - before_now, workers, budget)
         if lacking and not before_now:
-            _exercise([r.study for r in found if r.study.name in lacking], workers)
+            failures += _exercise([r.study for r in found if r.study.name in lacking], workers)
             budget.keep(max(budget.spent, time.monotonic() - clock, 1.0))
     trained = time.monotonic() - clock
     done = here(found)
@@ -109,7 +109,7 @@ def verify(
     print()
     verdicts = [verdict for each in judged.values() for verdict in each]
     print("\n".join(end(found, verdicts, done, lacking, trained, peak, index, minutes)))
-    return 1 if done.faults or done.failures else 0
+    return 1 if done.faults or done.failures or failures else 0
 
 
 @contextlib.contextmanager
@@ -128,11 +128,12 @@ def _train(
     seconds: float,
     workers: int,
     budget: Budget,
-) -> tuple[float, float]:
+) -> tuple[tuple[float, float], int]:
     """Train what is to be checked.
 
     Returns:
-        The largest memory of a process, in MB, and how much of it is shared.
+        The largest memory of a process, in MB, and how much of it is shared; how many new seeds
+        could not be trained.
     """
     clock, spent = time.monotonic(), budget.spent
 
@@ -148,6 +149,7 @@ def _train(
     records = published_records(found)
     progress = _Progress(seconds, len(items))
     peak = (0.0, 0.0)
+    lost: list[again.Item] = []
 
     def told(under_way: list[tuple[again.Item, int]], memory: tuple[float, float]) -> None:
         nonlocal peak
@@ -161,6 +163,10 @@ def _train(
             fresh.put(record)
             progress.line(f"{item.words}: trained")
 
+    def failed(item: again.Item, error: str) -> None:
+        lost.append(item)
+        progress.line(f"{item.words}: FAILED: {error}")
+
     with contextlib.ExitStack() as stack:
         stack.callback(keep)
         stack.enter_context(contextlib.closing(progress))
@@ -172,6 +178,7 @@ def _train(
             seconds=seconds,
             told=told,
             trained=trained,
+            failed=failed,
         ):
             kept.put(check)
             item = by_id[check.run]
@@ -180,7 +187,7 @@ def _train(
         for seed in seeds.judge(results, fresh):
             kept.put(seed)
     budget.keep(spent + seconds)  # whatever time is left is too short for anything
-    return peak
+    return peak, len(lost)
 
 
 def _asked(check: again.Check) -> int:
@@ -262,8 +269,12 @@ def _with_data(found: Sequence[Results], policy: str) -> tuple[list[Results], di
     return usable, lacking
 
 
-def _exercise(studies: Sequence[Study], workers: int) -> None:
-    """Without real data, try the machinery on stand-ins at profile smoke, one run per problem."""
+def _exercise(studies: Sequence[Study], workers: int) -> int:
+    """Without real data, try the machinery on stand-ins at profile smoke, one run per problem.
+
+    Returns:
+        How many of these runs disagree with themselves or could not be trained.
+    """
     chosen: dict[str, again.Item] = {}
     for study in studies:
         kind = catalogue.stand_in(study.data_set)
@@ -275,26 +286,28 @@ def _exercise(studies: Sequence[Study], workers: int) -> None:
     def trained(item: again.Item, record: dict[str, Any]) -> None:
         made.setdefault(item.run.id, record)
 
-    place = folder() / "stand-in"
+    def failed(item: again.Item, error: str) -> None:
+        faults.append(f"{item.study}: {error}")
+
+    place, faults = folder() / "stand-in", list[str]()
     for _ in (1, 2):  # train, then train again and compare
-        faults = [
-            f"{check.study}: {check.fault}"
-            for check in again.train_again(
-                list(chosen.values()),
-                dict(made),
-                place,
-                workers=workers,
-                seconds=SMOKE_SECONDS * len(chosen),
-                trained=trained,
-            )
-            if check.fault
-        ]
+        found = again.train_again(
+            list(chosen.values()),
+            dict(made),
+            place,
+            workers=workers,
+            seconds=SMOKE_SECONDS * len(chosen),
+            trained=trained,
+            failed=failed,
+        )
+        faults.extend(f"{check.study}: {check.fault}" for check in found if check.fault)
     text = "; ".join(faults) or "every number equal to the last bit"
     print(
         f"STAND-IN DATA: {counted(len(made), 'tiny run')} of profile smoke trained twice, to try "
         f"the machinery: {text}. That checks no record.",
         file=sys.stderr,
     )
+    return len(faults)
 
 
 class _Nothing:

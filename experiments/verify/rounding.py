@@ -132,6 +132,9 @@ def compare(
         return _measured(record, again)
     then, now = record["metrics"], again["metrics"]
     names = [name for name in then if name not in NOT_COMPARED and name in now]
+    lost = sorted(set(then) - set(now) - set(NOT_COMPARED))
+    if lost and any(now.values()):  # one that diverges in its first pass has only its costs
+        return Comparison(0, 0, 0.0, fault=f"it does not record {', '.join(lost)} here")
     trained = len(now["training_cost"]) + (again["diverged_at"] is not None)
     passes = min(len(then["training_cost"]), len(now["training_cost"]))
     apart = {n: _apart(n, then[n][:passes], now[n][:passes]) for n in names}
@@ -198,7 +201,8 @@ def steps_per_pass(run: Run) -> int:
     """Steps of the optimizer in a pass."""
     if run.optimizer == "sfo":
         return int(run.settings["minibatches"])
-    return int(run.options["train_examples"]) // run.batch_size
+    options = problems.PROBLEMS[run.problem].options(**run.options)  # with the defaults
+    return int(options.train_examples) // run.batch_size
 
 
 def _is_cost(name: str) -> bool:

@@ -138,11 +138,12 @@ def judge(found: Results, fresh: Any) -> list[Seed]:
     seeds: list[Seed] = []
     seed = FIRST_SEED
     while True:
-        new = [entry for entry, _ in entries(found, seed) if fresh.get(entry.run.id)]
-        if not new:
+        wanted = [entry for entry, _ in entries(found, seed)]
+        if not any(fresh.get(entry.run.id) for entry in wanted):
             return seeds
+        # All of them, so that a metric of a whole grid sees what is still missing.
         one = dataclasses.replace(
-            found, records=fresh, plan=dataclasses.replace(found.plan, entries=tuple(new))
+            found, records=fresh, plan=dataclasses.replace(found.plan, entries=tuple(wanted))
         )
         for claim in claims.of(found.study):
             measure = METRICS[claim.metric]

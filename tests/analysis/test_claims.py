@@ -309,6 +309,20 @@ def test_the_p_value_crosses_five_percent_where_the_interval_touches_the_margin(
     assert np.isnan(statistics.p_value(np.array([2.0, 2.0]), 1.0))
 
 
+@pytest.mark.parametrize("centre", [0.5, 1.0, 3.0, 6.0])
+@pytest.mark.parametrize("rule", ["within", "between"])
+def test_of_two_limits_the_nearer_decides_how_sure_a_verdict_is(rule, centre):
+    from scipy import stats
+
+    values = centre * np.exp(np.random.default_rng(3).normal(0, 0.05, size=6))
+    claim = dataclasses.replace(SIMILAR, rule=rule, limit=(0.5, 2.0) if rule == "between" else 2.0)
+    nearer = min((0.5, 2.0), key=lambda limit: abs(np.log(centre / limit)))
+    log = METRICS[claim.metric].log
+    sample, limit = (np.log(values), np.log(nearer)) if log else (values, nearer)
+    expected = stats.ttest_1samp(sample, limit).pvalue
+    assert claims._p_value(claim, values) == pytest.approx(expected)
+
+
 @settings(deadline=None, max_examples=300)
 @given(
     rule=st.sampled_from(["below", "above", "within", "between"]),
@@ -323,6 +337,15 @@ def test_the_verdict_changes_at_its_flip_point_and_not_before(rule, ends, limit)
     judged = claims.Verdict(claim, "matched", claims.decide(claim, low, high), 1.0, low, high, n=5)
     assert len(judged.flip) == (2 if judged.verdict == INCONCLUSIVE else 1)
     if rule == "between":
+        first, last = claim.limits
+        if judged.verdict == NOT_REPRODUCED:  # a limit moved to that end would touch the interval
+            (margin,) = judged.flip
+            moved = (margin, last) if high < first else (first, margin)
+            for step, same in ((1e-6, False), (-1e-6, True)):  # beyond it, and short of it
+                further = margin * (1 - step if high < first else 1 + step)
+                limits = tuple(further if x == margin else x for x in moved)
+                again = claims.decide(dataclasses.replace(claim, limit=limits), low, high)
+                assert (again == NOT_REPRODUCED) == same
         return
     for margin in judged.flip:
         floor = 1.0 if rule == "within" else 0.0
@@ -381,6 +404,16 @@ def test_trials_on_the_other_side_of_the_margin_say_nothing(trial, reported, exp
     judged = verdict(results(curve), FASTER, "tuned")
     assert judged.verdict == (INCONCLUSIVE if reported > 0.9 else REPRODUCED)
     assert bool(judged.from_trials) == expected
+
+
+def test_budgets_at_which_both_methods_best_trial_diverged_are_not_counted():
+    """Of nine tenths of all trials nothing is left; one of each method is fine, and Adam's best."""
+    found = results(noisy())
+    tried = {"Adam": [0.5] + [np.inf] * 9, "AdaGrad": [1.0] + [np.inf] * 9}
+    fake = type("Tried", (), {"tried": lambda self, arm, first, last: tried[arm]})()
+    # The median of the best of k is finite from k = 5 on: then half of the draws hold the one.
+    assert claims._from_trials(FASTER, fake, REPRODUCED) == 5
+    assert found.plan.selected
 
 
 def test_trials_that_end_before_the_claims_passes_say_nothing():
@@ -509,6 +542,20 @@ def test_tables_hold_every_run_and_pass():
     assert not analysis.results(FIG1, "paper", "mnist", Synthetic(noisy())).plan.selected
 
 
+def test_a_run_that_diverges_at_once_counts_in_every_metric_and_another_in_those_it_has():
+    found = results(noisy())
+    records = {
+        "diverged": {"status": "diverged", "metrics": {"training_cost": []}},
+        "later": {"status": "diverged", "metrics": {"training_cost": [0.5]}},
+        "finished": {"status": "finished", "metrics": {"training_cost": [0.5] * 46}},
+    }
+    for name, seeds in (("diverged", 10), ("later", 0), ("finished", 0)):
+        one = type("One", (), {"get": lambda self, run_id, name=name: records[name]})()
+        table = dataclasses.replace(found, records=one).matrix("matched", "Adam", "step_signal")
+        assert len(table) == seeds
+        assert np.isinf(table.to_numpy()).all()
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_cost_of_exactly_zero_is_infinitely_far_below():
     found = results(noisy(lambda arm: 0.0 if arm == "Adam" else 1.0))
@@ -537,12 +584,13 @@ def test_a_seed_that_diverges_at_once_counts_as_diverged():
 
 
 @pytest.mark.parametrize("rule", ["above", "below"])
-def test_runs_that_all_diverge_meet_no_rule_on_a_recorded_mean(rule):
-    study = STUDIES["stability-gpt"]
-    (declared,) = (claim for claim in ledger.of(study) if claim.id == "stability-gpt-steps")
-    claim = dataclasses.replace(declared, rule=rule)
+@pytest.mark.parametrize("name", ["stability-gpt-steps", "fig3-v-vanishes"])
+def test_runs_that_all_diverge_meet_no_rule_on_a_recorded_mean(name, rule):
+    """A record of a run that diverges in its first pass names its costs only."""
+    claim = dataclasses.replace(BY_ID[name], rule=rule)
+    study = STUDIES[claim.study]
     found = results(noisy())
-    diverged = {"status": "diverged", "metrics": {"training_cost": [], "step_signal": []}}
+    diverged = {"status": "diverged", "metrics": {"training_cost": [], "objective": []}}
     found = dataclasses.replace(
         found,
         study=study,
@@ -553,6 +601,61 @@ def test_runs_that_all_diverge_meet_no_rule_on_a_recorded_mean(rule):
     judged = claims._judge(claim, "matched", found)
     assert (judged.verdict, judged.n) == (INCONCLUSIVE, 3)
     assert "no value in 3 of 3 seeds" in judged.numbers
+
+
+@pytest.mark.parametrize("gone", [0, 1, 3])
+def test_a_table_says_how_many_seeds_diverged(gone):
+    """Of AdaMax over Adam, and of the averages."""
+    from experiments import pages
+
+    study = STUDIES["sec7-logistic"]
+    diverged = {"status": "diverged", "manifest": {}}
+
+    class Three:
+        def __init__(self):
+            self.runs = {}
+
+        def get(self, run_id):
+            run = self.runs.get(run_id)
+            if run is None:
+                return None
+            costs = [1.0] * run.epochs
+            names = ["training_cost"]
+            names += [f"{k} {e}_cost" for k in ("last", "mean") for e in ("training", "held_out")]
+            if run.optimizer == "adamax" and run.seed < gone:
+                return {**diverged, "metrics": {name: [] for name in names}}
+            value = 2.0 if run.optimizer == "adamax" else 1.0
+            metrics = {name: [value * cost for cost in costs] for name in names}
+            return {"status": "finished", "metrics": metrics, "manifest": {}}
+
+    size = dataclasses.replace(study.profile("paper"), seeds=3)
+    study = dataclasses.replace(study, profiles={"paper": size})
+    records = Three()
+    records.runs = {run.id: run for run in plan(study, "paper", "mnist", records).runs()}
+    found = Results(study, "paper", "mnist", records, plan(study, "paper", "mnist", records))
+    ratio = pages._ratio(found, "matched")
+    mean = found.averages().query("method == 'AdaMax' and average == 'mean of all steps'")
+    if gone == 0:
+        assert ratio == "2.0000 [2.0000, 2.0000], n = 3"
+        assert not mean["change"].str.contains("diverged").any()
+    elif gone == 1:
+        assert ratio == "2.0000 [2.0000, 2.0000], n = 2; diverged in 1 of 3 seeds"
+        assert mean["change"].str.endswith("; diverged in 1 of 3 seeds").all()
+    else:
+        assert ratio == "diverged in 3 of 3 seeds"
+    assert gone == 3 or len(mean)
+
+
+def test_alternatives_are_compared_at_equal_seeds():
+    """Without the matched run of the alternative's seed there is nothing to compare with."""
+    whole = results(noisy())
+    seeds = {e.run.seed for e in whole.plan.entries if e.role == "departure"}
+    there = [row for row in whole.alternatives().to_dict("records") if row["with"] == "as chosen"]
+    assert there
+    mine = {e.run.id for e in whole.plan.entries if e.role == "matched" and e.run.seed in seeds}
+    found = partly(whole, lambda run: run.id not in mine)
+    assert len(found.matrix("matched", "Adam"))
+    assert found.alternatives().empty
 
 
 def test_an_empty_store_gives_empty_tables():

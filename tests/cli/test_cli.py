@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -283,6 +284,18 @@ def test_data_status_without_data(capfd, tmp_path):
     assert "`adam-study data fetch`" in out
 
 
+def test_the_time_of_a_study_that_leaves_its_examples_to_the_default_is_foretold(
+    monkeypatch, capfd
+):
+    study = studies.get(STUDY)
+    options = {name: value for name, value in study.options.items() if name != "train_examples"}
+    assert options != study.options
+    whole = dataclasses.replace(study, options=options)
+    monkeypatch.setitem(studies.STUDIES, STUDY, whole)
+    assert run(f"plan {STUDY} --profile paper --data stand-in") == 0
+    assert "about " in capfd.readouterr().out
+
+
 def finished(run, seconds: float = 1.0):
     """A record that might be that run's."""
     return {
@@ -393,6 +406,12 @@ def test_published_runs_are_trained_again_unless_told_otherwise(published, monke
         f"next: `adam-study claims {STUDY} --profile smoke --data real` or "
         f"`adam-study report {STUDY} --profile smoke --data real`"
     )
+    elsewhere = files.root().parent / "my data"
+    elsewhere.mkdir()
+    monkeypatch.setenv("ADAM_TF_DATA", str(files.root()))  # put back at the end
+    words = [*line.replace("--data real", "").split(), "--skip-published", "--data", str(elsewhere)]
+    assert main(words) == 0
+    assert f"--data '{elsewhere}'`" in capfd.readouterr().out.splitlines()[-1]
     assert len(trained) == 4
     assert not {runs[0].id, runs[1].id} & set(trained)
     assert run(line) == 0

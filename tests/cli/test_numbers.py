@@ -204,6 +204,7 @@ def test_runs_are_compared_by_id_and_by_settings(capfd, table):
     ("words", "part"),
     [
         (["fig1-mnist:Adam"], "compare takes two runs, not 1"),
+        (["fig1-mnist:Adam:seed"] * 2, "adam-study: 'seed' is not valid: write NAME=VALUE"),
         (["zz", "zz"], "'zz' names no run: write the id of a run"),
         (["0000000000000000", "zz"], "no run's id begins with 0000000000000000"),
         (["fig1-mnsit:Adam", "zz"], "unknown study 'fig1-mnsit': did you mean fig1-mnist"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import matplotlib
@@ -232,6 +233,17 @@ def test_pictures_of_all_problems_shout_and_say_what_is_missing(draw):
     assert all("STAND-IN DATA" in [t.get_text() for t in axis.texts] for axis in panels)
     empty = draw([Case("GPT", results("defaults-gpt", keep=lambda run: False))])
     assert any(words in texts(empty) for words in ("Not finished: GPT", "no method is tuned"))
+
+
+def test_a_search_may_select_what_is_on_no_plain_grid():
+    """Its star is left out of the picture of the grid."""
+    found = results("fig1-mnist")
+    chosen = {arm: {"learning_rate": 0.0123} for arm in found.plan.selected}
+    one = dataclasses.replace(found, plan=dataclasses.replace(found.plan, selected=chosen))
+    for each, stars in ((found, True), (one, False)):
+        figure = figures.sensitivity(each)
+        laid_out(figure)
+        assert ("selected" in texts(figure)) == stars
 
 
 def test_the_rates_show_the_default_and_the_methods_tuned_on_most_problems():

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.problems.registry import PROBLEMS
 from experiments.records.store import Store
+from experiments.studies import STUDIES
 from experiments.study import Run
 from experiments.training import train as training
 
@@ -31,6 +32,20 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def test_every_problem_that_is_trained_is_here():
     assert set(SMALL) == {name for name, entry in PROBLEMS.items() if not entry.measured}
+
+
+def test_a_run_that_diverges_is_recorded_before_its_stability_is_measured(tmp_path):
+    study = STUDIES["stability-resnet"]
+    run = study.run(
+        study.arm("SGDNesterov"),
+        {"learning_rate": 1e38, "momentum": 0.9},
+        profile=study.profile("smoke"),
+        data="cifar10-stand-in",
+        seed=0,
+    )
+    assert run.options["stability"]
+    record = training.train(run, Store(tmp_path))
+    assert (record["status"], record["diverged_at"]) == ("diverged", 0)
 
 
 @pytest.mark.parametrize("problem", SMALL)

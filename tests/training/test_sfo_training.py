@@ -101,6 +101,31 @@ def test_the_subfunctions_are_the_objectives_of_fixed_minibatches():
     np.testing.assert_allclose((cost, objective), np.mean(starts, axis=0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("l2", [0.0, 1e-3])
+def test_a_failed_step_may_answer_with_an_earlier_value(l2):
+    """It has a cost: a pass with such a step is no divergence."""
+    problem, parts = build(l2=l2), randomness.batch_order(0, 0, 60, 20)
+
+    class Failing:
+        nbytes = 0
+
+        def __init__(self, f_df, theta, seed):
+            self.theta = theta
+            self.value, _ = f_df(theta, 0)
+            self.other, _ = f_df(theta + 0.1, 1)
+
+        def step(self):
+            return self.value
+
+    compiled, failing = loops.sum_of_functions(problem, Failing, parts, seed=0)
+    cost, objective = compiled.train_epoch(parts)
+    found, goal, _ = compiled.differentiate(parts[0])
+    assert (cost, objective) == pytest.approx((found, goal), rel=1e-6)
+    assert (cost < objective) == (l2 > 0)
+    failing.value = np.nan  # what no evaluation gave is no number
+    assert not np.isfinite(compiled.train_epoch(parts)).any()
+
+
 def test_after_a_pass_the_model_has_sfos_parameters():
     problem = build()
     parts = randomness.batch_order(0, 0, 60, 20)

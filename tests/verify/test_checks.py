@@ -55,6 +55,10 @@ def test_checks_come_back_as_they_were_and_add_up(tmp_path):
     assert found.seeds == [SEED]
     assert str(found) == "1 run, 9 passes, largest difference 2e-07; 1 new seed inside"
     assert found.valid({CHECK.run: "another"}).runs == []
+    assert found.valid({}).seeds == []  # the ledger holds no such claim
+    claim = claims.of(STUDIES["fig1-mnist"])[0].id
+    known = dataclasses.replace(found, seeds=[dataclasses.replace(SEED, claim=claim)])
+    assert known.valid({}).seeds == known.seeds
     assert found.faults == []
 
 
@@ -206,6 +210,34 @@ def test_a_new_seed_is_judged_by_the_claims_own_metric(published):
     assert len(found) >= 5
     assert {seed.seed for seed in found} == {seeds.FIRST_SEED}
     assert not any(seed.far for seed in found)
+
+
+def test_a_new_seed_of_half_a_grid_is_not_judged():
+    """The best of a few step sizes says nothing of the best of all."""
+    found = pages.published(STUDIES["fig4"])
+    wanted = [entry for entry, _ in seeds.entries(found, seeds.FIRST_SEED)]
+    first = min(entry.run.seed for entry in found.plan.entries)
+    like = {
+        entry.run.id: found.records.get(dataclasses.replace(entry.run, seed=first).id)
+        for entry in wanted
+    }
+    some = {entry.run.id for entry in wanted if entry.run.settings["learning_rate"] < 1e-4}
+    assert 0 < len(some) < len(wanted)
+    judged = seeds.judge(found, {key: value for key, value in like.items() if key in some})
+    whole = seeds.judge(found, like)
+    grids = {seed.claim for seed in whole}
+    assert {"fig4-never-worse-best-10", "fig4-best-10"} & grids
+    assert not {seed.claim for seed in judged} & {"fig4-never-worse-best-10", "fig4-best-10"}
+
+
+def test_a_misplaced_file_of_checks_is_named(tmp_path, capsys):
+    """An exported file in the place of a single check, and one that is not there."""
+    folder = checks.Folder(tmp_path / "checks")
+    checks.export(checks.Checks({}, [CHECK]), tmp_path / "checks" / "exported.json")
+    (damaged,) = folder.all().damaged
+    assert "exported.json is ignored" in damaged
+    assert run(f"verify --import {tmp_path / 'nosuch.json'}") == 2
+    assert "nosuch.json does not exist: give a file that --export wrote" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("spread", "judged"), [(0.0, False), (1e-6, True)])

@@ -22,7 +22,7 @@ from experiments.cli.main import main
 from experiments.data import catalogue, download
 from experiments.paths import ROOT
 from experiments.studies import STUDIES
-from experiments.verify import again, checks, command, ending, sample, workers
+from experiments.verify import again, checks, command, ending, sample, seeds, workers
 from experiments.verify.standing import grounds, standing
 
 CHEAP = "sec2-worst"  # needs no data, and is checked whole in a moment
@@ -202,7 +202,7 @@ def no_network(name, **_):
 def test_half_of_the_data_checks_half(use, capsys, monkeypatch):
     at = use(Machine())
     monkeypatch.setattr(download, "fetch", no_network)
-    monkeypatch.setattr(command, "_exercise", lambda chosen, workers: tried.extend(chosen))
+    monkeypatch.setattr(command, "_exercise", lambda chosen, workers: tried.extend(chosen) or 0)
     tried = []
     assert verify("fig1-imdb", CHEAP) == 0
     out, err = capsys.readouterr()
@@ -236,6 +236,27 @@ def test_no_data_checks_nothing_and_tries_the_machinery(use, tmp_path, capsys, m
     count = len(at.tasks)
     assert verify("fig1-mnist") == 0
     assert len(at.tasks) == count  # the machinery was tried
+
+
+def test_a_training_that_fails_is_told_and_ends_in_1(use, tmp_path, capsys, monkeypatch):
+    """Of stand-ins, which have no record; and of a new seed."""
+    at = use(Machine())
+
+    def train(task):
+        if task.run.data != "mnist" or task.run.seed >= seeds.FIRST_SEED:
+            raise ValueError("out of memory")
+        return whole(task)
+
+    whole = at.train
+    monkeypatch.setattr(at, "train", train)
+    assert verify(CHEAP) == 1
+    assert re.search(r"new seed 100: FAILED: ValueError: out of memory", capsys.readouterr().err)
+    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(download, "fetch", no_network)
+    assert verify("fig1-mnist") == 1
+    err = capsys.readouterr().err
+    assert "fig1-mnist: ValueError: out of memory" in err
+    assert "equal to the last bit" not in err
 
 
 @pytest.mark.parametrize("name", STUDIES)

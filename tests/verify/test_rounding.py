@@ -56,6 +56,14 @@ def nudged(record, relative):
 COSTS = [0.9, 0.5, 0.4, 0.3]
 
 
+def test_what_is_no_longer_recorded_is_missed():
+    record = made(COSTS)
+    record["metrics"]["step_signal"] = [0.1] * 4
+    assert rounding.compare(RUN, record, made(COSTS)).fault == "it does not record step_signal here"
+    ended = made([], diverged_at=0)  # which records its costs only, and diverges, which is worse
+    assert "diverges in pass 1 here" in rounding.compare(RUN, record, ended).fault
+
+
 def test_equal_bits_agree():
     found = rounding.compare(RUN, made(COSTS), made(COSTS))
     assert (found.passes, found.equal, found.largest, found.fault) == (4, 4, 0.0, "")
