@@ -4,11 +4,17 @@ Keras offers no public access to these. When a new Keras breaks something, look 
 """
 
 import contextlib
+import re
 from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
+from keras import ops
 
 from adam_tf.typing import Tensor, Variable
+from adam_tf.validation import check_exclusion
+
+EXCLUDED = "exclude_from_weight_decay"  # in a configuration
 
 
 def layout_of(variable: Variable) -> object:
@@ -16,8 +22,39 @@ def layout_of(variable: Variable) -> object:
     return getattr(variable, "_layout", None)
 
 
+def path_of(variable: Variable) -> str:
+    """The path of a variable of Keras, the name of a native one."""
+    return getattr(variable, "path", None) or variable.name
+
+
+def is_emptied(variable: Variable) -> bool:
+    """Whether an interrupted `fit` or `evaluate` left a variable without its value (JAX)."""
+    return getattr(variable, "_value", variable) is None
+
+
 class Optimizer(keras.optimizers.Optimizer):
     """Keras' optimizer with its hooks under public names."""
+
+    # What was excluded from weight decay: by key, by path (in a copy) and by pattern.
+    _excluded_keys: frozenset = frozenset()
+    _excluded_paths: tuple[str, ...] = ()
+    _excluded_names: tuple[str, ...] = ()
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Build on `variables`, and find those that do not decay."""
+        present, excluded = {path_of(variable) for variable in variables}, set()
+        if not self._excluded_keys:  # in a copy
+            for path in self._excluded_paths:
+                # A model that Keras loads may lack its own name at the head of its paths.
+                excluded.add(path if path in present else path.partition("/")[2])
+        keys = [
+            self._var_key(variable)
+            for variable in variables
+            if path_of(variable) in excluded
+            or any(re.search(name, path_of(variable)) for name in self._excluded_names)
+        ]
+        self._excluded_keys = self._excluded_keys.union(keys)
+        super().build(variables)
 
     @property
     def trained(self) -> list[Variable]:
@@ -63,8 +100,16 @@ class Optimizer(keras.optimizers.Optimizer):
         """A schedule counts steps; Keras would have it count the batches that make up a step."""
         rate = self._learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            return rate(self.iterations)
+            return rate(self.steps_done())
         return super()._get_current_learning_rate()
+
+    def steps_done(self) -> Any:
+        """`iterations`; the largest number of 32 bits for good once a counter has run over."""
+        count = self.iterations
+        if keras.backend.standardize_dtype(count.dtype) != "int32":
+            return count
+        count = ops.convert_to_tensor(count)
+        return ops.where(count < 0, 2**31 - 1, count)
 
     def beside(self, variable: Variable) -> contextlib.AbstractContextManager:
         """A scope that creates variables on the device of `variable` (`tf.distribute`)."""
@@ -80,6 +125,31 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _clip_gradients(self, grads: Sequence[Tensor]) -> Sequence[Tensor]:
         return self.clip(grads)
+
+    def exclude_from_weight_decay(
+        self,
+        var_list: Sequence[Variable] | None = None,
+        var_names: Sequence[str] | None = None,
+    ) -> None:
+        """Exclude variables from weight decay, in this optimizer and in its copies and files.
+
+        A second call replaces what the first one excluded.
+
+        Args:
+            var_list: the variables; a copy knows them by their paths.
+            var_names: regular expressions; a variable is excluded when its path holds a match.
+
+        Raises:
+            TypeError: when one is not a list of variables or strings.
+            ValueError: when the optimizer is built already, or a pattern is not one.
+        """
+        check_exclusion(self, var_list, var_names)
+        self._excluded_keys = frozenset(map(self._var_key, var_list or ()))
+        self._excluded_paths = tuple(map(path_of, var_list or ()))
+        self._excluded_names = tuple(var_names or ())
+
+    def _use_weight_decay(self, variable: Variable) -> bool:
+        return self._var_key(variable) not in self._excluded_keys
 
     def decays(self, variable: Variable) -> bool:
         """Whether weight decay is meant for a variable."""
@@ -103,6 +173,22 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _update_model_variables_moving_average(self, variables: Sequence[Variable]) -> None:
         self.average()
+
+    def _overwrite_model_variables_with_average_value(
+        self, trainable_variables: Sequence[Variable]
+    ) -> None:
+        """Give variables their averages; Keras pairs by position, though some may be frozen now."""
+        strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow backend only
+        for variable in trainable_variables:
+            average = self.averages[self.index_of(variable)] if self.knows(variable) else None
+            # Emptied: JAX's fit comes here after an error, too, which must not be hidden.
+            if average is None or is_emptied(average):
+                continue
+            if strategy is None:
+                variable.assign(average)
+                continue
+            native = variable.value if isinstance(variable, keras.Variable) else variable
+            strategy.extended.update(native, lambda v, a: v.assign(a), args=(average.value,))
 
     @property
     def batches(self) -> keras.Variable:
@@ -128,3 +214,28 @@ class Optimizer(keras.optimizers.Optimizer):
         learning_rate: Tensor,
     ) -> None:
         self.update(grads, trainable_variables, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration from which `from_config` rebuilds this optimizer."""
+        config = super().get_config()
+        if self._excluded_paths or self._excluded_names:
+            config[EXCLUDED] = {
+                "var_list": list(self._excluded_paths),
+                "var_names": list(self._excluded_names),
+            }
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The optimizer of a configuration.
+
+        Args:
+            config: what `get_config` gave.
+            custom_objects: classes of the user's own that Keras should know.
+        """
+        config = dict(config)
+        excluded = config.pop(EXCLUDED, None) or {}
+        optimizer = super().from_config(config, custom_objects=custom_objects)
+        optimizer._excluded_paths = tuple(excluded.get("var_list", ()))
+        optimizer._excluded_names = tuple(excluded.get("var_names", ()))
+        return optimizer

@@ -240,6 +240,10 @@ class Adam(MomentOptimizer):
     def diagnostics(self, variable: Variable) -> AdamDiagnostics:
         """Moments, step and signal-to-noise ratio of `variable` at the last step.
 
+        `step` is what a gradient at the last step subtracted, at the present learning rate. A
+        variable whose gradient was None did not move, nor did a row that was not named to
+        `sparse="lazy"`: there it is what the row would have lost, had it been named.
+
         Args:
             variable: one of the variables that the optimizer was built with.
 
@@ -269,6 +273,8 @@ class Adam(MomentOptimizer):
         root = np.sqrt(v_hat)
         epsilon = self.epsilon / (1 if self.epsilon_form == "algorithm1" else np.sqrt(second))
         moving = m != 0  # elsewhere 0/0 is no step
+        if self.epsilon < SMALLEST_EPSILON:
+            moving &= v != 0  # as in `rule`
         with np.errstate(divide="ignore", invalid="ignore"):
             step = np.divide(rate * m_hat, root + epsilon, out=np.zeros_like(m), where=moving)
             snr = np.divide(m_hat, root, out=np.zeros_like(m), where=moving)

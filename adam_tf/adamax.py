@@ -152,6 +152,10 @@ class AdaMax(MomentOptimizer):
     def diagnostics(self, variable: Variable) -> AdaMaxDiagnostics:
         """Moments, step and signal-to-noise ratio of `variable` at the last step.
 
+        `step` is what a gradient at the last step subtracted, at the present learning rate. A
+        variable whose gradient was None did not move, nor did a row that was not named to
+        `sparse="lazy"`: there it is what the row would have lost, had it been named.
+
         Args:
             variable: one of the variables that the optimizer was built with.
 

@@ -33,6 +33,27 @@ def is_narrow(variable: Variable) -> bool:
     return keras.backend.standardize_dtype(variable.dtype) != moment_dtype(variable)
 
 
+# Half a unit in the last place, as a part of the number, and the smallest number.
+HALF_UNITS = {"bfloat16": (2.0**-8, 2.0**-133), "float16": (2.0**-11, 2.0**-24)}
+
+
+def with_remainder(value: Tensor, remainder: Tensor) -> Tensor:
+    """A narrow `value` in float32, with what rounding took from it.
+
+    A larger remainder than rounding leaves is of a value that was replaced since, by `load_weights`
+    or a constraint, say, and does not count.
+
+    Args:
+        value: in bfloat16 or float16.
+        remainder: in float32, of the same shape.
+    """
+    wide = ops.cast(value, "float32")
+    part, least = HALF_UNITS[keras.backend.standardize_dtype(value.dtype)]
+    # Not by rounding the sum and comparing: XLA may leave such casts out.
+    own = ops.abs(remainder) <= ops.abs(wide) * part + least
+    return wide + ops.where(own, remainder, 0.0)
+
+
 def one_minus_power(beta: float, t: Scalar) -> Scalar:
     r"""$1 - \beta^t$, computed without cancellation."""
     log_beta = math.log(beta) if beta > 0 else -math.inf

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from os import PathLike
 from typing import Any
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf._keras import layout_of
+from adam_tf._keras import is_emptied, layout_of
 from adam_tf.arithmetic import moment_dtype
 from adam_tf.typing import Scalar, Variable
 from adam_tf.validation import check_choice, check_number
@@ -53,6 +54,8 @@ class WeightAveraging(keras.callbacks.Callback):
     Training itself is not affected. The model has the averaged weights inside
     `with averaging.applied():`, to evaluate or save it, and its own weights again afterwards.
     The average continues over further calls of `fit`, and across processes by `save` and `load`.
+    When a validation with averaged weights is interrupted, the model gets its own weights back at
+    the start of the next `fit`, `evaluate` or `applied`.
 
     Args:
         decay: $\beta$ in [0, 1), or `None` for the mean of all steps.
@@ -61,8 +64,8 @@ class WeightAveraging(keras.callbacks.Callback):
     Raises:
         TypeError: when an argument has the wrong type.
         ValueError: when `decay` lies outside [0, 1), and in `fit` when the model is compiled with
-            `steps_per_execution` above 1, which hides steps from callbacks, or when its layers
-            were frozen or unfrozen since the average began.
+            `steps_per_execution` above 1, which hides steps from callbacks, when its layers were
+            frozen or unfrozen since the average began, or inside `applied`.
 
     Example:
         >>> import keras, numpy as np
@@ -93,9 +96,11 @@ class WeightAveraging(keras.callbacks.Callback):
         self._averaged: list[Variable] = []  # the model's variables, each with its average
         self._averages: list[Variable] = []
         self._raw: list[np.ndarray] | None = None
-        self._iterations = 0
+        self._validating = False  # whether it was `on_test_begin` that put the average in
+        self._counters: list[int] = []
 
     def _build(self, variables: list[Variable]) -> None:
+        self.steps = 0
         self._averaged = list(variables)
         self._averages = [
             keras.Variable(
@@ -132,17 +137,32 @@ class WeightAveraging(keras.callbacks.Callback):
                 "WeightAveraging must see every step: steps_per_execution must be 1, "
                 f"got {self.model.steps_per_execution}"
             )
-        if not self._averages:
+        self._recover()
+        if self._raw is not None:
+            raise ValueError(
+                "the model has its averaged weights: leave `with averaging.applied()` before fit"
+            )
+        # TensorFlow builds a model without an input shape only at its first batch.
+        if self.model.built and not self._averages:
             self._build(self.model.trainable_variables)
-        self._check_model()
-        self._iterations = int(self.model.optimizer.iterations)
+        if self._averages:
+            self._check_model()
+        self._counters = self._count()
+
+    def _count(self) -> list[int]:
+        """The steps of each optimizer; a `MultiOptimizer` itself counts batches."""
+        optimizer = self.model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+        return [int(one.iterations) for one in getattr(optimizer, "optimizers", [optimizer])]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Add the weights after one step to the average."""
-        iterations = int(self.model.optimizer.iterations)
-        if iterations == self._iterations:  # gradients were accumulated or skipped: no step
+        counters = self._count()
+        if counters == self._counters:  # gradients were accumulated or skipped: no step
             return
-        self._iterations = iterations
+        self._counters = counters
+        if not self._averages:
+            self._build(self.model.trainable_variables)
         self.steps += 1
         weight = average_weight(self.steps, self.decay)
         for variable, average in zip(self._averaged, self._averages, strict=True):
@@ -151,13 +171,30 @@ class WeightAveraging(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Validate with the average, if asked to."""
-        if self.validate and self.steps:
+        self._recover()
+        if self.validate and self.steps and self._raw is None:
+            self._validating = True
             self._swap_in()
 
     def on_test_end(self, logs: Any = None) -> None:
         """Go back to the model's own weights."""
-        if self._raw is not None and self.validate:
+        if self._validating:
             self._swap_out()
+
+    def _recover(self) -> None:
+        """Give the model its own weights back if a validation was interrupted."""
+        if not self._validating:
+            return
+        raw = self._raw or []
+        for i in range(len(raw)):
+            variable, average = self._averaged[i], self._averages[i]
+            if is_emptied(variable):
+                continue
+            now = ops.convert_to_numpy(ops.copy(variable.value))
+            put = ops.convert_to_numpy(ops.cast(average.value, variable.dtype))
+            if now.tobytes() != put.tobytes():  # it was set since, by load_weights say
+                raw[i] = now
+        self._swap_out()
 
     def _swap_in(self) -> None:
         self._check_model()
@@ -167,9 +204,10 @@ class WeightAveraging(keras.callbacks.Callback):
             variable.assign(ops.copy(ops.cast(average.value, variable.dtype)))
 
     def _swap_out(self) -> None:
-        raw, self._raw = self._raw or [], None
-        for variable, value in zip(self._averaged, raw, strict=True):
-            variable.assign(value)
+        if self._raw is not None:
+            for variable, value in zip(self._averaged, self._raw, strict=True):
+                variable.assign(value)
+        self._raw, self._validating = None, False
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -179,6 +217,7 @@ class WeightAveraging(keras.callbacks.Callback):
             ValueError: when there is no average yet, it is applied already, or the model's
                 trainable variables are no longer those of the average.
         """
+        self._recover()
         if not self.steps:
             raise ValueError("there is no average yet: no step was seen")
         if self._raw is not None:
@@ -196,16 +235,18 @@ class WeightAveraging(keras.callbacks.Callback):
         np.savez(path, steps=self.steps, decay=decay, **averages)
 
     def load(self, path: str | PathLike[str], model: Any) -> None:
-        """Resume the average that `save` wrote, for `model`.
+        """Resume the average that `save` wrote to the same path, for `model`.
 
         Raises:
             ValueError: when the file was written with another `decay` or for other shapes.
         """
         variables = list(model.trainable_variables)
+        if os.path.isfile(f"{path}.npz") and not os.path.isfile(path):
+            path = f"{path}.npz"  # NumPy adds the ending when it saves
         with np.load(path, allow_pickle=False) as file:
-            decay = float(file["decay"])
-            mine = math.nan if self.decay is None else self.decay
-            if not np.array_equal(decay, mine, equal_nan=True):
+            number = float(file["decay"])
+            decay = None if math.isnan(number) else number
+            if decay != self.decay:
                 raise ValueError(f"decay must be that of {path}, {decay}, got {self.decay}")
             averages = [file[f"average_{i}"] for i in range(len(file.files) - 2)]
             steps = int(file["steps"])

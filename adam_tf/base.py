@@ -9,18 +9,19 @@ import numpy as np
 from keras import ops
 
 from adam_tf._keras import Optimizer, layout_of
-from adam_tf.arithmetic import Seed, agreeing, is_narrow, moment_dtype, scalar_dtype
+from adam_tf.arithmetic import Seed, agreeing, is_narrow, moment_dtype, scalar_dtype, with_remainder
 from adam_tf.backend import backend
 from adam_tf.inputs import check_variable, check_weights, checked_gradient, name_of
 from adam_tf.shared import SHARED, SHARED_REFERENCES
 from adam_tf.slots import Scalars, Slot, Way, divided_layout, state_name
 from adam_tf.typing import Scalar, Tensor, Variable
 from adam_tf.validation import (
+    check_built,
     check_choice,
     check_clips,
     check_keras_arguments,
     check_names,
-    check_number,
+    check_rate,
     check_together,
 )
 
@@ -51,8 +52,7 @@ class MomentOptimizer(Optimizer):
     ) -> None:
         """Validate what Keras does not; keep the learning rate exact. Arguments as in `Adam`."""
         check_names(type(self), kwargs)
-        if isinstance(learning_rate, str) or not callable(learning_rate):
-            learning_rate = check_number("learning_rate", learning_rate, 0)
+        learning_rate = check_rate(learning_rate)
         check_keras_arguments(kwargs)
         # Keras would hold the learning rate in floatx, where 0.001 is 0.0010000000475. Until we set
         # ours it has a callable: dropping a variable would spoil the list for tf.train.Checkpoint.
@@ -109,9 +109,12 @@ class MomentOptimizer(Optimizer):
         for variable in variables:
             check_variable(variable)
         check_clips(self)
+        # Whatever refuses a variable comes before Keras builds: there is no way back.
+        ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
+        for variable in variables if self.divide_state else ():
+            divided_layout(variable)
         super().build(variables)
         names = self.moment_names()
-        ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
         # A variable that is listed twice has the state of its last place, as in Keras.
         joinable = [
             i
@@ -175,8 +178,9 @@ class MomentOptimizer(Optimizer):
 
         Raises:
             ValueError: when there are more or fewer weights than variables, or one has another
-                shape.
+                shape, or the optimizer is not built.
         """
+        check_built(self)
         variables = self.variables
         check_weights(weights, variables)
         for variable, weight in zip(variables, weights, strict=True):
@@ -268,16 +272,16 @@ class MomentOptimizer(Optimizer):
         ]
 
     def _wide(self, gradient: Tensor, variable: Variable) -> Tensor:
-        """`gradient` as a tensor, in float32 for a narrow variable.
+        """`gradient` as a tensor in the dtype of the moments, that of NumPy's float64 arrays too.
 
         The square of 300 is infinite in float16, and in bfloat16 a sum of 200 gradients stops
         growing.
         """
         if self.is_overwritten(variable):
             return gradient
-        if not backend.is_sparse(gradient):
-            gradient = ops.convert_to_tensor(gradient)
-        return backend.cast(gradient, "float32") if is_narrow(variable) else gradient
+        if backend.is_sparse(gradient):
+            return backend.cast(gradient, "float32") if is_narrow(variable) else gradient
+        return ops.cast(ops.convert_to_tensor(gradient), moment_dtype(variable))
 
     def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The clipped gradients; rows that occur twice are added up first."""
@@ -311,9 +315,7 @@ class MomentOptimizer(Optimizer):
                 continue
             kept = slot.remainders[1] if slot.remainders else None
             dtype = moment_dtype(variable)
-            old = ops.cast(average, dtype)
-            if kept is not None:
-                old = old + kept
+            old = ops.cast(average, dtype) if kept is None else with_remainder(average, kept)
             new = old + ops.cast(weight, dtype) * (ops.cast(variable, dtype) - old)
             rounded = ops.cast(new, average.dtype)
             average.assign(self._laid_out(rounded, average))
@@ -356,11 +358,7 @@ class MomentOptimizer(Optimizer):
         return way._replace(kernel=way.kernel and not backend.is_sparse(gradient))
 
     def _scalars(self, ways: set[Way], learning_rate: Scalar) -> Scalars:
-        before = ops.convert_to_tensor(self.iterations)
-        if keras.backend.standardize_dtype(before.dtype) == "int32":
-            # The counter may overflow; the corrections are 1 long before that.
-            before = ops.where(before < 0, 2**31 - 1, before)
-        t = ops.cast(before, scalar_dtype()) + 1
+        t = ops.cast(ops.convert_to_tensor(self.steps_done()), scalar_dtype()) + 1
         rate = ops.convert_to_tensor(learning_rate, dtype=scalar_dtype())
         found: dict[str, NamedTuple] = {}
         for way in sorted(ways):
@@ -425,8 +423,8 @@ class MomentOptimizer(Optimizer):
 
     def _with_remainder(self, variable: Variable, slot: Slot, where: Tensor | None) -> Tensor:
         """A narrow variable, or its rows, in float32."""
-        wide = ops.cast(backend.read(variable, where), "float32")
-        return wide + backend.read(slot.remainders[0], where)
+        kept = backend.read(slot.remainders[0], where)
+        return with_remainder(backend.read(variable, where), kept)
 
     def _assign_wide(
         self, variable: Variable, slot: Slot, wide: Tensor, where: Tensor | None
@@ -466,7 +464,7 @@ class MomentOptimizer(Optimizer):
                 "diagnostics tell the last step from the moments, and with cautious=True it "
                 "depends on the gradient too"
             )
-        t = int(self.iterations)
+        t = int(self.steps_done())
         if t == 0:
             raise ValueError("diagnostics are of the last step, and there was none yet")
         rate: Any = self.given_learning_rate

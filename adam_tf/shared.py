@@ -2,7 +2,8 @@
 
 SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
             not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
-            included, until they occur again; faster, but a different algorithm.
+            included, until they occur again; faster, but a different algorithm. `weight_decay`
+            still applies to every row, and `cautious` counts the numbers of the named rows only.
         fused: `None` updates a variable (many small ones together) with one TensorFlow kernel where
             that is possible and with `keras.ops` elsewhere; `True` insists on the kernel, `False`
             on `keras.ops`.

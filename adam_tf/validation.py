@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -11,7 +12,8 @@ import keras
 # What other libraries and the paper call some arguments.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "alpha", "step_size", "stepsize", "rate"), ("learning_rate",)),
-    **dict.fromkeys(("eps", "epsilon", "epsilon_hat"), ("epsilon",)),
+    **dict.fromkeys(("eps", "epsilon"), ("epsilon",)),
+    "epsilon_hat": ("epsilon", "epsilon_form"),
     **dict.fromkeys(("beta1", "b1", "beta_one"), ("beta_1",)),
     **dict.fromkeys(("beta2", "b2", "beta_two"), ("beta_2",)),
     "betas": ("beta_1", "beta_2"),
@@ -136,10 +138,100 @@ def check_names(cls: type, names: Iterable[str]) -> None:
         meant = OTHER_NAMES.get(name.lower(), ())
         if name in allowed or not meant:
             continue
+        if name.lower() == "epsilon_hat" and set(meant) <= set(allowed):
+            raise ValueError(
+                f"{cls.__name__} has no argument {name!r}: use epsilon=... with epsilon_form='hat'"
+            )
         if set(meant) <= set(allowed):
             raise ValueError(f"{cls.__name__} has no argument {name!r}: use {' and '.join(meant)}")
-        if meant == ("epsilon",):
+        if "epsilon" in meant:
             raise ValueError(f"{cls.__name__} has no argument {name!r}: its rule has no epsilon")
+
+
+def check_rate(value: Any) -> Any:
+    """Return a learning rate: a Python float, or the schedule or callable that `value` is.
+
+    Raises:
+        TypeError: when it is neither a number nor a schedule nor a callable without arguments.
+        ValueError: when it is negative, NaN or infinite.
+
+    Example:
+        >>> from adam_tf import Adam, InverseSqrtDecay
+        >>> Adam(InverseSqrtDecay)
+        Traceback (most recent call last):
+        ...
+        TypeError: learning_rate must be an instance, got the class InverseSqrtDecay: use \
+InverseSqrtDecay(...)
+    """
+    if isinstance(value, str) or not callable(value):
+        return check_number("learning_rate", value, 0)
+    if inspect.isclass(value):
+        name = value.__name__
+        raise TypeError(f"learning_rate must be an instance, got the class {name}: use {name}(...)")
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return value
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # some built-in functions do not say what they take
+        return value
+    try:
+        signature.bind()
+    except TypeError:
+        raise TypeError(
+            "learning_rate must be a number, a LearningRateSchedule or a callable without "
+            f"arguments, got {value!r} with {signature}: make it a LearningRateSchedule"
+        ) from None
+    return value
+
+
+def check_exclusion(optimizer: Any, var_list: Any, var_names: Any) -> None:
+    """Refuse what cannot be excluded from weight decay.
+
+    Args:
+        optimizer: must not be built yet.
+        var_list: a list of variables, or None.
+        var_names: a list of regular expressions, or None.
+
+    Raises:
+        TypeError: when one is not a list of variables or strings.
+        ValueError: when the optimizer is built, or a string is not a regular expression.
+    """
+    if optimizer.built:
+        raise ValueError(
+            "exclude_from_weight_decay must be called before the optimizer is built, and this one "
+            "is: call it on a new optimizer"
+        )
+    # A string is a list of letters, and a variable one of its rows.
+    alone = isinstance(var_names, str) or not isinstance(var_names or (), Iterable)
+    if alone or not all(isinstance(name, str) for name in var_names or ()):
+        raise TypeError(
+            f"var_names must be a list of strings, got {var_names!r}: use ['bias'], say"
+        )
+    alone = hasattr(var_list, "dtype") or not isinstance(var_list or (), Iterable)
+    if alone or not all(hasattr(variable, "dtype") for variable in var_list or ()):
+        raise TypeError(
+            f"var_list must be a list of variables, got {var_list!r}: give patterns as var_names"
+        )
+    for name in var_names or ():
+        try:
+            re.compile(name)
+        except re.error as error:
+            raise ValueError(
+                f"var_names must be regular expressions, got {name!r} ({error}): use re.escape"
+            ) from None
+
+
+def check_built(optimizer: Any) -> None:
+    """Refuse weights for an optimizer that has no state yet.
+
+    Raises:
+        ValueError: when it is not built.
+    """
+    if not optimizer.built:
+        raise ValueError(
+            "set_weights needs the state of an optimizer that is built: build the optimizer first: "
+            "optimizer.build(model.trainable_variables)"
+        )
 
 
 def check_keras_arguments(kwargs: dict[str, Any]) -> None:
@@ -161,6 +253,8 @@ def check_keras_arguments(kwargs: dict[str, Any]) -> None:
         kwargs["loss_scale_factor"] = scale
     if kwargs.get("ema_momentum") is not None:
         kwargs["ema_momentum"] = check_number("ema_momentum", kwargs["ema_momentum"], 0, 1)
+    if "use_ema" in kwargs:
+        check_choice("use_ema", kwargs["use_ema"], (True, False))
     for name, low in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 1)):
         if kwargs.get(name) is not None:
             kwargs[name] = check_integer(name, kwargs[name], low)
@@ -179,6 +273,16 @@ def check_together(optimizer: Any) -> None:
     if optimizer.divide_state and keras.backend.backend() != "jax":
         raise ValueError(
             f"divide_state=True needs the jax backend, got {keras.backend.backend()!r}"
+        )
+    if optimizer.sparse == "lazy" and optimizer.loss_scale_factor:
+        raise ValueError(
+            "sparse='lazy' must go without loss_scale_factor, by which Keras cannot divide rows, "
+            f"got {optimizer.loss_scale_factor}: use sparse='dense'"
+        )
+    if optimizer.ema_overwrite_frequency and not optimizer.use_ema:
+        raise ValueError(
+            "ema_overwrite_frequency must go with use_ema=True, got "
+            f"{optimizer.ema_overwrite_frequency}"
         )
     if optimizer.sparse == "lazy" and optimizer.gradient_accumulation_steps:
         raise ValueError(

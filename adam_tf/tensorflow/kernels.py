@@ -60,7 +60,7 @@ def apply_adam(
 
     A gradient beyond 1.8e19, whose square is infinite in float32, must not stop its coordinate for
     good. It does not: the next step makes v infinity minus infinity, a visible NaN. The maximum of
-    AMSGrad would stay infinite, so there the gradient is checked.
+    AMSGrad would stay infinite, so there such a gradient is made NaN.
 
     Args:
         variable: of dtype float32 or float64.
@@ -72,7 +72,7 @@ def apply_adam(
     """
     dtype = variable.dtype
     if len(moments) == 3:
-        alpha = tf.where(tf.math.is_finite(tf.nn.l2_loss(gradient)), alpha, math.nan)
+        gradient = tf.where(tf.math.is_finite(gradient * gradient), gradient, math.nan)
     arguments = {
         "var": variable.handle,
         "m": moments[0].value.handle,

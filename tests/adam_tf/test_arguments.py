@@ -27,6 +27,7 @@ BAD = [
     (Adam, "loss_scale_factor", 0.0, ValueError, r"in \(0, inf\)"),
     (Adam, "gradient_accumulation_steps", 1, ValueError, "an integer of at least 2"),
     (Adam, "gradient_accumulation_steps", 2.0, TypeError, "an integer of at least 2"),
+    *((Adam, "use_ema", v, ValueError, "True or False") for v in ("yes", 1, None)),
     (AdaMax, "learning_rate", -1.0, ValueError, r"in \[0, inf\)"),
     (AdaMax, "beta_1", 1.0, ValueError, r"in \[0, 1\)"),
     (AdaMax, "beta_2", -1.0, ValueError, r"in \[0, 1\)"),
@@ -60,6 +61,8 @@ def test_unknown_argument(make):
         *((Adam, name, "use learning_rate") for name in ("lr", "alpha", "step_size")),
         (Adam, "betas", "use beta_1 and beta_2"),
         (Adam, "eps", "use epsilon"),
+        (Adam, "epsilon_hat", "use epsilon=... with epsilon_form='hat'"),
+        (AdaMax, "epsilon_hat", "its rule has no epsilon"),
         (Adam, "beta1", "use beta_1"),
         (AdaMax, "lr", "use learning_rate"),
         (AdaMax, "betas", "use beta_1 and beta_2"),
@@ -87,3 +90,27 @@ def test_learning_rate_is_not_rounded():
     assert [v.name for v in optimizer.variables] == ["iteration", "learning_rate"]
     optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     assert len(optimizer.variables) == 1
+
+
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+def test_a_rate_that_could_not_be_called_is_refused(make):
+    for rate, said in (
+        (InverseSqrtDecay, r"an instance, got the class InverseSqrtDecay: use InverseSqrtDecay\("),
+        (lambda t: 0.1 / t, r"got <function .*> with \(t\): make it a LearningRateSchedule"),
+    ):
+        with pytest.raises(TypeError, match=said) as caught:
+            make(rate)
+        assert str(caught.value).startswith("learning_rate must be ")
+        assert "\n" not in str(caught.value)
+    for rate in (lambda: 0.1, lambda t=1: 0.1 / t, InverseSqrtDecay(0.1), {"a": 0.1}.popitem):
+        make(rate)
+
+
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+def test_settings_that_conflict(make):
+    with pytest.raises(ValueError, match=r"sparse='lazy' must go without loss_scale_factor.*1024"):
+        make(sparse="lazy", loss_scale_factor=1024.0)
+    for ema in ({}, {"use_ema": False}):
+        with pytest.raises(ValueError, match="ema_overwrite_frequency must go with use_ema=True"):
+            make(ema_overwrite_frequency=3, **ema)
+    make(ema_overwrite_frequency=3, use_ema=True)

@@ -185,3 +185,115 @@ def test_an_average_is_not_taken_over_to_another_model():
     fit(make_model(), averaging)
     with pytest.raises(ValueError, match="start a new WeightAveraging"):
         fit(make_model(), averaging)
+
+
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_a_model_that_is_built_by_its_first_batch(decay):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(1)])
+    model.compile(Adam(0.05), "mse")
+    trace, averaging = Trace(), WeightAveraging(decay)
+    fit(model, trace, averaging, epochs=1)
+    fit(model, trace, averaging, epochs=1)
+    assert averaging.steps == len(trace.points) == 12
+    with averaging.applied():
+        for found, wanted in zip(model.get_weights(), expected(trace.points, decay), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_multi_optimizer_steps_when_a_group_does():
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this Keras has no MultiOptimizer")
+    mapping = keras.optimizers.OptimizerMap(
+        Adam(0.05, gradient_accumulation_steps=3),
+        {".*bias": Adam(0.01, gradient_accumulation_steps=3)},
+    )
+    model = make_model(optimizer=keras.optimizers.MultiOptimizer(mapping))
+    trace, averaging = Trace(), WeightAveraging(None)
+    fit(model, trace, averaging)
+    assert averaging.steps == 4  # 12 batches
+    with averaging.applied():
+        for found, wanted in zip(
+            model.get_weights(), expected(trace.points[2::3], None), strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ctrl+C in the first batch of a validation."""
+
+    def on_test_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+
+def interrupted():
+    """A model whose validation was interrupted, its average and its own weights."""
+    model, trace, averaging = make_model(), Trace(), WeightAveraging(None, validate=True)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, trace, averaging, Interrupt(), epochs=1, validation_data=(X, Y))
+    return model, averaging, trace.points
+
+
+def test_an_interrupted_validation_is_undone_by_the_next_fit():
+    model, averaging, points = interrupted()
+    trace, twin = Trace(), make_model()
+    fit(model, trace, averaging, epochs=1)
+    fit(twin, epochs=2)
+    for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with averaging.applied():
+        for found, wanted in zip(
+            model.get_weights(), expected(points + trace.points, None), strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("then", ["applied", "evaluate"])
+def test_an_interrupted_validation_is_undone_by_what_applies_the_average(then):
+    model, averaging, points = interrupted()
+    if then == "applied":
+        with averaging.applied():
+            average = model.get_weights()
+        for found, wanted in zip(average, expected(points, None), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    else:
+        model.evaluate(X, Y, verbose=0, callbacks=[averaging])
+    for a, b in zip(model.get_weights(), points[-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_that_were_set_after_an_interrupted_validation_stay():
+    model, averaging, points = interrupted()
+    given = [w + 1 for w in points[0]]
+    model.set_weights(given)
+    with averaging.applied():
+        pass
+    for a, b in zip(model.get_weights(), given, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_and_evaluate_inside_applied():
+    model, averaging = make_model(), WeightAveraging(None, validate=True)
+    fit(model, averaging)
+    raw = model.get_weights()
+    with averaging.applied():
+        average = model.get_weights()
+        model.evaluate(X, Y, verbose=0, callbacks=[averaging])
+        for a, b in zip(model.get_weights(), average, strict=True):
+            np.testing.assert_array_equal(a, b)
+        with pytest.raises(ValueError, match=r"leave `with averaging\.applied\(\)` before fit"):
+            fit(model, averaging)
+    for a, b in zip(model.get_weights(), raw, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_file_names_and_messages_of_a_file(tmp_path):
+    model, averaging = make_model(), WeightAveraging(None)
+    fit(model, averaging)
+    averaging.save(tmp_path / "avg")  # NumPy writes avg.npz
+    again = WeightAveraging(None)
+    for path in (tmp_path / "avg", str(tmp_path / "avg"), tmp_path / "avg.npz"):
+        again.load(path, model)
+        assert again.steps == 12
+    with pytest.raises(ValueError, match=r"decay must be that of .*avg\.npz, None, got 0\.5"):
+        WeightAveraging(0.5).load(tmp_path / "avg", model)

@@ -60,3 +60,25 @@ def test_refused(make):
         optimizer.diagnostics(variable)
     with pytest.raises(ValueError, match="built with, got 'other'"):
         optimizer.diagnostics(keras.Variable([1.0], name="other"))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-30])
+def test_where_nothing_moves_there_is_no_step(epsilon):
+    # The square of 1e-24 is 0 in float32.
+    optimizer, variable = Adam(0.1, epsilon=epsilon), keras.Variable([1.0, 1.0])
+    optimizer.apply([tf.constant([1e-24, 1.0])], [variable])
+    found = optimizer.diagnostics(variable)
+    np.testing.assert_allclose(1 - variable.numpy(), [0.0, 0.1], rtol=1e-5)
+    np.testing.assert_allclose(found.step, [0.0, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(found.snr, [0.0, 1.0], rtol=1e-6)
+
+
+def test_of_lazy_rows_it_is_what_they_would_have_lost():
+    optimizer, variable = Adam(0.1, sparse="lazy"), keras.Variable(np.ones((2, 1)))
+    rows = [tf.IndexedSlices(tf.ones((1, 1)), tf.constant([i])) for i in (0, 1)]
+    for gradient in rows:
+        optimizer.apply([gradient], [variable])
+    step = optimizer.diagnostics(variable).step
+    # Row 0 was named in the first step only; its m is 0.1 and its v 0.001.
+    expected = 0.1 * (0.1 / (1 - 0.9**2)) / np.sqrt(0.001 / (1 - 0.999**2))
+    np.testing.assert_allclose(step, expected, rtol=1e-5)

@@ -108,3 +108,18 @@ def test_the_rate_of_one_group_is_set_alone():
     fit(model, 1)
     for variable, a, b in zip(model.trainable_variables, before, model.get_weights(), strict=True):
         assert (a == b).all() == (group_of(variable.path) == "backbone")
+
+
+def test_callbacks_set_the_rate_of_every_group_but_not_of_a_schedule():
+    def made(biases):
+        mapping = keras.optimizers.OptimizerMap(Adam(0.1), {".*bias": biases})
+        return network(keras.optimizers.MultiOptimizer(mapping))
+
+    def fitted(model):
+        halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        model.fit(X, Y, epochs=2, verbose=0, callbacks=[halve])
+        return [float(one.learning_rate) for one in model.optimizer.optimizers]
+
+    np.testing.assert_allclose(fitted(made(Adam(0.01))), [0.0025, 0.025], rtol=1e-6)
+    with pytest.raises(TypeError, match="not settable"):
+        fitted(made(Adam(InverseSqrtDecay(0.01))))

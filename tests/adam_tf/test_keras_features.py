@@ -240,3 +240,94 @@ def test_gradient_scales_of_the_oracle_are_those_promised():
     assert scales[2:].min() < 1e-4
     assert scales.max() > 10
     assert not GRADIENTS[7].any()
+
+
+@BOTH
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_averages_go_to_their_own_variables(make, reference, replicas, request):
+    """Fit ends with the averages of what is trainable then: a layer may have been frozen."""
+    strategy = request.getfixturevalue("two_replicas") if replicas == 2 else None
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        theta = [keras.Variable(np.zeros(10), dtype="float64") for _ in range(3)]
+        optimizer = make(0.1, use_ema=True, ema_momentum=0.75)
+        optimizer.build(theta)
+    gradients = [factor * G for factor in (1.0, -1.0, 1.0)]
+    for step in zip(*gradients, strict=True):
+        strategy.run(
+            lambda step=step: optimizer.apply([tf.constant(g / replicas) for g in step], theta)
+        )
+    raw = [v.numpy() for v in theta]
+    optimizer.finalize_variable_values(theta[1:])
+    np.testing.assert_array_equal(theta[0].numpy(), raw[0])
+    for variable, g in zip(theta[1:], gradients[1:], strict=True):
+        points = reference(np.zeros(10), g, 0.1)
+        average = points[0]
+        for point in points[1:]:
+            average = 0.75 * average + 0.25 * point
+        np.testing.assert_allclose(variable.numpy(), average, rtol=1e-9, atol=1e-12)
+
+
+@BOTH
+def test_averages_beside_overwritten_and_unknown_variables(make, reference):
+    scale, theta, unknown = (keras.Variable([1.0], dtype="float32") for _ in range(3))
+    scale.overwrite_with_gradient = True
+    optimizer = make(0.5, use_ema=True, ema_momentum=0.5)
+    for _ in range(2):
+        optimizer.apply([tf.constant([7.0]), tf.constant([1.0])], [scale, theta])
+    optimizer.finalize_variable_values([scale, unknown, theta])
+    found = [float(v.numpy()[0]) for v in (scale, unknown, theta)]
+    np.testing.assert_allclose(found, [7.0, 1.0, 0.25], rtol=1e-6)  # of 0.5 and 0.0
+
+
+@BOTH
+def test_a_layer_that_was_frozen_does_not_shift_the_averages_of_fit(make, reference):
+    keras.utils.set_random_seed(0)
+    dense = [keras.layers.Dense(2, use_bias=False) for _ in range(3)]
+    model = keras.Sequential([keras.Input((2,)), *dense])
+    optimizer = make(0.1, use_ema=True, ema_momentum=1.0)  # the weights after the first step
+    model.compile(optimizer, "mse", jit_compile=False)
+    x = np.random.default_rng(0).standard_normal((8, 2))
+    model.fit(x, x, verbose=0)
+    first = model.get_weights()
+    model.layers[0].trainable = False
+    model.compile(optimizer, "mse", jit_compile=False)
+    model.fit(x, x, epochs=3, verbose=0)
+    for a, b in zip(model.get_weights(), first, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@BOTH
+@pytest.mark.parametrize("by", ["fused", "divide_state"])
+def test_a_refused_build_leaves_nothing_behind(make, reference, by):
+    variable = keras.Variable([1.0], dtype="bfloat16")
+    optimizer = make(0.1, fused=True) if by == "fused" else make(0.1)
+    optimizer.divide_state = by == "divide_state"  # refused without JAX; here, at the build
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"fused=True is impossible|divide_state=True needs"):
+            optimizer.apply([tf.constant([1.0])], [variable])
+    assert not optimizer.built
+    assert [v.name for v in optimizer.variables] == ["iteration", "learning_rate"]
+    optimizer.divide_state, optimizer.fused = False, None
+    optimizer.apply([tf.constant([1.0])], [variable])
+    np.testing.assert_allclose(tf.cast(variable.value, "float32").numpy(), 0.9, atol=0.004)
+
+
+@BOTH
+@PATHS
+@pytest.mark.parametrize("steps", [None, 3])
+def test_gradients_of_numpy_are_taken_whatever_their_dtype(make, reference, fused, steps):
+    variable = keras.Variable(START, dtype="float32")
+    optimizer = make(0.1, gradient_accumulation_steps=steps, clipnorm=100.0, fused=fused)
+    optimizer.build([variable])
+    for g in np.repeat(G, steps or 1, axis=0):
+        optimizer.apply([g], [variable])  # float64
+    expected = reference(START, G, 0.1)[-1]
+    np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@BOTH
+def test_state_is_set_once_there_is_one(make, reference):
+    optimizer = make(0.1)
+    with pytest.raises(ValueError, match=r"build the optimizer first: optimizer\.build\("):
+        optimizer.set_weights([1, 0.1])

@@ -123,3 +123,79 @@ def test_narrow_model_trains_under_fit(make, dtype):
     model.compile(make(0.004), "mse", jit_compile=False)
     losses = model.fit(x, x[:, :1], batch_size=16, epochs=30, verbose=0).history["loss"]
     assert losses[-1] < losses[0] / 4
+
+
+@BOTH
+@COMPILED
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("by", ["assign", "constraint"])
+def test_what_rounding_took_is_not_given_to_a_weight_that_was_set(make, reference, dtype, jit, by):
+    variable = keras.Variable(np.ones(3), dtype=dtype)
+    optimizer = make(3e-4)
+    optimizer.build([variable])
+    gradient = tf.cast([1.0, -1.0, 1.0], dtype)
+    if by == "constraint":
+        variable.constraint = lambda v: v * 0 + 2.0**-10
+    # Each function is traced anew, and the second one sees no constraint.
+    tf.function(lambda: optimizer.apply([gradient], [variable]), jit_compile=jit)()
+    if by == "assign":
+        variable.assign([2.0**-10] * 3)
+    variable.constraint = None
+    optimizer.learning_rate = 0.0
+    tf.function(lambda: optimizer.apply([gradient], [variable]), jit_compile=jit)()
+    np.testing.assert_array_equal(tf.cast(variable.value, tf.float64).numpy(), 2.0**-10)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_rounding_took_is_not_given_to_an_average_that_was_set(dtype):
+    variable = keras.Variable(np.ones(3), dtype=dtype)
+    optimizer = Adam(0.1, use_ema=True, ema_momentum=0.999)
+    for _ in range(2):  # the average is 1e-4 away from a number of this dtype
+        optimizer.apply([tf.cast(tf.ones(3), dtype)], [variable])
+    optimizer.ema_momentum = 1.0
+    optimizer.averages[0].assign([2.0**-12] * 3)
+    optimizer.apply([tf.cast(tf.ones(3), dtype)], [variable])
+    found = tf.cast(optimizer.averages[0].value, tf.float64).numpy()
+    np.testing.assert_array_equal(found, 2.0**-12)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_rounding_took_always_counts_for_its_own_weight(dtype):
+    """Half a unit in the last place is the most that rounding takes, next to powers of 2 too."""
+    from adam_tf.arithmetic import with_remainder
+
+    rng = np.random.default_rng(0)
+    exponents = rng.uniform(-14, 14, 100_000)
+    numbers = np.float32(rng.choice([-1, 1], 100_000) * 2.0**exponents)
+    powers = np.float32(2.0) ** np.arange(-14, 15, dtype="float32")
+    near = np.float32([f * p for p in powers for f in (1 - 2.0**-12, 1 + 2.0**-9, 1 + 2.0**-12, 1)])
+    tiny = np.float32(2.0**-25 * np.linspace(0, 8, 97))
+    wide = np.concatenate([numbers, near, tiny])
+    rounded = tf.cast(wide, dtype)
+    kept = wide - tf.cast(rounded, tf.float32)
+    np.testing.assert_array_equal(with_remainder(rounded, kept).numpy(), wide)
+
+
+def test_amsgrad_takes_gradients_whose_sum_of_squares_is_infinite():
+    gradients = np.full((2, 16384), 5e17)  # 16384 times 2.5e35 is more than float32 holds
+    for start in (0.0, 1.0):
+        optimizer = Adam(0.1, amsgrad=True, fused=True)
+        found = last(optimizer, gradients, "float32", start)
+        np.testing.assert_allclose(found, start - 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("beside", [0, 9], ids=["alone", "joined"])
+def test_amsgrad_makes_only_a_coordinate_nan(beside):
+    variables = [keras.Variable(np.zeros(3), dtype="float32") for _ in range(1 + beside)]
+    optimizer = Adam(0.1, amsgrad=True, fused=True)
+    optimizer.build(variables)
+    assert bool(optimizer._slots[0].joined) == bool(beside)
+    for step in range(1, 4):
+        gradients = [tf.ones(3) for _ in variables]
+        if step == 1:
+            gradients[0] = tf.constant([1.0, 1e25, -1.0])
+        optimizer.apply(gradients, variables)
+        assert np.isnan(variables[0].numpy()).tolist() == [False, True, False]
+        np.testing.assert_allclose(variables[0].numpy()[0], -0.1 * step, rtol=1e-5)
+        for variable in variables[1:]:
+            np.testing.assert_allclose(variable.numpy(), -0.1 * step, rtol=1e-5)

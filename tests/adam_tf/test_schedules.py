@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from adam_tf import InverseSqrtDecay
+from adam_tf import Adam, InverseSqrtDecay
 
 STEPS = [0, 1, 2, 99, 2**24, 2**24 + 1, 2**24 + 2, 10**9 - 1, 10**9]
 
@@ -50,3 +50,18 @@ def test_drives_a_keras_optimizer():
     for _ in range(2):
         optimizer.apply([tf.constant([1.0])], [variable])
     np.testing.assert_allclose(variable.numpy(), [1 - 0.1 - 0.1 / np.sqrt(2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [InverseSqrtDecay(0.1), InverseSqrtDecay(0.1, 2)])
+def test_a_counter_of_32_bits_that_has_run_over_is_at_its_end(rate):
+    """As on JAX, whose counters have 32 bits."""
+    optimizer, variable = Adam(rate), keras.Variable([1.0])
+    optimizer.build([variable])
+    optimizer._iterations = keras.Variable(2**31 - 1, dtype="int32")
+    final = 0.1 / np.sqrt(2**31 if rate.steps_per_epoch is None else 2**30)
+    for _ in range(3):
+        np.testing.assert_allclose(float(optimizer.learning_rate), final, rtol=1e-6)
+        optimizer.apply([tf.constant([1.0])], [variable])
+    assert int(optimizer.iterations) < 0
+    assert np.isfinite(variable.numpy()).all()
+    assert np.isfinite(optimizer.diagnostics(variable).step).all()

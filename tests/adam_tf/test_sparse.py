@@ -123,3 +123,18 @@ def test_two_replicas(two_replicas):
 def test_lazy_does_not_accumulate():
     with pytest.raises(ValueError, match=r"without gradient_accumulation_steps.* got 2"):
         Adam(sparse="lazy", gradient_accumulation_steps=2)
+
+
+def test_rows_that_are_not_named_decay_even_if_lazy():
+    variable = keras.Variable(np.ones((3, 2)), dtype="float64")
+    optimizer = Adam(0.1, sparse="lazy", weight_decay=0.5)
+    optimizer.apply([tf.IndexedSlices(tf.ones((1, 2), "float64"), [1], [3, 2])], [variable])
+    np.testing.assert_allclose(variable.numpy()[:, 0], [0.95, 0.85, 0.95], rtol=1e-6)
+
+
+def test_cautious_counts_the_named_rows_only():
+    variable = keras.Variable(np.zeros((5, 2)), dtype="float64")
+    optimizer = Adam(0.1, sparse="lazy", cautious=True)
+    optimizer.apply([tf.IndexedSlices(tf.ones((1, 2), "float64"), [1], [5, 2])], [variable])
+    np.testing.assert_allclose(variable.numpy()[1], -0.1 * 2 / (1 + 2))  # 2 numbers, 2 agree
+    np.testing.assert_array_equal(variable.numpy()[[0, 2, 3, 4]], 0.0)
