@@ -35,7 +35,8 @@ Decay = Literal["constant", "sqrt_epoch", "sqrt_step"]
 # What others call some settings; as in `adam_tf.validation`, which takes seconds to import.
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lr", "alpha", "step_size", "stepsize", "rate"), ("learning_rate",)),
-    **dict.fromkeys(("eps", "epsilon", "epsilon_hat"), ("epsilon",)),
+    **dict.fromkeys(("eps", "epsilon"), ("epsilon",)),
+    "epsilon_hat": ("epsilon", "epsilon_form"),
     **dict.fromkeys(("beta1", "b1", "beta_one"), ("beta_1",)),
     **dict.fromkeys(("beta2", "b2", "beta_two"), ("beta_2",)),
     "betas": ("beta_1", "beta_2"),
