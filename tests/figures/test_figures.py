@@ -429,7 +429,7 @@ def test_the_legend_hides_no_curve(draw):
     laid_out(figure)
     (legend,) = figure.legends
     shown = [text.get_text() for text in legend.get_texts()]
-    assert {"AdaGrad (n = 10)", "Adam (n = 10)"} <= set(shown)
+    assert {"AdaGrad (n = 5 to 10)", "Adam (n = 5 to 10)"} <= set(shown)
     box = legend.get_window_extent()
     assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
     assert box.y1 <= figure.bbox.y1
