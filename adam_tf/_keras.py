@@ -143,10 +143,9 @@ class Optimizer(keras.optimizers.Optimizer):
             TypeError: when one is not a list of variables or strings.
             ValueError: when the optimizer is built already, or a pattern is not one.
         """
-        check_exclusion(self, var_list, var_names)
-        self._excluded_keys = frozenset(map(self._var_key, var_list or ()))
-        self._excluded_paths = tuple(map(path_of, var_list or ()))
-        self._excluded_names = tuple(var_names or ())
+        variables, self._excluded_names = check_exclusion(self, var_list, var_names)
+        self._excluded_keys = frozenset(map(self._var_key, variables))
+        self._excluded_paths = tuple(map(path_of, variables))
 
     def _use_weight_decay(self, variable: Variable) -> bool:
         return self._var_key(variable) not in self._excluded_keys

@@ -184,8 +184,10 @@ InverseSqrtDecay(...)
     return value
 
 
-def check_exclusion(optimizer: Any, var_list: Any, var_names: Any) -> None:
-    """Refuse what cannot be excluded from weight decay.
+def check_exclusion(
+    optimizer: Any, var_list: Any, var_names: Any
+) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Return what is to be excluded from weight decay: variables, and names.
 
     Args:
         optimizer: must not be built yet.
@@ -203,22 +205,25 @@ def check_exclusion(optimizer: Any, var_list: Any, var_names: Any) -> None:
         )
     # A string is a list of letters, and a variable one of its rows.
     alone = isinstance(var_names, str) or not isinstance(var_names or (), Iterable)
-    if alone or not all(isinstance(name, str) for name in var_names or ()):
+    names = () if alone else tuple(var_names or ())
+    if alone or not all(isinstance(name, str) for name in names):
         raise TypeError(
             f"var_names must be a list of strings, got {var_names!r}: use ['bias'], say"
         )
     alone = hasattr(var_list, "dtype") or not isinstance(var_list or (), Iterable)
-    if alone or not all(hasattr(variable, "dtype") for variable in var_list or ()):
+    variables = () if alone else tuple(var_list or ())
+    if alone or not all(hasattr(variable, "dtype") for variable in variables):
         raise TypeError(
             f"var_list must be a list of variables, got {var_list!r}: give patterns as var_names"
         )
-    for name in var_names or ():
+    for name in names:
         try:
             re.compile(name)
         except re.error as error:
             raise ValueError(
                 f"var_names must be regular expressions, got {name!r} ({error}): use re.escape"
             ) from None
+    return variables, names
 
 
 def check_built(optimizer: Any) -> None:

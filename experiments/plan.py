@@ -70,7 +70,7 @@ def plan(
             trials, grid, selected, on_edge = _tuning(study, profile, data, records)
             entries += trials
         entries += _reported(study, selected, profile, data, "tuned")
-        later += 0 if selected else tuned * len(list(profile.lengths()))
+        later += 0 if selected else tuned * len(list(profile.reported()))
     lengths = {*profile.stages, *profile.rungs[:-1]}
     roles = ("matched", "tuned", "grid", "search")
     shortened = frozenset(e.run.id for e in entries if e.role in roles and e.run.epochs in lengths)
@@ -81,7 +81,7 @@ def _reported(
     study: Study, settings: Mapping[str, Settings], profile: Profile, data: str, role: str
 ) -> Iterator[Entry]:
     """The reported runs of these arms: short ones first, then one seed at a time for all arms."""
-    for epochs, seed in profile.lengths():
+    for epochs, seed in profile.reported():
         for name, chosen in settings.items():
             run = study.run(
                 study.arm(name), chosen, profile=profile, data=data, seed=seed, epochs=epochs
@@ -91,7 +91,7 @@ def _reported(
 
 def _grid(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
     """The paper's own grid, one seed at a time, so that every setting has its first seed early."""
-    for epochs, seed in profile.lengths():
+    for epochs, seed in profile.reported():
         for arm in study.arms:
             for settings in combinations({**arm.grid, **profile.grid}) if arm.grid else ():
                 run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=epochs)

@@ -243,7 +243,7 @@ class Profile:
     fit_epochs: int | None = None
     whole_seeds: int | None = None
 
-    def lengths(self) -> Iterator[tuple[int, int]]:
+    def reported(self) -> Iterator[tuple[int, int]]:
         """The passes and the seed of each reported run of an arm: short ones first."""
         for epochs in (*self.stages, self.epochs):
             for seed in range(self.seeds_to(epochs)):

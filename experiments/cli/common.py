@@ -45,7 +45,7 @@ def place_data(options: argparse.Namespace) -> None:
         except ValueError as error:
             raise ValueError(f"{error}, or an existing folder") from None
     os.environ["ADAM_TF_DATA"] = str(folder.absolute())
-    options.data, options.folder = "real", given
+    options.data, options.data_folder = "real", given
 
 
 def _console() -> Any:

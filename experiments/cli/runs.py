@@ -232,7 +232,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 def _next(options: argparse.Namespace, command: str) -> str:
     """The command that shows what was trained."""
-    given = getattr(options, "folder", options.data)
+    given = getattr(options, "data_folder", options.data)
     data = [] if given == "auto" else ["--data", shlex.quote(given)]
     words = [command, *options.studies, "--profile", options.profile, *data]
     return " ".join(("adam-study", *words))

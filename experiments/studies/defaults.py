@@ -74,6 +74,7 @@ def _profiles(
     }
 
 
+TEN_PASSES = Profile(epochs=10, seeds=5, points_per_decade=2, window=5, tuning_epochs=5, rounds=4)
 HALF = Departure(
     "A trial takes five of the ten passes.",
     "Cost. A rate that is better only later would not be selected.",
@@ -160,7 +161,7 @@ STUDIES = (
         data_set="tinyshakespeare",
         batch_size=12,
         profiles=_profiles(
-            Profile(epochs=10, seeds=5, points_per_decade=2, window=5, tuning_epochs=5, rounds=4),
+            TEN_PASSES,
             {"train_examples": 240, "held_out_examples": 50, "width": 32, "depth": 2},
             {"train_examples": 48, "held_out_examples": 20, "width": 16, "depth": 1},
         ),
@@ -202,7 +203,7 @@ STUDIES = (
         data_set="mnist",
         batch_size=32,
         profiles=_profiles(
-            Profile(epochs=10, seeds=5, points_per_decade=2, window=5, tuning_epochs=5, rounds=4),
+            TEN_PASSES,
             {"train_examples": 640, "held_out_examples": 100, "width": 4, "drawn": 10},
             {"train_examples": 64, "held_out_examples": 50, "width": 2, "drawn": 10},
         ),
@@ -224,7 +225,7 @@ STUDIES = (
         data_set="cifar10",
         batch_size=128,
         profiles=_profiles(
-            Profile(epochs=10, seeds=5, points_per_decade=2, window=5, tuning_epochs=5, rounds=4),
+            TEN_PASSES,
             {"train_examples": 1_280, "held_out_examples": 200, "width": 4},
             {"train_examples": 256, "held_out_examples": 50, "width": 2},
         ),

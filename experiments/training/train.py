@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -94,6 +94,11 @@ class Iterations(Variables):
 
     def _state(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self.names, arrays[len(self.variables) :], strict=True))
+
+
+def _all_finite(row: Mapping[str, float | None]) -> bool:
+    """Whether no number of a pass is infinite or NaN; what was not measured is None."""
+    return all(value is None or math.isfinite(value) for value in row.values())
 
 
 def _costs(problem: Problem, compiled: loops.Loops, seed: int, epoch: int) -> dict[str, float]:
@@ -220,7 +225,7 @@ def train(
         if problem.diagnostics:
             _, _, found = compiled.differentiate(first_batch)
             row |= diagnostics.measure(problem.diagnostics, problem.model, optimizer, found)
-        if problem.stability and all(math.isfinite(value) for value in row.values() if value):
+        if problem.stability and _all_finite(row):
             arrays = [array.copy() for array in state.arrays()]
             row |= stability.measure(
                 compiled,
@@ -231,10 +236,10 @@ def train(
         if averages:
             row |= averages.measure(partial(_costs, problem, compiled, run.seed, epoch))
         row |= compiled.facts()
-        numbers = {name: value for name, value in row.items() if value is not None}
-        if not all(map(math.isfinite, numbers.values())):
+        if not _all_finite(row):
             diverged_at = epoch
             break
+        numbers = {name: value for name, value in row.items() if value is not None}
         if problem.draws:
             about, drawn = problem.draws()
             numbers |= about

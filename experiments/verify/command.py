@@ -282,6 +282,7 @@ def _exercise(studies: Sequence[Study], workers: int) -> int:
         item = again.Item(study.name, "smoke", entry.arm, entry.run, entry.run.epochs, 1.0)
         chosen.setdefault(study.problem, item)
     made: dict[str, dict[str, Any]] = {}
+    faults: list[str] = []
 
     def trained(item: again.Item, record: dict[str, Any]) -> None:
         made.setdefault(item.run.id, record)
@@ -289,7 +290,7 @@ def _exercise(studies: Sequence[Study], workers: int) -> int:
     def failed(item: again.Item, error: str) -> None:
         faults.append(f"{item.study}: {error}")
 
-    place, faults = folder() / "stand-in", list[str]()
+    place = folder() / "stand-in"
     for _ in (1, 2):  # train, then train again and compare
         found = again.train_again(
             list(chosen.values()),

@@ -138,3 +138,13 @@ def test_after_the_build_it_is_refused(make):
     optimizer.build([keras.Variable([1.0])])
     with pytest.raises(ValueError, match="must be called before the optimizer is built"):
         optimizer.exclude_from_weight_decay(var_names=["bias"])
+
+
+def test_an_iterator_is_as_good_as_a_list():
+    optimizer = Adam(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=(name for name in ["bias"]))
+    assert decayed(network(optimizer)) == {"norm/kernel", "head/kernel"}
+    optimizer = Adam(0.1, weight_decay=0.5)
+    model = network(optimizer)
+    optimizer.exclude_from_weight_decay(var_list=iter(model.trainable_variables[:3]))
+    assert decayed(model) == {"head/bias"}
