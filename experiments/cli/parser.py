@@ -18,6 +18,10 @@ class Parser(argparse.ArgumentParser):
         """Print the message and exit with 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse keeps silent about a pipe that is closed or a full disk."""
+        print(self.format_help(), end="", file=file, flush=True)
+
 
 class Version(argparse.Action):
     """Prints the version, and the commit where there is one."""
@@ -33,7 +37,7 @@ class Version(argparse.Action):
         from experiments.training.runtime import commit
 
         version = importlib.metadata.version("adam-reproduced")
-        print(f"{parser.prog} {version} (commit {commit()})")
+        print(f"{parser.prog} {version} (commit {commit()})", flush=True)
         parser.exit()
 
 

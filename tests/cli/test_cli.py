@@ -529,8 +529,18 @@ def test_a_closed_pipe_is_no_fault(line, wait):
     assert not err
 
 
+@pytest.mark.parametrize("line", ["--help", "--version", "run --help", "list"])
+def test_a_pipe_that_was_closed_before_is_no_fault(line):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(line, stdout=writer)
+    os.close(writer)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (1, "")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-@pytest.mark.parametrize("line", ["list", "plan --profile smoke --data stand-in --json"])
+@pytest.mark.parametrize("line", ["--help", "list", "plan --profile smoke --data stand-in --json"])
 def test_output_that_cannot_be_written_is_one_line(line):
     with open("/dev/full", "w") as full:
         process = start(line, stdout=full)

@@ -329,7 +329,7 @@ SAYINGS = [
         ),
     ),
     (
-        r"it can speed up to {:.2f} $\alpha$",
+        r"its steps can grow to {:.2f} $\alpha$",
         lambda p: (longest(p["stories"]["gradients that grow by 11% a step"]),),
     ),
     (
