@@ -19,7 +19,6 @@ from experiments.study import (
     combinations,
     describe,
     final_cost,
-    lattice,
 )
 
 
@@ -37,8 +36,8 @@ def plan(
     grid, every arm's grid grows by one learning rate on the side nearer to its own best; so all
     arms always have the same number of trials. A trial's score is the training cost of its last
     pass, averaged over the tuning seeds; a diverged trial counts as infinite. Profiles with `rungs`
-    search by successive halving instead: see `experiments.search`. While a search is under way,
-    the grid still selects.
+    search by successive halving as well (`experiments.search`), and once it is no longer under way,
+    it selects; the grid stays, to show what constant step sizes reach.
 
     Args:
         study: the declaration.
@@ -59,16 +58,16 @@ def plan(
     nearest: Mapping[str, Settings] = {}
     later = 0
     if "tuned" in protocols:
+        trials, grid, selected, on_edge = _tuning(study, profile, data, records)
+        entries += trials
         tuned = sum(bool(arm.tune) for arm in study.arms)
         if profile.rungs:
             found = search.halving(study, profile, data, records)
             entries = [*found.entries, *entries]
-            grid, selected, on_edge = found.grid, found.selected, found.on_edge
             nearest, later = found.nearest, found.later
             tuned = sum(bool(arm.search) for arm in study.arms)
-        if not profile.rungs or profile.searching:
-            trials, grid, selected, on_edge = _tuning(study, profile, data, records)
-            entries += trials
+        if profile.selects == "search":
+            grid, selected, on_edge = found.grid, found.selected, found.on_edge
         entries += _reported(study, selected, profile, data, "tuned")
         later += 0 if selected else tuned * len(list(profile.reported()))
     lengths = {*profile.stages, *profile.rungs[:-1]}
@@ -172,3 +171,8 @@ def _tuning(
         for name, (low, high) in window.items()
     }
     return entries, grid, {name: settings for name, (_, _, settings) in best.items()}, on_edge
+
+
+def lattice(k: int, points_per_decade: int) -> float:
+    """The k-th learning rate of the common log grid: 10^(k / points_per_decade), to 4 digits."""
+    return float(f"{10 ** (k / points_per_decade):.4g}")

@@ -220,7 +220,7 @@ class Profile:
         stages: shorter lengths that every reported run is also trained to, before the full one,
             so that the figure's first passes are complete long before its last.
         rungs: passes after which a search by successive halving drops candidates; the last rung is
-            the whole length. Empty: arms are tuned on plain grids.
+            the whole length. Empty: arms are tuned on plain grids alone.
         searching: whether that search is under way: its runs are planned and published, but the
             plain grid still selects the tuned settings.
         tuning_epochs: passes of a tuning trial, whose last pass decides; None: all of them.
@@ -242,6 +242,11 @@ class Profile:
     tuning_epochs: int | None = None
     fit_epochs: int | None = None
     whole_seeds: int | None = None
+
+    @property
+    def selects(self) -> str:
+        """The role of the runs that select the tuned settings: "search" or "tuning"."""
+        return "search" if self.rungs and not self.searching else "tuning"
 
     def reported(self) -> Iterator[tuple[int, int]]:
         """The passes and the seed of each reported run of an arm: short ones first."""
@@ -471,11 +476,6 @@ class Plan:
     def missing(self, records: Records, *roles: str) -> list[Run]:
         """The runs among them that have no record yet."""
         return [run for run in self.runs(*roles) if records.get(run.id) is None]
-
-
-def lattice(k: int, points_per_decade: int) -> float:
-    """The k-th learning rate of the common log grid: 10^(k / points_per_decade), to 4 digits."""
-    return float(f"{10 ** (k / points_per_decade):.4g}")
 
 
 def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

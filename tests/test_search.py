@@ -8,6 +8,7 @@ import math
 import pytest
 
 from experiments import search
+from experiments.analysis.results import Results
 from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.search import neighbour
@@ -115,7 +116,7 @@ def test_late_winners_are_found_at_the_whole_length(found):
     """A candidate that is third at the first rung and best in the end is selected."""
 
     def crossing(run: Run) -> list[float]:
-        slow = run.settings["decay"] == "sqrt_epoch"
+        slow = run.settings.get("decay") == "sqrt_epoch"
         speed = 0.02 if slow else 0.012
         return [
             (1 + middle(run)) * (1.05 if slow else 1.0) * math.exp(-speed * t)
@@ -186,7 +187,8 @@ def test_a_diverged_candidate_is_never_selected(found):
 def test_shortened_runs_are_those_that_longer_ones_may_continue(found):
     plan = found(falling)
     for entry in plan.entries:
-        assert (entry.run.id in plan.shortened) == (entry.run.epochs < 200), entry
+        shorter = entry.role != "tuning" and entry.run.epochs < 200
+        assert (entry.run.id in plan.shortened) == shorter, entry
 
 
 @pytest.mark.parametrize(
@@ -234,3 +236,24 @@ def test_while_a_search_is_under_way_the_grid_selects(found):
     begun = found(falling, study, only=5)
     assert begun.selected == {}
     assert begun.later > grid_alone.later
+
+
+def test_once_a_search_is_complete_the_grid_stays(found):
+    """It shows what constant step sizes reach; the search alone selects, and is counted."""
+    complete = found(falling)
+    profile = dataclasses.replace(PAPER, rungs=())
+    grid = found(falling, dataclasses.replace(BASE, profiles={"paper": profile}))
+    assert complete.runs("tuning") == grid.runs("tuning") != []
+    assert complete.selected != grid.selected
+    costs = Trained(falling)
+    costs.asked = {run.id: run for run in complete.runs()}
+    results = Results(STUDY, "paper", "mnist", costs, complete)
+    searched = {e.trial for e in complete.entries if (e.role, e.arm) == ("search", "Adam")}
+    assert set(results.selected()["trials"]) == {len(searched)}
+    assert len(searched) >= 12
+    assert dict(results.best_of().groupby("arm")["k"].max()) == {
+        arm.name: len(grid.grid[arm.name]) for arm in BASE.arms
+    }
+    assert {arm.name: len(results.tried(arm.name, 5, 9)) for arm in BASE.arms} == {
+        arm.name: len(grid.grid[arm.name]) for arm in BASE.arms
+    }

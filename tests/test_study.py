@@ -14,9 +14,9 @@ from experiments import study
 from experiments.analysis.results import Results
 from experiments.methods import optimizers
 from experiments.paper import curves as digitised
-from experiments.plan import plan
+from experiments.plan import lattice, plan
 from experiments.studies import STUDIES
-from experiments.study import Run, final_cost, lattice
+from experiments.study import Run, final_cost
 
 FIG1 = STUDIES["fig1-mnist"]
 RUN = Run(

@@ -261,12 +261,16 @@ class Results:
             )
         return _joined([pd.DataFrame(rows.values())], TRIALS)
 
+    @functools.cached_property
+    def _grid_is_trained(self) -> bool:
+        return not self.plan.missing(self.records, "tuning")
+
     def best_of(self) -> pd.DataFrame:
         """The best of k trials drawn at random from each arm's grid: arm, k, median, low, high.
 
         `low` and `high` are the quartiles. Empty until the whole grid is trained.
         """
-        trials = self.trials("tuning") if self.plan.selected else _joined([], TRIALS)
+        trials = self.trials("tuning") if self._grid_is_trained else _joined([], TRIALS)
         frames = [
             best_of(mine["final_cost"]).assign(arm=arm.name)
             for arm in self.study.arms
@@ -281,7 +285,7 @@ class Results:
         and where its runs are shorter.
         """
         scores: dict[str, list[float]] = {}
-        for entry, record in self.recorded("tuning", arm=arm) if self.plan.selected else ():
+        for entry, record in self.recorded("tuning", arm=arm) if self._grid_is_trained else ():
             costs = record["metrics"]["training_cost"][first : last + 1]
             if _finished(record) and len(costs) < last + 1 - first:
                 return []
@@ -312,18 +316,21 @@ class Results:
     def selected(self) -> pd.DataFrame:
         """The settings of each tuned arm under both protocols, with the number of trials."""
         rows = []
-        tuning = [entry for entry in self.plan.entries if entry.role == "tuning"]
+        role = self.study.profile(self.profile).selects
+        trials: dict[str, set[str]] = {}
+        for entry in self.plan.entries:
+            if entry.role == role:
+                trials.setdefault(entry.arm, set()).add(entry.trial)
         for arm in self.study.arms:
             if not arm.tunes:
                 continue
             tuned = self.plan.selected.get(arm.name)
-            trials = {entry.trial for entry in tuning if entry.arm == arm.name}
             rows.append(
                 {
                     "arm": arm.name,
                     "matched": in_words(arm.matched),
                     "tuned": in_words(tuned) if tuned else "not yet tuned",
-                    "trials": len(trials),
+                    "trials": len(trials.get(arm.name, ())),
                     "best is interior": arm.name not in self.plan.on_edge if tuned else False,
                 }
             )
