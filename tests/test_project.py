@@ -12,6 +12,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +23,7 @@ import yaml
 from IPython.core.interactiveshell import InteractiveShell
 from packaging.markers import Marker
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 from experiments import pages
@@ -68,6 +71,29 @@ def test_the_lock_holds_every_dependency_within_its_bounds():
     for requirement in direct():
         found = versions[requirement.name.lower()]
         assert all(requirement.specifier.contains(version) for version, _ in found), requirement
+
+
+def test_what_the_code_imports_is_declared():
+    """A package that another one brings along may leave with it."""
+    extras = PROJECT["optional-dependencies"]
+    declared = {
+        canonicalize_name(Requirement(text).name)
+        for text in (*PROJECT["dependencies"], *chain(*extras.values()))
+    }
+    own = {"adam_tf", "experiments"}
+    files = [path for name in own for path in (ROOT / name).rglob("*.py")]
+    imported = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    owners = metadata.packages_distributions()
+    for name in imported - own - sys.stdlib_module_names:
+        found = {canonicalize_name(owner) for owner in owners.get(name, [name])}
+        assert found & declared, f"{name} of {sorted(found)}"
+    assert {"bs4", "numpy", "tensorflow"} <= imported
 
 
 def test_the_lock_has_hashes_and_names_no_index():
