@@ -64,8 +64,9 @@ else
 	@$(STUDY) report --profile $(PROFILE) --data $(DATA)
 endif
 
-# A file's tests stay in one process, since they share what they have trained or read.
-PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+# A file's tests stay in one process, since they share what they have trained or read. There are as
+# many processes as cores, so each of them multiplies its matrices in one thread.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 check: lint  ## lint, types and the quick tests; run it while you work
 	$(PYTEST) -m "not slow and not e2e"

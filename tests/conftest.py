@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,10 @@ from experiments.records.store import Store
 from experiments.study import Run
 
 # Files that take minutes: a worker that took one last would keep the others waiting.
-LONGEST = ("test_train.py", "test_reproduce.py", "test_loops.py")
+LONGEST = (
+    *("test_published_again.py", "test_train.py", "test_reproduce.py", "test_loops.py"),
+    "test_figures.py",
+)
 # What `make check` leaves out: files that train, or compile for many seconds, and those that run
 # commands and notebooks from their start to their end.
 SLOW = {
@@ -56,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
     rank = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all tests have imported out of garbage collection: it takes a third of some."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 from experiments import pages
 from experiments.figures import best_of_settings, curves, drawn, grid_difference, style
 from experiments.figures.axes import draw_mean, show_hidden
+from experiments.studies import STUDIES
 
 
 def held(picture: bytes) -> tuple[pd.DataFrame, str]:
@@ -115,7 +116,9 @@ def test_the_numbers_of_a_published_figure_are_those_of_its_records():
 
 def test_a_grid_s_cells_are_named_by_their_settings():
     table = drawn.table(grid_difference(pages.results("fig4", "published")))
-    assert "β₁ = 0.9, β₂ = 0.999" in " ".join(table["y"]) or set(table["x"]) >= {"0.001"}
+    betas = [(one, two) for one in (0, 0.9) for two in (0.99, 0.999, 0.9999)]
+    assert set(table["y"]) == {f"β₁={one}, β₂={two}" for one, two in betas}
+    assert {float(x) for x in table["x"]} == set(STUDIES["fig4"].arms[0].grid["learning_rate"])
     assert table["words"].str.len().gt(0).any()
     assert drawn.table(best_of_settings(pages.results("fig4", "published")))["series"].notna().all()
 
