@@ -27,6 +27,11 @@ def path_of(variable: Variable) -> str:
     return getattr(variable, "path", None) or variable.name
 
 
+def native(variable: Variable) -> Any:
+    """The backend's variable inside a variable of Keras; a native one itself."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
 def is_emptied(variable: Variable) -> bool:
     """Whether an interrupted `fit` or `evaluate` left a variable without its value (JAX)."""
     return getattr(variable, "_value", variable) is None
@@ -116,8 +121,7 @@ class Optimizer(keras.optimizers.Optimizer):
         strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow backend only
         if strategy is None:
             return contextlib.nullcontext()
-        native = variable.value if isinstance(variable, keras.Variable) else variable
-        return strategy.extended.colocate_vars_with(native)
+        return strategy.extended.colocate_vars_with(native(variable))
 
     def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The clipped gradients. A subclass may prepare them."""
@@ -186,8 +190,9 @@ class Optimizer(keras.optimizers.Optimizer):
             if strategy is None:
                 variable.assign(average)
                 continue
-            native = variable.value if isinstance(variable, keras.Variable) else variable
-            strategy.extended.update(native, lambda v, a: v.assign(a), args=(average.value,))
+            strategy.extended.update(
+                native(variable), lambda v, a: v.assign(a), args=(average.value,)
+            )
 
     @property
     def batches(self) -> keras.Variable:

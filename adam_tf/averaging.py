@@ -131,7 +131,12 @@ class WeightAveraging(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Check that every step will be seen."""
+        """Check that every step will be seen.
+
+        Raises:
+            ValueError: when several steps are executed at once, the model has its averaged weights,
+                or its trainable variables are not those of the average.
+        """
         if self.model.steps_per_execution > 1:
             raise ValueError(
                 "WeightAveraging must see every step: steps_per_execution must be 1, "

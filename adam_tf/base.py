@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf._keras import Optimizer, layout_of
+from adam_tf._keras import Optimizer, layout_of, native
 from adam_tf.arithmetic import Seed, agreeing, is_narrow, moment_dtype, scalar_dtype, with_remainder
 from adam_tf.backend import backend
 from adam_tf.inputs import check_variable, check_weights, checked_gradient, name_of
@@ -398,11 +398,10 @@ class MomentOptimizer(Optimizer):
             value, where = gradient, None
         value = ops.cast(value, way.dtype)
         if way.kernel:
-            native = variable.value if isinstance(variable, keras.Variable) else variable
             if slot.joined:
                 slot.joined.update({i: value}, self.kernel, c)
             else:
-                self.kernel(value, native, slot.moments, c)
+                self.kernel(value, native(variable), slot.moments, c)
             return
         before = [ops.cast(backend.read(moment, where), way.dtype) for moment in slot.moments]
         after, step = self.rule(value, before, c)

@@ -24,11 +24,6 @@ def of_shape(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
     return gradient
 
 
-def cast(gradient: Tensor, dtype: str) -> Tensor:
-    """`gradient` in another dtype."""
-    return ops.cast(gradient, dtype)
-
-
 def read(variable: Variable, indices: None) -> Tensor:
     """All of `variable`, read once."""
     return ops.cast(variable, variable.dtype)

@@ -4,14 +4,13 @@ from typing import Any, NamedTuple
 
 import keras
 
-from adam_tf._keras import layout_of
+from adam_tf._keras import layout_of, path_of
 from adam_tf.typing import Tensor, Variable
 
 
 def state_name(variable: Variable, name: str) -> str:
     """What Keras calls the state `name` of a variable."""
-    path = getattr(variable, "path", None) or variable.name
-    return f"{path.replace('/', '_').replace(':', '_')}_{name}"
+    return f"{path_of(variable).replace('/', '_').replace(':', '_')}_{name}"
 
 
 class Way(NamedTuple):

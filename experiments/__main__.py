@@ -5,7 +5,7 @@ import sys
 from experiments.cli import ending
 
 if __name__ == "__main__":
-    ending.hear(ending.end_now)  # before what takes long to import
+    ending.handle_signals(ending.end_now)  # before what takes long to import
 
 from experiments.cli.main import main
 

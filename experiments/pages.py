@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import studies
-from experiments.analysis import claims, defaults
+from experiments.analysis import claims, defaults, ledger
 from experiments.analysis import results as analysis
 from experiments.analysis.defaults import Case
 from experiments.analysis.results import Results
@@ -136,14 +136,14 @@ def criteria(*results: Results) -> pd.DataFrame:
     """The decision rules: the paper's words, what is measured, and where the margin comes from."""
     import pandas as pd
 
-    rows = claims.rows(results)
     return pd.DataFrame(
         {
-            "the paper": f"“{row['quote']}”" if row["source"] == "text" else row["quote"],
-            "reproduced if": row["criterion"],
-            "margin": row["why"],
+            "the paper": f"“{claim.quote}”" if claim.source == "text" else claim.quote,
+            "reproduced if": claim.criterion,
+            "margin": claim.why,
         }
-        for row in rows
+        for result in results
+        for claim in ledger.of(result.study)
     )
 
 
@@ -177,7 +177,7 @@ def _ratio(results: Results, protocol: str) -> str:
     gone = f"diverged in {len(both) - len(ended)} of {len(both)} seeds"
     if not len(ended):
         return gone
-    mean, low, high = (np.exp(x[0]) for x in interval(np.log(ended[:, 1:] / ended[:, :1])))
+    mean, low, high = interval(ended[:, 1] / ended[:, 0], log=True)
     text = f"{mean:.4f} [{low:.4f}, {high:.4f}], n = {len(ended)}"
     return text if len(ended) == len(both) else f"{text}; {gone}"
 

@@ -21,6 +21,8 @@ from experiments.study import (
     final_cost,
 )
 
+START_SECONDS = 1.5  # of a run, in estimates of its time: data, model, compilation
+
 
 def plan(
     study: Study,
@@ -52,13 +54,12 @@ def plan(
     entries = list(_grid(study, profile, data))
     if "matched" in protocols:
         entries += _matched(study, profile, data)
-    grid: Mapping[str, tuple[float, ...]] = {}
     selected: Mapping[str, Settings] = {}
     on_edge: tuple[str, ...] = ()
     nearest: Mapping[str, Settings] = {}
     later = 0
     if "tuned" in protocols:
-        trials, grid, selected, on_edge = _tuning(study, profile, data, records)
+        trials, selected, on_edge = _tuning(study, profile, data, records)
         entries += trials
         tuned = sum(bool(arm.tune) for arm in study.arms)
         if profile.rungs:
@@ -67,13 +68,13 @@ def plan(
             nearest, later = found.nearest, found.later
             tuned = sum(bool(arm.search) for arm in study.arms)
         if profile.selects == "search":
-            grid, selected, on_edge = found.grid, found.selected, found.on_edge
+            selected, on_edge = found.selected, found.on_edge
         entries += _reported(study, selected, profile, data, "tuned")
         later += 0 if selected else tuned * len(list(profile.reported()))
     lengths = {*profile.stages, *profile.rungs[:-1]}
     roles = ("matched", "tuned", "grid", "search")
     shortened = frozenset(e.run.id for e in entries if e.role in roles and e.run.epochs in lengths)
-    return Plan(tuple(entries), later, grid, selected, on_edge, nearest, shortened)
+    return Plan(tuple(entries), later, selected, on_edge, nearest, shortened)
 
 
 def _reported(
@@ -124,8 +125,8 @@ def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
 
 def _tuning(
     study: Study, profile: Profile, data: str, records: Records
-) -> tuple[list[Entry], dict[str, tuple[float, ...]], dict[str, Settings], tuple[str, ...]]:
-    """The trials and the grid; once all trials have records, the selection and arms on an edge."""
+) -> tuple[list[Entry], dict[str, Settings], tuple[str, ...]]:
+    """The trials; once all of them have records, the selection and the arms on an edge."""
     density, half = profile.points_per_decade, profile.window // 2
     window = {}
     arms = [arm for arm in study.arms if arm.tune]
@@ -166,11 +167,7 @@ def _tuning(
         for name, (low, high) in window.items():
             k = best[name][1]
             window[name] = (low - 1, high) if k - low < high - k else (low, high + 1)
-    grid = {
-        name: tuple(lattice(k, density) for k in range(low, high + 1))
-        for name, (low, high) in window.items()
-    }
-    return entries, grid, {name: settings for name, (_, _, settings) in best.items()}, on_edge
+    return entries, {name: settings for name, (_, _, settings) in best.items()}, on_edge
 
 
 def lattice(k: int, points_per_decade: int) -> float:

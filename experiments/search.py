@@ -45,7 +45,6 @@ class Found:
     Attributes:
         entries: its runs, rung by rung.
         later: promoted runs that are sure to follow.
-        grid: by arm, the learning rates tried.
         selected: by arm, the candidate of lowest cost at the last rung; empty until it is complete.
         nearest: by arm, the one nearest to the paper's curve over the whole length.
         on_edge: arms whose best is at an end of its block when no more candidates are allowed.
@@ -53,7 +52,6 @@ class Found:
 
     entries: tuple[Entry, ...]
     later: int
-    grid: Mapping[str, tuple[float, ...]]
     selected: Mapping[str, Settings] = field(default_factory=dict)
     nearest: Mapping[str, Settings] = field(default_factory=dict)
     on_edge: tuple[str, ...] = ()
@@ -137,16 +135,12 @@ def halving(study: Study, profile: Profile, data: str, records: Records) -> Foun
         for name, settings in _leaders(edges, found).items():
             next(block for block in tried[name] if block.holds(settings)).grow(settings)
     entries, later, best = found
-    grid = {
-        name: tuple(sorted({rate for block in own for rate in block.rates}))
-        for name, own in tried.items()
-    }
     complete = later == 0 and all(records.get(entry.run.id) is not None for entry in entries)
     if not complete:
-        return Found(tuple(entries), later, grid)
+        return Found(tuple(entries), later)
     selected = {name: ranked["cost"] for name, ranked in best.items()}
     nearest = {name: each["distance"] for name, each in best.items() if "distance" in each}
-    return Found(tuple(entries), 0, grid, selected, nearest, on_edge)
+    return Found(tuple(entries), 0, selected, nearest, on_edge)
 
 
 _Best = dict[str, dict[str, Settings]]  # by arm, by ranking

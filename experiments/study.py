@@ -412,7 +412,7 @@ def _check_settings(optimizer: str, settings: tuple[tuple[str, Any], ...], types
 class Records(Protocol):
     """What planning needs to know of the records: see `experiments.records.store`."""
 
-    def get(self, run_id: str) -> dict[str, Any] | None:
+    def get(self, run_id: str, /) -> dict[str, Any] | None:
         """The record of a run, or None."""
 
 
@@ -440,16 +440,15 @@ class Plan:
     Attributes:
         entries: every run known to be needed, done or not.
         later: runs that are sure to follow once the tuning grid is complete.
-        grid: by arm, the learning rates tried.
         selected: by arm, the settings the grid selected; empty until the grid is complete.
         on_edge: arms whose best learning rate is still an end of their grid.
-        nearest: by arm, the candidate of a search that comes nearest to the paper's curve.
+        nearest: by arm, the candidate of a search that comes nearest to the paper's curve: what the
+            matched settings should be. Empty until the search is complete.
         shortened: ids of runs that a longer one may continue, so that their last state is kept.
     """
 
     entries: tuple[Entry, ...]
     later: int
-    grid: Mapping[str, tuple[float, ...]]
     selected: Mapping[str, Settings]
     on_edge: tuple[str, ...]
     nearest: Mapping[str, Settings] = field(default_factory=dict)

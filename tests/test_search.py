@@ -23,6 +23,12 @@ PAPER = dataclasses.replace(
 STUDY = dataclasses.replace(BASE, profiles={"paper": PAPER})
 
 
+def rates(found, arm: str, role: str) -> set[float]:
+    """The learning rates that were tried for an arm."""
+    tried = (e.run for e in found.entries if (e.role, e.arm) == (role, arm))
+    return {run.settings["learning_rate"] for run in tried}
+
+
 class Trained:
     """Records whose cost is a known function of a run; what was asked for and not there counts."""
 
@@ -100,7 +106,6 @@ def test_the_selected_candidate_is_the_best_at_the_whole_length_and_interior(fou
     for arm, settings in plan.selected.items():
         trials = [e.run for e in plan.entries if (e.role, e.arm) == ("search", arm)]
         last = [run for run in trials if run.epochs == 200]
-        assert middle(Run.from_config(last[0].config())) >= 0
         assert min(map(middle, trials)) == pytest.approx(
             min(middle(run) for run in last if run.settings == settings)
         )
@@ -166,7 +171,7 @@ def test_a_best_at_the_end_makes_every_arm_grow(found):
         for arm in BASE.arms
     }
     assert set(number.values()) == {12 + PAPER.rounds}
-    assert max(plan.grid["Adam"]) > 0.1
+    assert max(rates(plan, "Adam", "search")) > 0.1
     # Even so, every arm is selected among the runs of the whole length.
     for arm, settings in plan.selected.items():
         searched = [e.run for e in plan.entries if (e.role, e.arm) == ("search", arm)]
@@ -228,7 +233,6 @@ def test_while_a_search_is_under_way_the_grid_selects(found):
         dataclasses.replace(BASE, profiles={"paper": dataclasses.replace(profile, rungs=())}),
     )
     assert both.selected == grid_alone.selected != search_alone.selected
-    assert both.grid == grid_alone.grid
     assert both.on_edge == grid_alone.on_edge
     assert both.runs("search") == search_alone.runs("search")
     assert both.runs("tuning") == grid_alone.runs("tuning")
@@ -251,9 +255,6 @@ def test_once_a_search_is_complete_the_grid_stays(found):
     searched = {e.trial for e in complete.entries if (e.role, e.arm) == ("search", "Adam")}
     assert set(results.selected()["trials"]) == {len(searched)}
     assert len(searched) >= 12
-    assert dict(results.best_of().groupby("arm")["k"].max()) == {
-        arm.name: len(grid.grid[arm.name]) for arm in BASE.arms
-    }
-    assert {arm.name: len(results.tried(arm.name, 5, 9)) for arm in BASE.arms} == {
-        arm.name: len(grid.grid[arm.name]) for arm in BASE.arms
-    }
+    sizes = {arm.name: len(rates(grid, arm.name, "tuning")) for arm in BASE.arms}
+    assert dict(results.best_of().groupby("arm")["k"].max()) == sizes
+    assert {arm.name: len(results.tried(arm.name, 5, 9)) for arm in BASE.arms} == sizes

@@ -14,17 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from adam_tf._keras import native
 from adam_tf.typing import Tensor, Variable
 
 # Measured: from about 30000 numbers on, a separate kernel is faster, and with fewer than 8
 # variables there is little to gain.
 LARGEST = 16384
 FEWEST = 8
-
-
-def native(variable: Variable) -> tf.Variable:
-    """The TensorFlow variable inside a Keras variable."""
-    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def size(variables: Iterable[Variable]) -> int:

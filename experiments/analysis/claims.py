@@ -354,13 +354,8 @@ def rows(results: Iterable[Results]) -> list[dict[str, str]]:
         for claim in of(result.study):
             matched = verdicts[claim.id, "matched"]
             row = {
-                "id": claim.id,
                 "section": claim.section,
-                "quote": claim.quote,
-                "source": claim.source,
                 "reading": claim.reading,
-                "criterion": claim.criterion,
-                "why": claim.why,
                 "paper": paper_words(claim, matched, of_paper(claim, result.study.panel)),
             }
             for protocol in PROTOCOLS:

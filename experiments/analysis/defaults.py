@@ -128,8 +128,8 @@ def regret_table(results: Results) -> pd.DataFrame:
     for (arm, protocol), by_seed in regrets(results).items():
         if not by_seed:
             continue
-        mean, low, high = interval(np.array(list(by_seed.values()))[:, None])
-        numbers = {"mean": float(mean[0]), "low": float(low[0]), "high": float(high[0])}
+        mean, low, high = interval(np.array(list(by_seed.values())))
+        numbers = {"mean": float(mean), "low": float(low), "high": float(high)}
         rows.append({"arm": arm, "protocol": protocol, **numbers, "n": len(by_seed)})
     return pd.DataFrame(rows, columns=["arm", "protocol", "mean", "low", "high", "n"])
 
@@ -226,7 +226,13 @@ def claimed_regret(claim: Claim, protocol: str, results: Results) -> np.ndarray:
 
 
 def behind_tuned(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """The regret of the first arm at its default minus that of the last, tuned, by seed."""
+    """The regret of the first arm at its default minus that of the last, tuned, by seed.
+
+    Args:
+        claim: names the arms.
+        protocol: not read: both are compared.
+        results: of the claim's study.
+    """
     found = regrets(results)
     default, tuned = found[claim.arms[0], "matched"], found[claim.arms[-1], "tuned"]
     with np.errstate(invalid="ignore"):  # both diverged
@@ -234,7 +240,16 @@ def behind_tuned(claim: Claim, protocol: str, results: Results) -> np.ndarray:
 
 
 def wider_valley(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-    """Share of the first arm's tuning trials near its best, minus the largest of the others'."""
+    """Share of the first arm's tuning trials near its best, minus the largest of the others'.
+
+    Args:
+        claim: names the arms.
+        protocol: not read: the trials of the tuning grid are compared.
+        results: of the claim's study.
+
+    Returns:
+        A value per tuning seed; none until all trials are there.
+    """
     shares: dict[str, dict[int, float]] = {}
     for arm in claim.arms:
         costs: dict[int, list[float]] = {}

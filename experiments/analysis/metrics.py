@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from experiments.analysis.ledger import Claim
 
 RECORDED = "as recorded"  # the unit of what is only averaged or looked up
-WORSE = 5.0  # nats; the margin of `grid_worse` and `grid_unstable`
+WORSE = 5.0  # nats; the margin of `grid_unstable`
 
 Compute = Callable[["Claim", str, Results], np.ndarray]
 OfPaper = Callable[["Claim", Panel], float]
@@ -329,20 +329,12 @@ def _grid_best_regret(claim: Claim, loss: Losses, points: Collection[float]) -> 
     return max(_excess(best[arm], best[counterpart(arm)]) for arm in claim.arms)
 
 
-def _excesses(claim: Claim, loss: Losses, points: Collection[float]) -> list[float]:
-    return [
+def _grid_regret(claim: Claim, loss: Losses, points: Collection[float]) -> float:
+    return max(
         _excess(value, loss[counterpart(arm), rate])
         for (arm, rate), value in loss.items()
         if arm in claim.arms and rate in points and (counterpart(arm), rate) in loss
-    ]
-
-
-def _grid_worse(claim: Claim, loss: Losses, points: Collection[float]) -> float:
-    return float(np.mean(np.array(_excesses(claim, loss, points)) >= WORSE))
-
-
-def _grid_regret(claim: Claim, loss: Losses, points: Collection[float]) -> float:
-    return max(_excesses(claim, loss, points))
+    )
 
 
 def _grid_unstable(claim: Claim, protocol: str, results: Results) -> np.ndarray:
@@ -470,11 +462,6 @@ METRICS: dict[str, Metric] = {
     "grid_unstable": Metric(
         "share of step sizes and passes {first}-{last} at which it is worse without correction",
         _grid_unstable,
-        unit="share",
-    ),
-    "grid_worse": Metric(
-        "share of step sizes at least 5 nats worse without correction, {after} passes",
-        *_of_grid(_grid_worse),
         unit="share",
     ),
     "grid_best": Metric(

@@ -20,9 +20,9 @@ from experiments.data import catalogue
 from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.study import PROTOCOLS, Entry, Panel, Plan, Records, Study
+from experiments.training.diagnostics import METRICS
 from experiments.words import in_words
 
-COSTS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 # The averages of Section 7.2 as they are recorded, and in words.
 AVERAGES = {"mean": "mean of all steps", "exponential": "exponential, corrected"}
 # The columns of the tables, those of empty ones too.
@@ -178,7 +178,7 @@ class Results:
         """The names of what an arm's runs recorded in addition to their costs."""
         names: dict[str, None] = {}
         for _, record in self.recorded(role, arm=arm):
-            names |= dict.fromkeys(set(record["metrics"]) - set(COSTS))
+            names |= dict.fromkeys(set(record["metrics"]) - set(METRICS))
         return sorted(names)
 
     def grid(self, last: int, metric: str = "training_cost") -> pd.DataFrame:
@@ -223,7 +223,7 @@ class Results:
                 gone = len(pair[0]) - len(last)
                 if not len(last):
                     continue
-                mean, low, high = interval((100 * (averaged / last - 1)).to_numpy()[:, None])
+                mean, low, high = interval((100 * (averaged / last - 1)).to_numpy())
                 rows.append(
                     {
                         "settings": protocol if self.study.fitted else SETTINGS[protocol],
@@ -232,7 +232,7 @@ class Results:
                         "examples": examples.replace("_", "-"),
                         "cost of the last": last.mean(),
                         "of the average": averaged.mean(),
-                        "change": f"{mean[0]:+.2f}% [{low[0]:+.2f}, {high[0]:+.2f}]"
+                        "change": f"{mean:+.2f}% [{low:+.2f}, {high:+.2f}]"
                         + (f"; diverged in {gone} of {len(pair[0])} seeds" if gone else ""),
                         "n": len(last),
                     }
@@ -283,6 +283,11 @@ class Results:
 
         Means over tuning seeds; infinite if one diverged. Empty until the whole grid is trained,
         and where its runs are shorter.
+
+        Args:
+            arm: name of the arm.
+            first: the first pass, from 0.
+            last: the last pass, included.
         """
         scores: dict[str, list[float]] = {}
         for entry, record in self.recorded("tuning", arm=arm) if self._grid_is_trained else ():

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def chosen_studies(options: argparse.Namespace) -> list[Study]:
-    """The named studies; if none is named, all of them, or all that are published."""
+    """The named studies; if none is named, all of them, or all that are published.
+
+    Raises:
+        ValueError: an unknown study, or profile "published" and nothing is published.
+    """
     names = options.studies
     if not names and getattr(options, "profile", None) == "published":
         from experiments import pages
@@ -30,7 +34,11 @@ def chosen_studies(options: argparse.Namespace) -> list[Study]:
 
 
 def place_data(options: argparse.Namespace) -> None:
-    """Use a folder given as --data for the real data, here and in child processes."""
+    """Use a folder given as --data for the real data, here and in child processes.
+
+    Raises:
+        ValueError: --data is neither a policy nor an existing folder.
+    """
     from pathlib import Path
 
     from experiments.data.download import POLICIES
@@ -93,7 +101,7 @@ def announce(choice: Any) -> None:
 
 def report_damage(*stores: Store) -> None:
     """Say on standard error which records of these stores were damaged."""
-    lines = [line for store in stores for line in (*store.damaged, *store.strangers())]
+    lines = [line for store in stores for line in (*store.damaged, *store.foreign_files())]
     for line in dict.fromkeys(lines):
         print(f"adam-study: {line}", file=sys.stderr)
 

@@ -83,7 +83,7 @@ def findings() -> tuple[dict[str, Any], list[str]]:
         store.check_writable()
         whole = sum(1 for _ in store.records())
         found["records"] = {"whole": whole, "folder": str(store.path)}
-        wrong += (*store.damaged, *store.strangers())
+        wrong += (*store.damaged, *store.foreign_files())
     except OSError as error:
         wrong.append(str(error.strerror))
     return found, wrong

@@ -7,13 +7,9 @@ import signal
 import sys
 from types import FrameType
 
+from experiments.engines.signals import ENDING
+
 INTERRUPTED = "interrupted; finished runs are kept, the same command goes on"
-# Schedulers send SIGTERM, closed terminals SIGHUP; SIGQUIT is Ctrl-\\.
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-    if hasattr(signal, name)
-]
 
 
 def end_now(number: int, frame: FrameType | None) -> None:
@@ -26,7 +22,7 @@ def end_now(number: int, frame: FrameType | None) -> None:
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt once; the next signal ends the process."""
-    hear(_exit)
+    handle_signals(_exit)
     raise KeyboardInterrupt
 
 
@@ -34,9 +30,9 @@ def _exit(number: int, frame: FrameType | None) -> None:
     os._exit(130)
 
 
-def hear(handler: object) -> None:
+def handle_signals(handler: object) -> None:
     """Handle with it every signal that ends a command, except those the caller ignores."""
-    for number in SIGNALS:
+    for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -7,6 +7,7 @@ TensorFlow.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from experiments.options import known
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
     if arguments is None:
-        ending.hear(ending.interrupt)
+        ending.handle_signals(ending.interrupt)
         if not ending.open_streams():
             print("adam-study: standard output is closed; open it", file=sys.stderr)
             return 1
@@ -112,29 +113,55 @@ def _parser() -> Parser:
     return parser
 
 
-def data_command(options: argparse.Namespace) -> int:
-    """Show, fetch or verify the data sets."""
+def data_command(options: argparse.Namespace) -> None:
+    """Show, fetch or verify the data sets.
+
+    Raises:
+        ValueError: an unknown action or data set, or --json with an action that prints none.
+        DataError: a file is missing or damaged, can't be looked at or can't be downloaded.
+    """
     from experiments.data import catalogue, download, files
 
     known("action", options.action, ("status", "fetch", "verify"))
     names = [
         known("data set", name, catalogue.DATASETS) for name in options.names or catalogue.DATASETS
     ]
+    if options.action == "status":
+        _data_status(names, options.json)
+        return
+    if options.json:
+        raise ValueError(f"--json is for data status alone; leave it out of data {options.action}")
     print(f"data folder: {files.root()}")
-    complete = True
     for name in names:
         if options.action == "fetch":
             download.fetch(name)
-        if options.action in ("fetch", "verify"):
-            files.verify(name)
-            print(f"{name}: all files are there and their SHA-256 is right")
-            continue
-        for status in files.status(name):
-            print(f"{name}: {status.file.path}: {status.state}")
-        complete &= files.available(name)
-    if not complete:
+        files.verify(name)
+        print(f"{name}: all files are there and their SHA-256 is right")
+
+
+def _data_status(names: Sequence[str], as_json: bool) -> None:
+    """Print where these data sets come from, on what terms, and which of their files are there."""
+    from experiments.data import catalogue, files
+
+    shown: list[dict[str, Any]] = [
+        {
+            "data": name,
+            "citation": catalogue.DATASETS[name].citation,
+            "licence": catalogue.DATASETS[name].licence,
+            "files": {found.file.path: found.state for found in files.status(name)},
+        }
+        for name in names
+    ]
+    if as_json:
+        print(json.dumps({"folder": str(files.root()), "data_sets": shown}, indent=1))
+        return
+    print(f"data folder: {files.root()}")
+    for each in shown:
+        print(f"{each['data']}: {each['citation']}; licence: {each['licence']}")
+        for path, state in each["files"].items():
+            print(f"{each['data']}: {path}: {state}")
+    if not all(map(files.available, names)):
         print("`adam-study data fetch` downloads what is missing")
-    return 0
 
 
 def doctor_command(options: argparse.Namespace) -> int:
@@ -205,6 +232,6 @@ COMMANDS: dict[str, Command] = {
         ("folders", "results"),
     ),
     "notebooks": (results.notebooks_command, "rewrite notebooks and README from results/", ()),
-    "data": (data_command, "show, fetch or verify the data sets", ("action", "names")),
+    "data": (data_command, "show, fetch or verify the data sets", ("action", "names", "json")),
     "doctor": (doctor_command, "versions, devices, data, kernel", ("json",)),
 }

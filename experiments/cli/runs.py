@@ -14,6 +14,7 @@ from experiments import studies
 from experiments.cli import common
 from experiments.cli.parser import MOST_WORKERS
 from experiments.options import known
+from experiments.plan import START_SECONDS
 from experiments.plan import plan as make_plan
 from experiments.study import PROTOCOLS, Plan, Records, Run, Study, describe
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from experiments.records.store import Store
 
 PROFILES = ("smoke", "quick", "paper")
-START_SECONDS = 1.5  # of a run: data, model, compilation
 
 
 def list_command(options: argparse.Namespace) -> None:
@@ -84,6 +84,8 @@ def plan_command(options: argparse.Namespace) -> None:
         ]
         title = f"{entry['study']}, profile {options.profile}, {entry['data']}"
         common.show_table(title, ("for", "runs", "done", "missing"), rows)
+        for name, settings in entry["nearest"].items():
+            print(f"nearest to the paper's curve of {name}: {describe(settings)}")
         if not entry["missing"] + entry["later"]:
             print("nothing is missing")
             continue
@@ -125,6 +127,7 @@ def _planned(
         "roles": roles,
         "missing": len(missing),
         "later": plan.later,
+        "nearest": {name: dict(settings) for name, settings in plan.nearest.items()},
         "seconds": round(seconds / workers, 1),
         "basis": basis,
         "error": error,
@@ -169,7 +172,7 @@ def estimate(
         return total, "from a machine with 2 cores", None
     ratios = [record["manifest"]["wall_seconds"] / predicted(run) for run, record in whole]
     error = statistics.median(ratios)
-    return total * error, f"from {len(done)} runs measured here", round(error, 3)
+    return total * error, f"from {len(whole)} runs measured here", round(error, 3)
 
 
 def _duration(seconds: float) -> str:
@@ -296,7 +299,18 @@ def try_command(options: argparse.Namespace) -> int:
 
 
 def setting(text: str, flag: str = "--set ") -> tuple[str, Any]:
-    """The name and the value of NAME=VALUE; an error names the `flag` that it was given to."""
+    """The name and the value of NAME=VALUE.
+
+    Args:
+        text: what was given.
+        flag: what it was given to, for the message.
+
+    Returns:
+        The name, and the value as a truth value or a number if it reads as one, else as text.
+
+    Raises:
+        ValueError: it has no name or no equals sign, or the number is not finite.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ValueError(f"{flag}{text!r} is not valid: write NAME=VALUE, as in beta_1=0.8")

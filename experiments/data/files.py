@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from experiments.data.arrays import DataError
 from experiments.data.catalogue import DATASETS, File, data_set, digest
 
-FETCH = "`python -m experiments data fetch`"
+FETCH = "`adam-study data fetch`"
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,13 @@ class FileStatus:
     state: Literal["present", "missing", "wrong size"]
     size: int | None
 
-    @property
-    def expected_size(self) -> int | None:
-        """The publisher's size in bytes; None if other sizes may be right, too."""
-        return self.file.size
-
 
 def root() -> Path:
-    """The folder of all data: `ADAM_TF_DATA` if set, else the user's cache folder."""
+    """The folder of all data: `ADAM_TF_DATA` if set, else the user's cache folder.
+
+    Raises:
+        DataError: that is not a folder, or the home folder is unknown.
+    """
     if given := os.environ.get("ADAM_TF_DATA"):
         folder = _expand(given).absolute()
     else:
@@ -100,7 +99,11 @@ def verify(name: str) -> None:
 
 
 def read(file: File) -> bytes:
-    """The verified content of `file`, unpacked if its name ends in .gz."""
+    """The verified content of `file`, unpacked if its name ends in .gz.
+
+    Raises:
+        DataError: it is missing, damaged or cannot be read.
+    """
     try:
         return content_of(root(), file, unpack=True).data
     except BadFileError as error:
@@ -108,7 +111,11 @@ def read(file: File) -> bytes:
 
 
 def decoded(file: File) -> Any:
-    """What `file.decode` finds in the file's verified content."""
+    """What `file.decode` finds in the file's verified content.
+
+    Raises:
+        DataError: it is missing, damaged or cannot be read.
+    """
     try:
         return content_of(root(), file).value
     except BadFileError as error:

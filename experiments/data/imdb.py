@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.arrays import DataError, Reviews
-from experiments.data.bags import POSITIVE, VOCABULARY, pad
+from experiments.data.bags import POSITIVE, pad
 from experiments.data.catalogue import DATASETS, stand_in
-from experiments.data.files import decoded, read
+from experiments.data.files import decoded
 from experiments.options import known
 
 KINDS = ("imdb", stand_in("imdb"))
@@ -49,8 +49,3 @@ def _load(kind: str) -> Reviews:
     for part in parts:
         part.flags.writeable = False
     return Reviews(*parts)  # type: ignore[arg-type]
-
-
-def vocabulary() -> list[str]:
-    """The words, from the most frequent one down."""
-    return read(DATASETS["imdb"].files[0]).decode().split()[:VOCABULARY]

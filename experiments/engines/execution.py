@@ -43,9 +43,6 @@ def complete(
     store: Store,
     *,
     protocols: Iterable[str] = studies.PROTOCOLS,
-    engine: str = "processes",
-    workers: int | None = None,
-    progress: bool = True,
     records: Records | None = None,
     train_all: Train | None = None,
 ) -> Plan:
@@ -57,22 +54,15 @@ def complete(
         data: the data set, or its stand-in.
         store: where the records go.
         protocols: which of `PROTOCOLS` to train for.
-        engine: a key of `ENGINES`.
-        workers: runs at once; None: one per core.
-        progress: whether to show it on standard error.
         records: runs that have a record here count as done; None: the store.
-        train_all: an open engine to use instead of opening one, so that processes start TensorFlow
-            once for several studies.
+        train_all: an open engine, so that processes start TensorFlow once for several studies;
+            None opens one with a process per core.
 
     Raises:
-        ValueError: an unknown engine, profile or protocol, or fewer than one worker.
+        ValueError: an unknown profile or protocol.
         OSError: a record can't be written; this is checked before anything is trained.
         RunsFailed: some runs could not be trained; all others were.
     """
-    known("engine", engine, ENGINES)
-    workers = default_workers() if workers is None else workers
-    if workers < 1:
-        raise ValueError(f"workers={workers} is not valid: use 1 or more")
     protocols = tuple(protocols)
     for protocol in protocols:
         known("protocol", protocol, studies.PROTOCOLS)
@@ -89,12 +79,12 @@ def complete(
     opened = (
         contextlib.nullcontext(train_all)
         if train_all
-        else ENGINES[engine](store.path, Options(workers))
+        else processes(store.path, Options(default_workers()))
     )
     failed: dict[str, str] = {}
     removed, given_up = set[str](), set[str]()  # records that vanish as soon as they are written
     with opened as train_all:
-        bar = Progress(study.name, plan, records, show=progress)
+        bar = Progress(study.name, plan, records)
         with contextlib.closing(bar):
             while missing := [
                 run

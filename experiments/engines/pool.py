@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from experiments.engines.runs import Options, Result, name, unheard
+from experiments.engines.runs import Options, Result, ignore, name
 from experiments.study import Run
 
 GROWTH_MB = 512.0  # growth since its first run after which a worker is replaced
@@ -80,6 +80,9 @@ class Pool:
         limit: how many workers there may be now.
         options: how the engine works.
         tries: how often a run is tried if its workers are lost.
+        workers: those that live.
+        most: how many there were at once so far.
+        told: whether it was said that there are fewer than there should be.
     """
 
     new: Callable[[], Worker]
@@ -87,15 +90,15 @@ class Pool:
     limit: Callable[[], int]
     options: Options
     tries: int = 2
-    workers: list[Worker] = field(default_factory=list)
-    most: int = 0
-    told: bool = False
+    workers: list[Worker] = field(default_factory=list, init=False)
+    most: int = field(default=0, init=False)
+    told: bool = field(default=False, init=False)
 
     def train_all(
         self,
         runs: Sequence[Run],
         keep: Collection[str] = (),
-        on_pass: Callable[[Run, int], None] = unheard,
+        on_pass: Callable[[Run, int], None] = ignore,
     ) -> Iterator[Result]:
         """See `runs.Train`, whose arguments these are."""
         queue, busy = deque(runs), deque[tuple[float, Run]]()  # trained elsewhere, and till when
@@ -152,7 +155,7 @@ class Pool:
 
     def _assign(self, queue: deque[Run], keep: Collection[str]) -> None:
         """Give runs to workers that are ready, and start workers for the runs that are left."""
-        self.workers[:] = [worker for worker in self.workers if worker.run or worker.usable]
+        self.workers = [worker for worker in self.workers if worker.run or worker.usable]
         idle = [worker for worker in self.workers if worker.run is None]
         if len(queue) > len(idle):
             for _ in range(min(len(queue) - len(idle), self.limit() - len(self.workers))):

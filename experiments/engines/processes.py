@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments.engines import pool
 from experiments.engines.runs import Options, Result, Train, train_and_store
+from experiments.engines.signals import ENDING
 from experiments.records.store import sweep_after
 from experiments.study import Run
 
@@ -100,17 +101,15 @@ class Worker:
 @contextlib.contextmanager
 def processes(folder: Path, options: Options) -> Iterator[Train]:
     """Train in `options.workers` processes, which live as long as the context."""
-    workers: list[Any] = []
-    shared = pool.Pool(
-        lambda: Worker(folder), _wait, lambda: options.workers, options, workers=workers
-    )
+    shared = pool.Pool(lambda: Worker(folder), _wait, lambda: options.workers, options)
     try:
         yield shared.train_all
     except BaseException:
         shared.kill()
         raise
     shared.close()
-    for worker in workers:
+    for worker in shared.workers:
+        assert isinstance(worker, Worker)
         worker.process.join()
 
 
@@ -130,13 +129,6 @@ def without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-ENDING = {
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-    if hasattr(signal, name)
-}
 
 
 def start_worker() -> None:

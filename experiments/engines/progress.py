@@ -20,14 +20,12 @@ class Progress:
         name: the study's.
         plan: its runs.
         records: runs that have a record here are done.
-        show: whether to show anything.
     """
 
-    def __init__(self, name: str, plan: Plan, records: Records, show: bool = True) -> None:
+    def __init__(self, name: str, plan: Plan, records: Records) -> None:
         from experiments.bar import Bar
 
-        self.show = show
-        self.live = show and sys.stderr.isatty()
+        self.live = sys.stderr.isatty()
         self.name = name
         missing = plan.missing(records)
         self.total = len(plan.runs()) + plan.later
@@ -64,7 +62,7 @@ class Progress:
             self.last = f"; last: {text}"
             self._say()
             self._move()
-        elif self.show:
+        else:
             if not result.failed:
                 text += f", {result.seconds:.1f} s" if result.seconds else ", by another process"
             print(f"{self.name} {self.done}/{self.total} {text}", file=sys.stderr, flush=True)
@@ -72,7 +70,7 @@ class Progress:
     def extend(self, plan: Plan) -> None:
         """Switch to a plan that has grown, and say so."""
         total = len(plan.runs()) + plan.later
-        if self.show and (more := total - self.total) > 0:
+        if (more := total - self.total) > 0:
             text = f"{self.name}: {more} more runs, since a grid has grown"
             if self.live:
                 self.bar.write(text, file=sys.stderr)

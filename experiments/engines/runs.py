@@ -61,7 +61,7 @@ class RunsFailed(RuntimeError):
         self.lines = tuple(lines)
 
 
-def unheard(run: Run, passes: int) -> None:
+def ignore(run: Run, passes: int) -> None:
     """A callback that does nothing after a pass, for callers that need no news."""
 
 
@@ -75,7 +75,7 @@ class Train(Protocol):
         self,
         runs: Sequence[Run],
         keep: Collection[str] = (),
-        on_pass: Callable[[Run, int], None] = unheard,
+        on_pass: Callable[[Run, int], None] = ignore,
     ) -> Iterator[Result]:
         """The results, in the order in which the runs finish; see the class for the arguments."""
 
@@ -92,6 +92,8 @@ def train_and_store(
     run: Run, folder: Path, keep: bool = False, on_epoch: Callable[[int], None] | None = None
 ) -> Result | None:
     """Train a run unless it has a record; None if another process trains its lineage.
+
+    If it could not be trained, `ID.failed` in the folder has the full traceback.
 
     Args:
         run: the run.
@@ -110,36 +112,17 @@ def train_and_store(
         record = store.get(run.id)
         seconds = 0.0
         if record is None:
-            trained = train(run, store, keep, on_epoch)
-            if isinstance(trained, str):
-                return Result(run, trained, notes=tuple(store.damaged), failed=True)
+            trained = attempt(run, store, keep, on_epoch)
+            if isinstance(trained, Failure):
+                store.write_failure(run, trained.trace)
+                return Result(run, trained.reason, notes=tuple(store.damaged), failed=True)
+            store.drop_failure(run)
             record = trained
             store.put(record)
             if not keep:
                 store.drop_checkpoint(run)
             seconds = record["manifest"]["wall_seconds"]
     return Result(run, end(record), seconds, tuple(store.damaged))
-
-
-def train(
-    run: Run, store: Store, keep: bool, on_epoch: Callable[[int], None] | None = None
-) -> dict[str, Any] | str:
-    """The record of a run, or in one line why it has none.
-
-    `ID.failed` in the store's folder then has the full traceback.
-
-    Args:
-        run: the run.
-        store: holds checkpoints and failures.
-        keep: whether its last state is kept for a longer run to continue.
-        on_epoch: called with the number of passes done, after each.
-    """
-    record = attempt(run, store, keep, on_epoch)
-    if isinstance(record, Failure):
-        store.write_failure(run, record.trace)
-        return record.reason
-    store.drop_failure(run)
-    return record
 
 
 @dataclass(frozen=True)

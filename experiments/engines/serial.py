@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.engines.runs import Options, Result, Train, train_and_store, unheard
+from experiments.engines.pool import POLL_SECONDS
+from experiments.engines.runs import Options, Result, Train, ignore, train_and_store
 from experiments.study import Run
-
-POLL_SECONDS = 0.5  # between checks of a run that another process is training
 
 
 @contextlib.contextmanager
@@ -21,7 +20,7 @@ def serial(folder: Path, options: Options) -> Iterator[Train]:
     def train_all(
         runs: Sequence[Run],
         keep: Collection[str] = (),
-        on_pass: Callable[[Run, int], None] = unheard,
+        on_pass: Callable[[Run, int], None] = ignore,
     ) -> Iterator[Result]:
         while runs:
             busy = []

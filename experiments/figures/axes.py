@@ -86,7 +86,7 @@ def last_pass(results: Results, protocols: Iterable[str], arms: Iterable[Arm]) -
     return max((int(table.notna().any().sum()) - 1 for table in tables), default=-1)
 
 
-def seeds_drawn(results: Results, *tables: pd.DataFrame) -> str:
+def seeds_drawn(*tables: pd.DataFrame) -> str:
     """How many seeds were averaged, in words."""
     found = sorted({int(n) for table in tables for n in table["n"]})
     if not found:

@@ -69,7 +69,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
                 axis.set(ylim=around(ours["mean"]))
                 log_axis(axis)
         legend_above(figure, legend_of(clean, results, table))
-        footer(figure, results, seeds_drawn(results, table))
+        footer(figure, results, seeds_drawn(table))
         return figure
 
 
@@ -145,7 +145,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     axis.set_visible(False)
         handles = legend_of(next(iter(variants.values())), results, *tables.values())
         legend_above(figure, handles)
-        footer(figure, results, seeds_drawn(results, *tables.values()) + left_out_of(results))
+        footer(figure, results, seeds_drawn(*tables.values()) + left_out_of(results))
         return figure
 
 
@@ -192,7 +192,7 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
             for which, (style, width) in styles.items()
         ]
         legend_above(figure, handles)
-        footer(figure, results, seeds_drawn(results, *tables))
+        footer(figure, results, seeds_drawn(*tables))
         return figure
 
 
@@ -248,5 +248,5 @@ def held_out(results: Results) -> Figure:
                         log_axis(axis)
         handles = legend_of(next(iter(variants.values())), results, *tables)
         legend_above(figure, [h for h in handles if h.get_label() != "the paper's curve"])
-        footer(figure, results, f"Not in the paper. {seeds_drawn(results, *tables)}")
+        footer(figure, results, f"Not in the paper. {seeds_drawn(*tables)}")
         return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.defaults import Case, at_defaults, tuned_on_most
 from experiments.figures.axes import legend_above
-from experiments.figures.style import DASHED, new_figure, note, shout, styled
+from experiments.figures.style import DASHED, new_figure, note, styled, watermark
 from experiments.studies.defaults import RATES
 
 SHOWN = 0.5  # of the way down; higher regrets have the darkest colour
@@ -57,7 +57,7 @@ def overview(cases: Sequence[Case]) -> Figure:
                     axis.axhline(k, color="black", lw=1.2)
             axis.tick_params(length=0, rotation=0)
         axes[0, 1].set_yticks([])
-        _shout(figure, cases)
+        _watermark(figure, cases)
         bar = figure.colorbar(axes[0, 0].collections[0], ax=axes[0], aspect=30, pad=0.01)
         bar.set_ticks(
             [0, 0.1, 0.2, 0.3, 0.4, 0.5], labels=["0%", "10%", "20%", "30%", "40%", "50% or more"]
@@ -89,9 +89,9 @@ def _footer(cases: Sequence[Case]) -> str:
     return text
 
 
-def _shout(figure: Figure, cases: Sequence[Case]) -> None:
+def _watermark(figure: Figure, cases: Sequence[Case]) -> None:
     if any(case.results.stand_in for case in cases):
-        shout(figure, "STAND-IN DATA")
+        watermark(figure, "STAND-IN DATA")
 
 
 def rates(cases: Sequence[Case]) -> Figure:
@@ -120,5 +120,5 @@ def rates(cases: Sequence[Case]) -> Figure:
             note(axes[0, 0], "no method is tuned on most problems yet")
         else:
             legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
-        _shout(figure, cases)
+        _watermark(figure, cases)
         return figure

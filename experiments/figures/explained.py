@@ -51,9 +51,9 @@ def ways(walks: Mapping[str, Walk]) -> Figure:
         return figure
 
 
-def averaging(walk: Walk, shown: int = 150) -> Figure:
+def averaging(walk: Walk) -> Figure:
     """A noisy gradient and its average; how much each past gradient counts in it."""
-    beta_1 = walk.settings["beta_1"]
+    beta_1, shown = walk.settings["beta_1"], 150
     with styled():
         figure, axes = new_figure(2, 3.7)
         noisy, weights = axes[0]
@@ -78,13 +78,13 @@ def averaging(walk: Walk, shown: int = 150) -> Figure:
         return figure
 
 
-def own_rates(walks: Mapping[str, Walk], warm: int = 4000) -> Figure:
+def own_rates(walks: Mapping[str, Walk]) -> Figure:
     """The progress of weights that are seen often and seldom, and the rate that each one gets.
 
     Args:
         walks: by name of the rule; that of "adaptive scaling" shows its rates.
-        warm: steps to leave out, until the memory of the rule is filled.
     """
+    warm = 4000  # steps to leave out: by then the memory of the rule is filled
     with styled():
         figure, axes = new_figure(3, 3.7)
         for axis, (name, walk) in zip(axes[0], walks.items(), strict=False):

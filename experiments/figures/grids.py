@@ -113,10 +113,10 @@ def _grid_line(axis: Axes, panel: Panel, table: pd.DataFrame, arm: str, colour: 
         axis.plot(x[chosen], np.full(chosen.sum(), edge), marker, color=colour, ms=5)
 
 
-def grid_difference(results: Results, passes: int | None = None) -> Figure:
+def grid_difference(results: Results) -> Figure:
     """Loss with bias correction minus loss without, for every setting of the grid."""
     study = results.study
-    passes = passes or complete_passes(results)
+    passes = complete_passes(results)
     table = results.grid(passes - 1)
     losses = table.groupby(["arm", "learning_rate"])["loss"].mean()
     mean, loss = losses.unstack(), {key: float(value) for key, value in losses.items()}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from experiments.figures.axes import legend_below
 from experiments.figures.display import show
 from experiments.figures.landscape import COLOURS, PLACES, SOFT, draw_map, draw_path, note
-from experiments.figures.style import new_figure, pixels, styled
+from experiments.figures.style import new_figure, plain_png, styled
 from experiments.figures.walks import SURFACES, Rule, Walk, run
 
 BASE = {"alpha": 0.1, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
@@ -142,7 +142,8 @@ def sliders(rule: Rule, others: Mapping[str, Rule] | None = None) -> Any:
                 takes = inspect.signature(others[name]).parameters
                 known = {key: value for key, value in values.items() if key in takes}
                 second = run(others[name], surface, steps, **known)
-            picture.value = pixels(explored(run(rule, surface, steps, **values), second, name))
+            walk = run(rule, surface, steps, **values)
+            picture.value = plain_png(explored(walk, second, name))
 
     def reset(_: object) -> None:
         for name, control in controls.items():

@@ -83,7 +83,7 @@ def iteration_cost(results: Results) -> Figure:
         return figure
 
 
-def second_moments(results: Results, role: str = "matched") -> Figure:
+def second_moments(results: Results) -> Figure:
     """The share of coordinates whose second moment epsilon outweighs, by layer and pass."""
     study = results.study
     arms = [arm for arm in study.arms if arm.method == "Adam"]
@@ -92,14 +92,14 @@ def second_moments(results: Results, role: str = "matched") -> Figure:
         figure, axes = new_figure(len(arms))
         tables = []
         for axis, arm in zip(axes[0], arms, strict=True):
-            names = results.diagnostic(role, arm.name)
+            names = results.diagnostic("matched", arm.name)
             layers = sorted({name.partition(" ")[2] for name in names} - {"all", ""})
             colours = dict(zip([*layers, "all"], sns.color_palette("colorblind"), strict=False))
             colours["all"] = (0.0, 0.0, 0.0)
             for layer, (kind, style) in itertools.product(
                 colours, zip(kinds, ("-", ":"), strict=True)
             ):
-                table = results.curves(role, f"{kind} {layer}")
+                table = results.curves("matched", f"{kind} {layer}")
                 ours = table[table["arm"] == arm.name]
                 if len(ours):
                     tables.append(ours)
@@ -123,7 +123,7 @@ def second_moments(results: Results, role: str = "matched") -> Figure:
                     for style, text in zip(("-", ":"), kinds.values(), strict=True)
                 ]
                 legend_below(axis, handles, 3)
-        footer(figure, results, seeds_drawn(results, *tables))
+        footer(figure, results, seeds_drawn(*tables))
         return figure
 
 
@@ -185,7 +185,7 @@ def steps_and_noise(results: Results) -> Figure:
         footer(
             figure,
             results,
-            f"{seeds_drawn(results, *tables)} Dashed: the ratio from one half of the gradients "
+            f"{seeds_drawn(*tables)} Dashed: the ratio from one half of the gradients "
             "against that from the other, which tells how well it is known.",
         )
         return figure

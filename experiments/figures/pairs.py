@@ -155,8 +155,8 @@ def _ratio(
         # Diverged, or exactly 0 in float32.
         ratio = ratio.where((ratio > 0) & (ratio < np.inf)).dropna(axis="columns")
         if not ratio.empty:
-            logs = interval(np.log(ratio.to_numpy()))
-            part = pd.DataFrame(np.exp(logs).T, ratio.columns, ["mean", "low", "high"])
+            found = np.transpose(interval(ratio.to_numpy(), log=True))
+            part = pd.DataFrame(found, ratio.columns, ["mean", "low", "high"])
             parts.append(part.assign(n=len(ratio)))
     if not parts:
         return

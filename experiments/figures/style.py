@@ -98,7 +98,7 @@ def new_figure(columns: int, height: float = 4.2, rows: int = 1) -> tuple[Figure
 
 
 def footer(figure: Figure, results: Results, text: str) -> None:
-    """State below a figure what was drawn; `shout` if the data are stand-ins.
+    """State below a figure what was drawn; `watermark` if the data are stand-ins.
 
     Args:
         figure: the figure.
@@ -109,10 +109,10 @@ def footer(figure: Figure, results: Results, text: str) -> None:
     lines = textwrap.fill(f"{text} {label}", int(14 * figure.get_figwidth()))
     figure.supxlabel(lines, fontsize=8, color="#555555", x=0.01, ha="left")
     if results.stand_in:
-        shout(figure, f"STAND-IN DATA\nnot {catalogue.title(results.study.data_set)}")
+        watermark(figure, f"STAND-IN DATA\nnot {catalogue.title(results.study.data_set)}")
 
 
-def shout(figure: Figure, text: str) -> None:
+def watermark(figure: Figure, text: str) -> None:
     """Write a warning across every panel: it does not show what it seems to."""
     for axis in figure.axes:
         axis.text(
@@ -148,7 +148,7 @@ def source(path: Path) -> str | None:
         return None
 
 
-def pixels(figure: Figure) -> bytes:
+def plain_png(figure: Figure) -> bytes:
     """The figure as PNG and no more, for a picture that is drawn again and again."""
     written = io.BytesIO()
     with _defaults():

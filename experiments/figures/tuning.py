@@ -159,9 +159,9 @@ def best_of_trials(results: Results) -> Figure:
         return figure
 
 
-def best_of_settings(results: Results, passes: int | None = None) -> Figure:
+def best_of_settings(results: Results) -> Figure:
     """The same for a study that is a grid: settings drawn from all of one kind."""
-    passes = passes or complete_passes(results)
+    passes = complete_passes(results)
     table = results.grid(passes - 1)
     mean = table.groupby(["arm", "learning_rate"])["loss"].mean().reset_index()
     with styled():

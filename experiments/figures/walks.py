@@ -232,30 +232,29 @@ def best(rule: Rule, surface: Surface, steps: int) -> Walk:
     return run(rule, surface, steps, alpha=float(alpha))
 
 
-def steps_needed(rule: Rule, surface: Surface, steps: int, goal: float = 0.01) -> float:
-    """How many steps bring the walk to within `goal` of its first distance for good.
+def steps_needed(rule: Rule, surface: Surface, steps: int) -> float:
+    """How many steps bring the walk to within 1% of its first distance for good.
 
     Args:
         rule: gives the steps.
         surface: where to walk.
         steps: how many at most.
-        goal: the share of the first distance from the lowest point that may be left.
 
     Returns:
         The least number over `ALPHAS`, or NaN when `steps` are not enough for any of them.
     """
     with np.errstate(all="ignore"):
         distance = _crowd(rule, surface, steps).distance
-        near = distance <= goal * distance[0]
+        near = distance <= 0.01 * distance[0]
     needed = len(near) - near[::-1].argmin(axis=0)
     return float(np.min(needed[near[-1]])) if near[-1].any() else np.nan
 
 
-def stretches(rules: Mapping[str, tuple[Rule, float]], steps: int = 3000) -> pd.DataFrame:
-    """Steps needed, by rule (with the degrees by which its ravine is turned) and by stretch."""
+def stretches(rules: Mapping[str, tuple[Rule, float]]) -> pd.DataFrame:
+    """Steps needed of 3,000, by rule (with the degrees its ravine is turned) and by stretch."""
     values = 10.0 ** np.arange(0, 4.5, 0.5)
     found = {
-        name: [steps_needed(rule, ravine(stretch, degrees), steps) for stretch in values]
+        name: [steps_needed(rule, ravine(stretch, degrees), 3000) for stretch in values]
         for name, (rule, degrees) in rules.items()
     }
     return pd.DataFrame(found, index=values)

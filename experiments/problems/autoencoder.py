@@ -29,19 +29,6 @@ class Sample(layers.Layer):
         return mean + ops.exp(log_variance / 2) * noise
 
 
-class Binarise(layers.Layer):
-    """Draws black or white pixels, with the grey value as the probability of white."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, pixels: Any) -> Any:
-        """One draw per pixel."""
-        draw = keras.random.uniform(ops.shape(pixels), seed=self.seed_generator)
-        return ops.cast(draw < pixels, "float32")
-
-
 def variational(data: str, seed: int, options: Variational) -> Problem:
     """A VAE of MNIST: one hidden softplus layer each way, Gaussian latents, Bernoulli pixels.
 
@@ -58,8 +45,7 @@ def variational(data: str, seed: int, options: Variational) -> Problem:
         return layers.Dense(units, activation, kernel_initializer=kernel, name=name)
 
     images = keras.Input((784,), dtype="uint8")
-    grey = layers.Rescaling(1 / 255)(images)
-    target = Binarise()(grey) if options.pixels == "resampled" else grey
+    target = layers.Rescaling(1 / 255)(images)
     code = dense(options.hidden, "encoder", "softplus")(target)
     mean = dense(options.latent, "mean")(code)
     log_variance = dense(options.latent, "log_variance")(code)
@@ -75,7 +61,7 @@ def variational(data: str, seed: int, options: Variational) -> Problem:
 
     variables = model.trainable_variables
 
-    def penalty(model: Any) -> Any:
+    def penalty() -> Any:
         if not options.prior:
             return 0.0
         return (

@@ -215,9 +215,9 @@ def classification(model: Any, inputs: Any, labels: Any, training: bool) -> tupl
 def weight_decay(model: keras.Model, l2: float) -> Any:
     """The penalty l2/2 times the squared norm of all weights, biases excluded."""
     if not l2:
-        return lambda model: 0.0
+        return lambda: 0.0
     kernels = [variable for variable in model.trainable_variables if len(variable.shape) > 1]
-    return lambda model: l2 / 2 * sum(ops.sum(ops.square(kernel)) for kernel in kernels)
+    return lambda: l2 / 2 * sum(ops.sum(ops.square(kernel)) for kernel in kernels)
 
 
 def initializer(weights: str) -> keras.Initializer:

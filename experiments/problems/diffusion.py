@@ -52,7 +52,6 @@ def diffusion(data: str, seed: int, options: Diffusion) -> Problem:
         train=(train,),
         held_out=(held_out[:m],),
         evaluate=evaluate,
-        penalty=lambda model: 0.0,
         pass_examples=at_most(options.train_examples, len(train)),
         draws=partial(_drawn, model, options.drawn, data, held_out[:m]) if options.drawn else None,
     )

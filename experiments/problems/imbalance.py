@@ -56,6 +56,5 @@ def softmax_regression(data: str, seed: int, options: Imbalance) -> Problem:
         train=(x, y),
         held_out=(x_held_out, y_held_out),
         evaluate=classification,
-        penalty=lambda model: 0.0,
         groups={"frequent": order[: n // 2], "rare": order[n // 2 :]},
     )

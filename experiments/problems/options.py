@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from experiments.options import AtLeastZero, BelowOne, Count, Interval, Positive
 
-Weights = Literal["glorot_normal", "glorot_uniform", "he_normal", "lecun_normal", "normal_0.01"]
+Weights = Literal["glorot_normal", "he_normal", "normal_0.01"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +80,17 @@ class Convolutional(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Variational(Options):
-    """Of `mnist_variational`."""
+    """Of `mnist_variational`.
+
+    Attributes:
+        pixels: the grey values as they are, not drawn as black or white; there is no other choice,
+            but the name is part of its runs' ids.
+    """
 
     hidden: Count = 500
     latent: Count = 50
     weights: Weights = "normal_0.01"
-    pixels: Literal["real", "resampled"] = "real"
+    pixels: Literal["real"] = "real"
     prior: AtLeastZero = 0.0
     train_examples: Count = 50_000
     held_out_examples: Count = 10_000

@@ -17,8 +17,8 @@ class Problem:
         held_out: the same for examples that training never sees.
         evaluate: `(model, *batch, training)` to the cost (nats) and the correctness (0 or 1; None
             where nothing is classified) of each example.
-        penalty: `(model)` to the scalar that the objective adds to the mean cost, for example
-            the L2 term.
+        penalty: `()` to the scalar that the objective adds to the mean cost, for example the L2
+            term of the model's parameters as they are.
         diagnostics: what else is recorded after each pass: keys of
             `experiments.training.diagnostics.DIAGNOSTICS`.
         groups: rows of the training examples whose own cost is measured after each pass, by name.
@@ -33,7 +33,7 @@ class Problem:
     train: tuple[Any, ...]
     held_out: tuple[Any, ...]
     evaluate: Callable[..., tuple[Any, Any]]
-    penalty: Callable[[Any], Any]
+    penalty: Callable[[], Any] = lambda: 0.0
     diagnostics: tuple[str, ...] = ()
     groups: Mapping[str, Any] = field(default_factory=dict)
     pass_examples: int | None = None

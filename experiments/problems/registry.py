@@ -26,8 +26,9 @@ class Entry:
     Attributes:
         module: a module below `experiments`; it is imported when the problem is built.
         function: its function `(data, seed, options)` to a `Problem`: `data` is a data set or its
-            stand-in ("mnist", "mnist-stand-in"), `seed` decides the initial parameters, and
-            `options` is an object of the class below.
+            stand-in ("mnist", "mnist-stand-in"), `options` is an object of the class below, and
+            `seed` is for initial parameters drawn without Keras's global seed, which decides all
+            others (see `build`).
         options: what may be given, with the defaults: a class of `problems.options`, or of
             `theory.options`.
         measured: whether there is no model to train. The function
@@ -77,11 +78,15 @@ PROBLEMS: dict[str, Entry] = {
 def build(name: str, data: str, given: Mapping[str, Any], seed: int) -> Problem:
     """The problem `name` on a data set.
 
+    Initial parameters follow Keras's global seed: the caller sets it first, with
+    `keras.utils.set_random_seed`.
+
     Args:
         name: a key of `PROBLEMS`.
         data: the data set, or its stand-in.
         given: the options; those left out have their defaults.
-        seed: decides the initial parameters.
+        seed: of an initializer with a seed of its own; of all problems only
+            `mnist_logistic_regression` has one.
     """
     entry = PROBLEMS[name]
     module = importlib.import_module(f"experiments.{entry.module}")

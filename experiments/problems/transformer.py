@@ -100,7 +100,6 @@ def _problem(
         train=(train,),
         held_out=(held_out,),
         evaluate=evaluate,
-        penalty=lambda model: 0.0,
         pass_examples=at_most(train_examples, len(train)),
     )
 

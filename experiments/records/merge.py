@@ -19,7 +19,7 @@ from typing import Any
 from experiments.methods import optimizers
 from experiments.problems import registry as problems
 from experiments.records import published
-from experiments.records.store import AGAIN, DamagedRecord, Store
+from experiments.records.store import AGAIN, DamagedRecord, Store, Together
 from experiments.study import Records, Run, config_id, describe
 
 PLACES = (".", "records", "results", "build/records")  # where a folder may hold records
@@ -56,16 +56,12 @@ class Merged:
         return f"{self.folder}: {self.taken} records taken, {self.there} were here already{left}"
 
 
-class Collected:
+class Collected(Together):
     """Records in memory, beside published ones; where both have a run, the published one counts."""
 
     def __init__(self, there: Records) -> None:
-        self.there = there
         self.new: dict[str, Record] = {}
-
-    def get(self, run_id: str) -> Record | None:
-        """The record of a run, or None."""
-        return self.there.get(run_id) or self.new.get(run_id)
+        super().__init__(there, self.new)
 
 
 def into_store(folders: Sequence[Path], store: Store) -> Iterator[Merged]:
@@ -212,7 +208,7 @@ def _records(places: Sequence[Path], wrong: list[str]) -> Iterator[tuple[Path, R
                 wrong.append(f"{path}:{run_id} {error}")
                 continue
             yield path, record
-        wrong += (line.removesuffix(AGAIN) for line in (*store.damaged, *store.strangers()))
+        wrong += (line.removesuffix(AGAIN) for line in (*store.damaged, *store.foreign_files()))
 
 
 def _published(place: Path, wrong: list[str]) -> Iterator[tuple[Path, Record]]:

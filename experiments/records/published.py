@@ -39,6 +39,7 @@ PREFIXES = tuple(f"{group}." for group in (*GROUPS, "manifest"))
 # A table takes at most 20 times its file's size in memory; one that takes far more is not ours.
 UNPACKED, SLACK = 100, 1 << 20
 TEXT, NUMBERS = "BYTE_ARRAY", ("BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE")
+_ABSENT = object()  # a value that a run does not have, since None may be a value
 Record = Mapping[str, Any]
 
 
@@ -50,7 +51,6 @@ class Published:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.damaged: list[str] = []
         self._files = {
             run_id: file
             for file in sorted(self.path.glob("*.parquet"))
@@ -161,13 +161,6 @@ def _table(
             numbers.append(name)
     columns |= of("manifest.") | {"checksum": repeated("checksum")}
     return pyarrow.table(columns), numbers, coded
-
-
-class _Absent:
-    """Stands for a value that a run does not have, since None may be a value."""
-
-
-_ABSENT = _Absent()
 
 
 def _plain(values: Sequence[Any]) -> bool:

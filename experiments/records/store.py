@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.paths import build_folder
+from experiments.records import sealed
 from experiments.study import Records, Run, config_id
 
 FORMAT = 1
@@ -255,7 +256,7 @@ class Store:
             del self._cache[run_id]
         return len(removed)
 
-    def strangers(self) -> list[str]:
+    def foreign_files(self) -> list[str]:
         """A line for each file that looks like a record but isn't named after a run."""
         files = (path for path in self.path.glob("*.json") if not _ID.fullmatch(path.stem))
         return [f"{path} is ignored: it bears no run's name" for path in sorted(files)]
@@ -392,23 +393,23 @@ def _are_metrics(found: Any) -> bool:
 
 def checksum(record: Mapping[str, Any]) -> str:
     """The SHA-256 of a record's content, as canonical JSON."""
-    body = {"format": FORMAT, **{part: record[part] for part in PARTS}}
-    return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return sealed.digest_of(_body(record))
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """A record as JSON with a checksum. Floats are written so that they read back bit by bit."""
-    body = {"format": FORMAT, **{part: record[part] for part in PARTS}}
-    whole = {**body, "checksum": checksum(record)}
-    return json.dumps(whole, allow_nan=False, indent=1).encode()
+    """A record as a sealed JSON object."""
+    return sealed.seal(_body(record))
+
+
+def _body(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record is stored."""
+    return {"format": FORMAT, **{part: record[part] for part in PARTS}}
 
 
 def decode(content: bytes, run_id: str) -> dict[str, Any]:
     """The record in `content`; raises DamagedRecord unless it is whole and is that run's."""
     try:
-        record = json.loads(content)
-        checksum = record.pop("checksum")
-        text = json.dumps(record, sort_keys=True, allow_nan=False)
+        record, fits = sealed.unseal(content)
         found = record["format"], config_id(record["config"])
         whole = (
             set(record) == {"format", *PARTS}
@@ -420,7 +421,7 @@ def decode(content: bytes, run_id: str) -> dict[str, Any]:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DamagedRecord("it is not a whole record") from None
-    if hashlib.sha256(text.encode()).hexdigest() != checksum:
+    if not fits:
         raise DamagedRecord("its checksum does not fit its content")
     if found[0] != FORMAT:
         raise DamagedRecord(f"its format is {found[0]!r}, not {FORMAT}")

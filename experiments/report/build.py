@@ -118,14 +118,12 @@ def build(
         if here.faults:
             banner = f"{readme.DISAGREE}: {here.faults[0]}"
     say("the report: verdicts, figures, charts")
-    index = webpage.build(
-        folder / "report",
+    report = webpage.Report(
         title=TITLE,
         summary=SUMMARY,
         verdicts=[row for part in parts for row in _verdict_rows(part)],
-        groups=[
-            webpage.Group(part.key, part.title, part.where, summary.finding(part)) for part in parts
-        ],
+        groups=[_group(part) for part in parts],
+        tally=summary.tally([row for part in parts for row in part.judged]),
         answer=readme.answer(parts),
         picture=summary.picture(parts),
         narrow=summary.picture(parts, width=summary.NARROW),
@@ -146,6 +144,7 @@ def build(
         banner=banner,
         note=None if profile == "published" else _note(profile),
     )
+    index = webpage.build(folder / "report", report)
     if profile == "published":
         stamp.put()
     return index
@@ -224,25 +223,34 @@ def _provenance(found: Iterable[Results]) -> dict[str, str]:
     return {key: " | ".join(dict.fromkeys(values)) for key, values in rows.items()}
 
 
-def _verdict_rows(part: Part) -> list[dict[str, object]]:
+def _group(part: Part) -> webpage.Group:
+    """A part as the overview takes it."""
+    lines = summary.by_protocol(part.judged)
+    return webpage.Group(part.key, part.title, part.where, summary.finding(part), lines)
+
+
+def _verdict_rows(part: Part) -> list[webpage.Row]:
     """The claims of a part as the overview takes them."""
     rows = []
     for row in part.judged:
         claim = row.claim
         paper = f"; the paper's figure: {row.paper}" if row.paper else ""
-        shown: dict[str, object] = {
-            "id": claim.id,
-            "claim": claim.reading,
-            "about": f"{row.study.title}. Holds if: {claim.criterion}{paper}",
-            "section": claim.section,
-            "part": part.key,
-            "page": row.study.notebook,
+        results = {
+            protocol: webpage.Result(verdict.verdict, verdict.details)
+            for protocol, verdict in row.verdicts.items()
         }
-        for protocol, verdict in row.verdicts.items():
-            shown |= {protocol: verdict.verdict, f"{protocol}_numbers": list(verdict.details)}
-        if claim.source == "text":
-            shown["quotation"] = claim.quote
-        rows.append(shown)
+        rows.append(
+            webpage.Row(
+                id=claim.id,
+                claim=claim.reading,
+                section=claim.section,
+                part=part.key,
+                page=row.study.notebook,
+                results=results,
+                about=f"{row.study.title}. Holds if: {claim.criterion}{paper}",
+                quotation=claim.quote if claim.source == "text" else "",
+            )
+        )
     return rows
 
 

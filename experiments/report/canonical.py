@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from experiments.records.store import write_atomically
 from experiments.report.parameters import INJECTED, KERNEL, NotebookError
@@ -19,25 +19,21 @@ MARKER = "papermill-error-cell-tag"
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def canonical(
-    nb: NotebookNode, *, parameters: Literal["executed", "declared"] = "executed"
-) -> NotebookNode:
+def canonical(nb: NotebookNode) -> NotebookNode:
     """A copy of an executed notebook that depends on its content alone.
 
     Timings, papermill's metadata, widget state, progress on stderr, exact Python versions and
-    memory addresses are removed; execution counts run from 1; every cell has an id.
+    memory addresses are removed; execution counts run from 1; every cell has an id. The values of
+    papermill's injected cell go into the declarations, so that the source shown is the source that
+    gave the outputs.
 
     Args:
         nb: the executed notebook, left as it is.
-        parameters: papermill's injected cell is removed in any case. `executed` writes its values
-            into the declarations, so that the source shown is the source that gave the outputs;
-            `declared` leaves the declarations as they are.
     """
     import copy
 
     nb = copy.deepcopy(nb)
-    if parameters == "executed":
-        _put_back(nb)
+    _put_back(nb)
     nb.cells = [c for c in nb.cells if not {MARKER, INJECTED} & set(c.metadata.get("tags", []))]
     count = 0
     for number, cell in enumerate(nb.cells, start=1):

@@ -107,7 +107,7 @@ def _printed(text: str) -> str:
 def _output(
     output: NotebookNode, cell: NotebookNode, writer: Writer, links: Sequence[tuple[str, str]]
 ) -> str:
-    """The richest form of one output that a page without scripts can show."""
+    """The richest form of one output that a page can show without running the output's scripts."""
     data = output.data
     if any("widget" in mime for mime in data):
         return ""  # a control without its kernel: nothing to see

@@ -82,11 +82,11 @@ def _paper(results: Results) -> list[dict[str, Any]]:
     if results.stand_in:
         return []
     study = results.study
-    panel = next((panel for panel in study.panels if not panel.clock), study.panel)
+    panel = study.panel.name  # whose axis the chart has, and which shows the most passes
     shown = []
     for arm in study.arms:
-        if digitised.shows(panel.name, arm.name):
-            curve = paper_curve(panel.name, arm.name)
+        if digitised.shows(panel, arm.name):
+            curve = paper_curve(panel, arm.name)
             x, y = _short(curve.index), _short(curve)
             shown.append({"arm": arm.name, "colour": style.colour_of(arm.method), "x": x, "y": y})
     return shown

@@ -7,7 +7,6 @@ one process, for a bounded time, with the interpreter that called it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -16,25 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from experiments.paths import ROOT
 from experiments.report.canonical import MARKER, first_line
-from experiments.report.parameters import (
-    INJECTED,
-    KERNEL,
-    NotebookError,
-    check,
-    declared,
-    parameter_of,
-)
+from experiments.report.parameters import INJECTED, KERNEL, NotebookError, check
 
 TIMEOUT = 3600
 GRACE = 60  # seconds beyond its notebook's time that a worker may take to start and to clean up
-
-_PROJECT = Path(__file__).resolve().parents[2]
 
 
 class NotebookFailed(NotebookError):
@@ -47,20 +38,18 @@ def execute(
     parameters: Mapping[str, object] | None = None,
     *,
     timeout: int | None = TIMEOUT,
-    cwd: Path | None = None,
 ) -> None:
     """Runs a notebook headless, in a process of its own, and writes the executed copy.
 
     The copy appears at `output` in one step, and only if every cell finished. Otherwise what was
     executed is kept beside it, with the traceback, as `<output stem>.failed.ipynb`. The notebook
-    can import the project wherever it runs.
+    runs in the caller's working directory and can import the project wherever that is.
 
     Args:
         notebook: the notebook, left as it is.
         output: where the executed copy goes; its folder is made.
         parameters: values by declared name.
         timeout: seconds for the whole notebook; None sets no limit.
-        cwd: the notebook's working directory, by default the caller's.
 
     Raises:
         NotebookError: nothing was run (see `check`), or the paths make no sense.
@@ -74,8 +63,6 @@ def execute(
         raise NotebookError(f"{output}: the output must not replace the notebook it comes from")
     if timeout is not None and timeout <= 0:
         raise NotebookError(f"the timeout must be positive, got {timeout}")
-    if cwd is not None and not Path(cwd).is_dir():
-        raise NotebookError(f"{cwd}: no such directory to run in")
     output.parent.mkdir(parents=True, exist_ok=True)
     failed = output.with_suffix(".failed.ipynb")
     with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as scratch:
@@ -85,7 +72,6 @@ def execute(
             "output": str(executed),
             "parameters": values,
             "timeout": timeout,
-            "cwd": str(cwd) if cwd else None,
         }
         problem = _in_worker(job, executed.with_name("result.json"))
         if problem is None:
@@ -148,7 +134,7 @@ def _environment(folder: Path) -> dict[str, str]:
     env.pop("PYTHONSTARTUP", None)
     env["IPYTHONDIR"] = str(folder / "ipython")
     env.setdefault("PYTHONHASHSEED", "0")
-    paths = [str(_PROJECT), *filter(None, [env.get("PYTHONPATH")])]
+    paths = [str(ROOT), *filter(None, [env.get("PYTHONPATH")])]
     env["PYTHONPATH"] = os.pathsep.join(paths)
     return env
 
@@ -182,7 +168,6 @@ def _run(job: Mapping[str, Any]) -> str | None:
                 kernel_name=KERNEL,
                 language="python",
                 progress_bar=sys.stderr.isatty(),
-                cwd=job["cwd"],
                 kernel_manager_class=manager,
                 force_raise_errors=True,
                 iopub_timeout=GRACE,
@@ -273,54 +258,3 @@ def _problem(executed: Path, reason: str) -> str | None:
 
 def _said(output: Mapping[str, Any]) -> str:
     return f": {output['evalue'].strip()}" if output["evalue"].strip() else ""
-
-
-# --- the command line -----------------------------------------------------------------------------
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one notebook; 0: done, 1: the notebook failed, 2: nothing could be run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.report.notebooks", description=__doc__
-    )
-    parser.add_argument("notebook", type=Path, help="the notebook to run")
-    parser.add_argument("output", type=Path, help="where the executed copy goes")
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a declared parameter; the value is read as its declared type",
-    )
-    parser.add_argument("--timeout", type=int, default=TIMEOUT, metavar="SECONDS")
-    parser.add_argument("--cwd", type=Path, help="the notebook's working directory")
-    options = parser.parse_args(argv)
-    try:
-        values = _parse(options.notebook, options.parameters)
-        execute(options.notebook, options.output, values, timeout=options.timeout, cwd=options.cwd)
-    except NotebookError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, NotebookFailed) else 2
-    return 0
-
-
-def _parse(notebook: Path, pairs: Sequence[Sequence[str]]) -> dict[str, object]:
-    allowed = declared(notebook)
-    values: dict[str, object] = {}
-    for name, text in pairs:
-        parameter = parameter_of(notebook, allowed, name)
-        if name in values:
-            raise NotebookError(f"{notebook}: parameter {name!r} is given more than once")
-        try:
-            values[name] = parameter.accepts(parameter.parse(text))
-        except ValueError:
-            raise NotebookError(
-                f"{notebook}: parameter {name!r} must be {parameter.annotation}, got {text!r}"
-            ) from None
-    return values
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -49,23 +49,6 @@ class Parameter:
             return [_accept(item, entry) for entry in value] if item else list(value)
         return _accept(kind, value)
 
-    def parse(self, text: str) -> object:
-        """The value that a command line's text stands for.
-
-        Raises:
-            ValueError: the text is not a literal of the declared type.
-        """
-        if self.annotation == "str":
-            return text
-        if self.annotation == "bool":
-            return {"true": True, "false": False}.get(text.lower(), text)
-        if self.annotation == "float":
-            return float(text)
-        try:
-            return ast.literal_eval(text)
-        except (SyntaxError, TypeError, ValueError):
-            raise ValueError(text) from None
-
 
 def _accept(kind: str, value: object) -> object:
     if kind == "float" and type(value) is int:
@@ -208,7 +191,10 @@ def check(notebook: Path, parameters: Mapping[str, object]) -> dict[str, object]
     allowed = declared(notebook)
     values: dict[str, object] = {}
     for name, value in parameters.items():
-        parameter = parameter_of(notebook, allowed, name)
+        try:
+            parameter = allowed[known("parameter", name, allowed)]
+        except ValueError as error:
+            raise NotebookError(f"{notebook}: {error}") from None
         try:
             values[name] = parameter.accepts(value)
         except ValueError:
@@ -216,20 +202,3 @@ def check(notebook: Path, parameters: Mapping[str, object]) -> dict[str, object]
                 f"{notebook}: parameter {name!r} must be {parameter.annotation}, got {value!r}"
             ) from None
     return values
-
-
-def parameter_of(notebook: Path, allowed: Mapping[str, Parameter], name: str) -> Parameter:
-    """The declared parameter of that name.
-
-    Args:
-        notebook: for the message.
-        allowed: its parameters by name.
-        name: what was given.
-
-    Raises:
-        NotebookError: there is none.
-    """
-    try:
-        return allowed[known("parameter", name, allowed)]
-    except ValueError as error:
-        raise NotebookError(f"{notebook}: {error}") from None

@@ -20,7 +20,15 @@ _NUMBER = r"[-−+±]?[\d.,]*\d(e[-−+]?\d+)?\s?%?|[-−+]?(inf|nan|∞)|NaN|No
 
 
 def address_of(name: str, names: Sequence[str]) -> str:
-    """The address of a page; it must be one of these."""
+    """The address of a page.
+
+    Args:
+        name: the page's.
+        names: of all pages.
+
+    Raises:
+        ValueError: it is not one of these.
+    """
     if name not in names:
         raise ValueError(f"{name!r} is not one of the pages: {', '.join(names) or 'none'}")
     return f"{name}.html"
@@ -47,21 +55,40 @@ class Writer:
         self.where, self.attachments = where, cell.get("attachments", {})
 
     def markdown(self, source: str) -> str:
-        """The HTML of Markdown with formulas."""
+        """The HTML of Markdown with formulas.
+
+        Raises:
+            ValueError: see `checked` and `formula`.
+        """
         from nbconvert.filters.markdown_mistune import MarkdownWithMath
 
         rendered = MarkdownWithMath(renderer=_renderer()(self)).render(source)
         return self.checked(tables(rendered)).strip()
 
     def checked(self, fragment: str) -> str:
-        """The fragment, unless it would load or run something."""
+        """The fragment itself, if it may stand in a page.
+
+        Args:
+            fragment: HTML.
+
+        Raises:
+            ValueError: it would load or run something.
+        """
         found = foreign(fragment)
         if found:
             raise ValueError(f"{self.where}: the report is self-contained, but this has {found[0]}")
         return fragment
 
     def formula(self, latex: str, *, block: bool = False) -> str:
-        """A formula as MathML; its source is named if it can't be converted."""
+        """A formula as MathML.
+
+        Args:
+            latex: the formula.
+            block: whether it stands on a line of its own.
+
+        Raises:
+            ValueError: it can't be converted, see `to_mathml`; the message names its place.
+        """
         try:
             mathml = to_mathml(latex, block=block)
         except ValueError as error:

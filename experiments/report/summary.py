@@ -113,6 +113,17 @@ def count(rows: Iterable[Judged], protocol: str) -> dict[str, int]:
     return {kind: verdicts.count(kind) for kind in KINDS}
 
 
+def tally(rows: Sequence[Judged]) -> dict[str, dict[str, int]]:
+    """`count` under each protocol."""
+    return {protocol: count(rows, protocol) for protocol in PROTOCOLS}
+
+
+def by_protocol(rows: Sequence[Judged]) -> list[str]:
+    """How many claims have each verdict, a line for each protocol that any of them concerns."""
+    lines = {protocol: counted(counts) for protocol, counts in tally(rows).items()}
+    return [f"{protocol}: {text}" for protocol, text in lines.items() if text != "-"]
+
+
 def counted(counts: Mapping[str, int]) -> str:
     """Verdicts in numbers: "3 reproduced, 1 not reproduced"."""
     return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "-"
@@ -168,14 +179,7 @@ def _met(verdicts: Mapping[str, Verdict], condition: str, wanted: Any) -> bool:
 
 def finding(part: Part) -> str:
     """What was found about a part, in words; how many claims hold where there are none."""
-    return said(part.section, part.judged) or (
-        "; ".join(
-            f"{protocol}: {text}"
-            for protocol in PROTOCOLS
-            if (text := counted(count(part.judged, protocol))) != "-"
-        )
-        + "."
-    )
+    return said(part.section, part.judged) or "; ".join(by_protocol(part.judged)) + "."
 
 
 def totals(shown: Sequence[Part]) -> str:
@@ -185,10 +189,13 @@ def totals(shown: Sequence[Part]) -> str:
     for protocol in PROTOCOLS:
         counts = count(rows, protocol)
         tested = sum(counts.values()) - counts[claims.NOT_TESTED]
-        phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}** tested hold *{protocol}*")
+        open_ = counts[claims.INCONCLUSIVE]
+        undecided = f" ({open_} undecided)" if open_ else ""
+        held = f"**{counts[claims.REPRODUCED]} of {tested}** tested hold *{protocol}*"
+        phrases.append(held + undecided)
     untested = sum(not any(v.judged for v in row.verdicts.values()) for row in rows)
     left = f"; {untested} are not tested" if untested else ""
-    return f"Of {len(rows)} statements in the paper, {' and '.join(phrases)}{left}."
+    return f"Of {len(rows)} statements and curves in the paper, {' and '.join(phrases)}{left}."
 
 
 # --- the picture ----------------------------------------------------------------------------------
@@ -270,8 +277,8 @@ def picture(
                 body.append(_text(width, top + 16, text, colour("text"), 14, anchor="end"))
             top += MARK + 3
         y = max(top, y + (34 if narrow else 52)) + 6
-    rows_of = [row for part in shown for row in part.judged]
-    about = ". ".join(f"{protocol}: {counted(count(rows_of, protocol))}" for protocol in PROTOCOLS)
+    whole = tally([row for part in shown for row in part.judged])
+    about = ". ".join(f"{protocol}: {counted(counts)}" for protocol, counts in whole.items())
     ground = (
         f'<rect x="-10" y="-10" width="{width + 20}" height="{y + 14}" fill="{colour("page")}"/>'
         if theme

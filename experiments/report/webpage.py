@@ -1,8 +1,9 @@
 """The report: self-contained HTML pages that open offline, from verdicts, figures and notebooks.
 
-Every page contains its own style and pictures, runs no script and loads nothing: its formulas are
-MathML, and a content security policy in the page tells the browser so. The pages depend on the
-arguments alone; no clock is read.
+Every page contains its own style, pictures and scripts and loads nothing: its formulas are MathML,
+and a content security policy in the page tells the browser so. It lets the browser run the scripts
+of this project, by their hashes, and none that a notebook or a text brings. The pages depend on the
+`Report` alone; no clock is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from experiments.report import explorer
 from experiments.report.cells import body_of, framed, image_of, tools_of
 from experiments.report.contained import foreign
 from experiments.report.prose import Writer, address_of
+from experiments.study import PROTOCOLS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -30,20 +32,10 @@ if TYPE_CHECKING:
 
 # A symbol and words beside the colour: no verdict depends on seeing colours.
 VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "not tested": "–"}
-PROTOCOLS = ("matched", "tuned")
 EXPLORER = "explorer.html"
 CHARTS = "charts.html"
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_REQUIRED = {"claim", "section", *PROTOCOLS}
-_OPTIONAL = {
-    "id",
-    "quotation",
-    "page",
-    "about",
-    "part",
-    *(f"{protocol}_numbers" for protocol in PROTOCOLS),
-}
 
 
 @dataclass(frozen=True)
@@ -55,12 +47,57 @@ class Group:
         title: what it is about.
         where: its place in the paper.
         finding: what was found, in words.
+        tally: how many of its claims have each verdict, a line for each protocol.
     """
 
     key: str
     title: str
     where: str = ""
     finding: str = ""
+    tally: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a claim came to under one protocol.
+
+    Attributes:
+        verdict: one of `VERDICTS`, or "" where the claim does not concern the protocol.
+        numbers: what the verdict rests on, in lines.
+    """
+
+    verdict: str = ""
+    numbers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a verdict that has no sign."""
+        if self.verdict and self.verdict not in VERDICTS:
+            raise ValueError(f"the verdict {self.verdict!r} is not one of {', '.join(VERDICTS)}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim in the table of verdicts; all plain text.
+
+    Attributes:
+        id: its name in addresses.
+        claim: what is claimed.
+        section: of the paper.
+        part: the key of its group.
+        page: the name of the page to link to.
+        results: by protocol.
+        about: a line about the claim: its study, its rule.
+        quotation: the paper's words, if it says this in words.
+    """
+
+    id: str
+    claim: str
+    section: str
+    part: str
+    page: str
+    results: Mapping[str, Result]
+    about: str = ""
+    quotation: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,38 +146,59 @@ class Figure:
 
     Attributes:
         png: the picture.
-        caption: one or two sentences of plain text below it.
+        caption: one or two sentences of plain text below it, also read to those who cannot see it.
         page: the name of the page it comes from, if any.
-        alt: what the picture shows, in words for readers who cannot see it; by default the caption.
         name: of the files that it is saved as, without their ending; by default the page's.
     """
 
     png: bytes
     caption: str
     page: str | None = None
-    alt: str = ""
     name: str = ""
 
 
-def build(
-    out: Path,
-    *,
-    title: str,
-    summary: str,
-    verdicts: Sequence[Mapping[str, object]],
-    pages: Sequence[Page],
-    figures: Sequence[Figure] = (),
-    provenance: Mapping[str, object] | None = None,
-    checked: Mapping[str, str] | None = None,
-    banner: str | None = None,
-    note: str | None = None,
-    groups: Sequence[Group] = (),
-    answer: str = "",
-    picture: str = "",
-    narrow: str = "",
-    charts: Mapping[str, Any] | None = None,
-    library: str = "",
-) -> Path:
+@dataclass(frozen=True)
+class Report:
+    """Everything that the report shows.
+
+    Attributes:
+        title: the project's name, plain text.
+        summary: one paragraph, Markdown with formulas; HTML in it is shown, not obeyed.
+        pages: the executed notebooks, in order.
+        verdicts: a row per claim.
+        groups: the parts of the paper by which the claims are shown.
+        tally: how many claims have each verdict in all, by protocol.
+        figures: headline figures for the overview.
+        provenance: what the results come from, by name; shown in order.
+        checked: which records were checked on this machine, a line for each study.
+        banner: a loud line on every page, such as that the data are stand-ins.
+        note: a quiet line on every page, such as the profile.
+        answer: what was found in all, Markdown.
+        picture: an SVG of all verdicts.
+        narrow: the same for phones.
+        charts: what the page of interactive charts draws, plain data: `studies` and `claims`.
+        library: the source of Plotly, which draws these charts.
+    """
+
+    title: str
+    summary: str
+    pages: Sequence[Page] = ()
+    verdicts: Sequence[Row] = ()
+    groups: Sequence[Group] = ()
+    tally: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    figures: Sequence[Figure] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    checked: Mapping[str, str] = field(default_factory=dict)
+    banner: str | None = None
+    note: str | None = None
+    answer: str = ""
+    picture: str = ""
+    narrow: str = ""
+    charts: Mapping[str, Any] | None = None
+    library: str = ""
+
+
+def build(out: Path, report: Report) -> Path:
     """Writes the report and returns the path of its overview, `out/index.html`.
 
     Nothing is written unless every page can be rendered; each file appears in one step. Other
@@ -148,25 +206,23 @@ def build(
 
     Args:
         out: the folder, made if missing.
-        title: the project's name, plain text.
-        summary: one paragraph, Markdown with formulas; HTML in it is shown, not obeyed.
-        verdicts: a row per claim: `claim`, `section`, `matched` and `tuned` (each one of
-            `VERDICTS`, or "" where the claim does not concern that protocol);
-            optional: `id`, `quotation`, `page` (a page's name, to link to), `about` (a line about
-            the claim: its problem, its metric), `part` (the key of a group), `matched_numbers`
-            and `tuned_numbers` (a line or several). All plain text.
-        pages: the executed notebooks, in order.
-        figures: headline figures for the overview.
-        provenance: what the results come from, by name; shown in order.
-        checked: which records were checked on this machine, a line for each study.
-        banner: a loud line on every page, such as that the data are stand-ins.
-        note: a quiet line on every page, such as the profile.
-        groups: the parts of the paper by which the claims are shown; by default one of all.
-        answer: what was found in all, Markdown.
-        picture: an SVG of all verdicts.
-        narrow: the same for phones.
-        charts: what the page of interactive charts draws, plain data: `studies` and `claims`.
-        library: the source of Plotly, which draws these charts.
+        report: what to show.
+
+    Raises:
+        ValueError: see `render`.
+
+    Warns:
+        UserWarning: see `render`.
+    """
+    rendered = render(report)
+    out = Path(out)
+    for name, text in rendered.items():
+        write_atomically(out / name, text.encode())
+    return out / "index.html"
+
+
+def render(report: Report) -> dict[str, str]:
+    """The report's files, from name to text.
 
     Raises:
         ValueError: a row, a page's name or a link to a page makes no sense; a notebook was not
@@ -177,100 +233,57 @@ def build(
         UserWarning: a picture has no description (`alt` or `caption` in the metadata of its cell
             or output); the heading above it stands in.
     """
-    rendered = render(
-        title=title,
-        summary=summary,
-        verdicts=verdicts,
-        pages=pages,
-        figures=figures,
-        provenance=provenance,
-        checked=checked,
-        banner=banner,
-        note=note,
-        groups=groups,
-        answer=answer,
-        picture=picture,
-        narrow=narrow,
-        charts=charts,
-        library=library,
-    )
-    out = Path(out)
-    for name, text in rendered.items():
-        write_atomically(out / name, text.encode())
-    return out / "index.html"
-
-
-def render(
-    *,
-    title: str,
-    summary: str,
-    verdicts: Sequence[Mapping[str, object]],
-    pages: Sequence[Page],
-    figures: Sequence[Figure] = (),
-    provenance: Mapping[str, object] | None = None,
-    checked: Mapping[str, str] | None = None,
-    banner: str | None = None,
-    note: str | None = None,
-    groups: Sequence[Group] = (),
-    answer: str = "",
-    picture: str = "",
-    narrow: str = "",
-    charts: Mapping[str, Any] | None = None,
-    library: str = "",
-) -> dict[str, str]:
-    """The report's files, from name to text; arguments as in `build`."""
-    names = [page.name for page in pages]
+    names = [page.name for page in report.pages]
     if len(set(names)) < len(names):
         raise ValueError(f"two pages have the same name: {names}")
     environment = _environment()
-    bodies = [body_of(page, names) for page in pages]
+    bodies = [body_of(page, names) for page in report.pages]
     shared = {
         "css": _css(),
-        "title": title,
-        "banner": banner,
-        "note": note,
-        "provenance": [(key, str(value)) for key, value in (provenance or {}).items()],
+        "title": report.title,
+        "banner": report.banner,
+        "note": report.note,
+        "provenance": list(report.provenance.items()),
         "nav": [
             {"href": "index.html", "label": "Overview"},
             {"href": EXPLORER, "label": "Explorer"},
-            *([{"href": CHARTS, "label": "Charts"}] if charts else []),
+            *([{"href": CHARTS, "label": "Charts"}] if report.charts else []),
             *({"href": body["href"], "label": body["title"].split(":")[0]} for body in bodies),
         ],
     }
-    rows = [_row(row, names) for row in verdicts]
     files = {
         "index.html": environment.get_template("index.html.j2").render(
             shared,
             **_place(shared["nav"], 0),
-            **_scripts(*([_own("overview.js")] if rows else []), _own("save.js")),
-            summary=_summary(summary, names),
-            answer=_summary(answer, names) if answer else "",
-            picture=_svg(picture),
-            narrow=_svg(narrow),
-            groups=_grouped(rows, groups),
+            **_scripts(*([_own("overview.js")] if report.verdicts else []), _own("save.js")),
+            summary=_summary(report.summary, names),
+            answer=_summary(report.answer, names) if report.answer else "",
+            picture=_svg(report.picture),
+            narrow=_svg(report.narrow),
+            groups=_grouped(report, names),
             kinds=[(verdict, verdict) for verdict in VERDICTS],
-            parts=[(group.key, group.title) for group in groups],
-            charts=CHARTS if charts else None,
-            tally=_tally(rows),
-            figures=[_card(figure, names) for figure in figures],
+            parts=[(group.key, group.title) for group in report.groups],
+            charts=CHARTS if report.charts else None,
+            tally=_tally(report.tally),
+            figures=[_card(figure, names) for figure in report.figures],
             pages=bodies,
-            checked=list((checked or {}).items()),
+            checked=list(report.checked.items()),
         )
     }
     files[EXPLORER] = _explorer(shared, _place(shared["nav"], 1), names)
-    if charts:
+    if report.charts:
         files[CHARTS] = environment.get_template("charts.html.j2").render(
             {
                 **shared,
                 **_place(shared["nav"], 2),
-                **_scripts(library, _own("charts.js"), pictures="data: blob:"),
-                "data": _json(charts),
+                **_scripts(report.library, _own("charts.js"), pictures="data: blob:"),
+                "data": _json(report.charts),
             },
-            studies=charts["studies"],
-            has_claims=bool(charts["claims"]),
+            studies=report.charts["studies"],
+            has_claims=bool(report.charts["claims"]),
             names=names,
         )
-    for number, body in enumerate(bodies, start=3 if charts else 2):
+    for number, body in enumerate(bodies, start=3 if report.charts else 2):
         files[body["href"]] = environment.get_template("page.html.j2").render(
             shared,
             **_place(shared["nav"], number),
@@ -387,35 +400,16 @@ def _place(nav: Any, number: int) -> dict[str, Any]:
 # --- the overview ---------------------------------------------------------------------------------
 
 
-def _row(row: Mapping[str, object], names: Sequence[str]) -> dict[str, Any]:
+def _row(row: Row, names: Sequence[str]) -> dict[str, Any]:
     """A row of the verdict table as its template takes it."""
-    missing, unknown = _REQUIRED - set(row), set(row) - _REQUIRED - _OPTIONAL
-    if missing or unknown:
-        raise ValueError(
-            f"a verdict row lacks {sorted(missing)} and has unknown {sorted(unknown)}: {dict(row)}"
-        )
-    page = row.get("page")
-    return {
-        "id": row.get("id"),
-        "claim": row["claim"],
-        "quotation": row.get("quotation"),
-        "about": row.get("about"),
-        "part": row.get("part"),
-        "section": row["section"],
-        "href": address_of(str(page), names) if page else None,
-        **{protocol: _result(row, protocol) for protocol in PROTOCOLS},
-    }
+    shown = {protocol: _result(row.results[protocol]) for protocol in PROTOCOLS}
+    return {**vars(row), "href": address_of(row.page, names), **shown}
 
 
-def _result(row: Mapping[str, object], protocol: str) -> dict[str, Any]:
-    verdict = str(row[protocol])
-    if not verdict:  # the claim does not concern this protocol
+def _result(result: Result) -> dict[str, Any]:
+    if not result.verdict:
         return {"verdict": "", "symbol": "", "style": "", "numbers": []}
-    if verdict not in VERDICTS:
-        raise ValueError(f"the verdict {verdict!r} is not one of {', '.join(VERDICTS)}")
-    numbers = row.get(f"{protocol}_numbers") or []
-    lines = numbers if isinstance(numbers, list | tuple) else [numbers]
-    return {**_badge(verdict), "numbers": [_unbroken(str(line)) for line in lines]}
+    return {**_badge(result.verdict), "numbers": [_unbroken(line) for line in result.numbers]}
 
 
 def _unbroken(line: str) -> str:
@@ -434,42 +428,25 @@ def _badge(verdict: str) -> dict[str, str]:
     }
 
 
-def _grouped(rows: Sequence[dict[str, Any]], groups: Sequence[Group]) -> list[dict[str, Any]]:
+def _grouped(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:
     """The groups as the template takes them, each with its rows; empty groups are left out."""
-    if not groups:
-        groups = [Group("claims", "All claims")]
-        rows = [{**row, "part": "claims"} for row in rows]
-    unknown = {row["part"] for row in rows} - {group.key for group in groups}
-    if unknown:
-        raise ValueError(
-            f"a verdict row's part is {unknown.pop()!r}, which is not one of the groups"
-        )
-    shown = []
-    for group in groups:
-        mine = [row for row in rows if row["part"] == group.key]
-        if mine:
-            tally = [
-                f"{line['protocol']}: "
-                + ", ".join(f"{each['number']} {each['verdict']}" for each in line["counts"])
-                for line in _tally(mine)
-                if line["counts"]
-            ]
-            shown.append({**vars(group), "rows": mine, "tally": tally})
-    return shown
+    rows: dict[str, list[dict[str, Any]]] = {group.key: [] for group in report.groups}
+    for row in report.verdicts:
+        if row.part not in rows:
+            raise ValueError(f"the part of a claim, {row.part!r}, is not one of the groups")
+        rows[row.part].append(_row(row, names))
+    return [{**vars(group), "rows": rows[group.key]} for group in report.groups if rows[group.key]]
 
 
-def _tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How many claims have each verdict, per protocol."""
-    tally = []
-    for protocol in PROTOCOLS:
-        found = [row[protocol]["verdict"] for row in rows]
-        counts = [
-            {**_badge(verdict), "number": found.count(verdict)}
-            for verdict in VERDICTS
-            if verdict in found
-        ]
-        tally.append({"protocol": protocol, "counts": counts})
-    return tally
+def _tally(tally: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """How many claims have each verdict, by protocol, as the template takes it."""
+    return [
+        {
+            "protocol": protocol,
+            "counts": [{**_badge(kind), "number": n} for kind, n in counts.items() if n],
+        }
+        for protocol, counts in tally.items()
+    ]
 
 
 def _summary(text: str, names: Sequence[str]) -> Markup:
@@ -486,6 +463,6 @@ def _card(figure: Figure, names: Sequence[str]) -> Markup:
     if figure.page:
         caption += f' <a href="{address_of(figure.page, names)}">More on its page</a>'
     data = base64.b64encode(figure.png).decode("ascii")
-    picture = image_of("image/png", data, figure.alt or figure.caption)
+    picture = image_of("image/png", data, figure.caption)
     name = figure.name or re.sub(r"[^a-z0-9]+", "-", (figure.page or "figure").lower())
     return Markup(framed(picture, caption, tools_of(name, "image/png", data)))

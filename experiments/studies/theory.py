@@ -1,4 +1,4 @@
-"""Sections 2.1, 3 and 4: what the paper proves about Adam, measured; no models are compared."""
+"""Sections 1, 2, 2.1, 3 and 4: what the paper says and proves about Adam, measured, not trained."""
 
 from typing import Any
 

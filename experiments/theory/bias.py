@@ -15,8 +15,6 @@ from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
 from experiments.theory.options import MomentBias
 from experiments.theory.regression import CLASSES, batch_gradients, load_digits
 
-# --- Section 3: the bias of the moments ---
-
 
 def moment_bias(
     data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: MomentBias

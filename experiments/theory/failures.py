@@ -16,8 +16,6 @@ from experiments.theory.adam import Adam, Row, Settings, recorded_steps
 from experiments.theory.options import Counterexample
 from experiments.theory.theorem import against_theorem, check_theorem, theorem_terms
 
-# --- Reddi, Kale and Kumar: where Adam fails ---
-
 # The mean slope of each kind, which is positive: -1 is the best point of [-1, 1].
 KINDS: dict[str, Callable[[float], float]] = {
     "three": lambda c: (c - 2) / 3,

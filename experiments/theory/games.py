@@ -28,10 +28,10 @@ class Online(Protocol):
     def play(self, t: int, theta: Array) -> tuple[float, Array]:
         """f_t(theta) and its gradient."""
 
-    def optimum(self, steps: int) -> tuple[Array, float]:
+    def optimum(self) -> tuple[Array, float]:
         """The minimiser of f_1 + ... + f_steps, and how far its sum may exceed the minimum."""
 
-    def costs(self, theta: Array, steps: int) -> Array:
+    def costs(self, theta: Array) -> Array:
         """f_1(theta) to f_steps(theta)."""
 
 
@@ -67,14 +67,14 @@ class Quadratics:
         gradient = self.counts[t - 1] * self.curvature * error
         return float(error @ gradient) / 2, gradient
 
-    def optimum(self, steps: int) -> tuple[Array, float]:
-        """The minimiser of the first functions' sum, in closed form."""
-        counts = self.counts[:steps]
-        return quotient((counts * self.targets[:steps]).sum(axis=0), counts.sum(axis=0)), 0.0
+    def optimum(self) -> tuple[Array, float]:
+        """The minimiser of the functions' sum, in closed form."""
+        counts = self.counts
+        return quotient((counts * self.targets).sum(axis=0), counts.sum(axis=0)), 0.0
 
-    def costs(self, theta: Array, steps: int) -> Array:
+    def costs(self, theta: Array) -> Array:
         """f_1(theta) to f_steps(theta)."""
-        return self.counts[:steps] * (theta - self.targets[:steps]) ** 2 @ self.curvature / 2
+        return self.counts * (theta - self.targets) ** 2 @ self.curvature / 2
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class Absolute:
         """f_t(theta) and its gradient."""
         return self.scale * abs(float(theta[0])), np.where(theta < 0, -self.scale, self.scale)
 
-    def optimum(self, steps: int) -> tuple[Array, float]:
+    def optimum(self) -> tuple[Array, float]:
         """Zero."""
         return np.zeros(1), 0.0
 
-    def costs(self, theta: Array, steps: int) -> Array:
+    def costs(self, theta: Array) -> Array:
         """f_1(theta) to f_steps(theta), all the same."""
-        return np.full(steps, self.scale * abs(float(theta[0])))
+        return np.full(self.steps, self.scale * abs(float(theta[0])))
 
 
 OPTIMUM_TOLERANCE = 1e-8  # how far the average regret may be off
@@ -144,9 +144,9 @@ class LogisticRegressions:
     def _penalty(self, theta: Array) -> float:
         return self.l2 / 2 * float(theta @ theta)
 
-    def mean(self, theta: Array, steps: int) -> tuple[float, Array]:
+    def mean(self, theta: Array) -> tuple[float, Array]:
         """(f_1(theta) + ... + f_steps(theta)) / steps and its gradient."""
-        drawn = self.batches[:steps]
+        drawn = self.batches
         weights = np.bincount(drawn.ravel(), minlength=len(self.digits.labels)) / drawn.size
         value, gradient = self._penalty(theta), self.l2 * theta
         for first in range(0, len(weights), CHUNK):
@@ -157,8 +157,8 @@ class LogisticRegressions:
             gradient += (x.T @ (weights[part, None] * derivatives)).ravel()
         return value, gradient
 
-    def optimum(self, steps: int) -> tuple[Array, float]:
-        """The minimiser of the first functions' sum F, by L-BFGS from 0.
+    def optimum(self) -> tuple[Array, float]:
+        """The minimiser of the functions' sum F, by L-BFGS from 0.
 
         F is steps * l2 - strongly convex, so F - min F <= |grad F|^2 / (2 steps l2): with the mean
         f = F / steps the sum is off by at most steps |grad f|^2 / (2 l2).
@@ -170,21 +170,19 @@ class LogisticRegressions:
 
         smallest = math.sqrt(2 * self.l2 * OPTIMUM_TOLERANCE / self.start.size)
         options = {"maxiter": 20_000, "maxfun": 40_000, "maxcor": 20, "gtol": smallest, "ftol": 0}
-        found = minimize(
-            self.mean, self.start, args=(steps,), jac=True, method="L-BFGS-B", options=options
-        )
+        found = minimize(self.mean, self.start, jac=True, method="L-BFGS-B", options=options)
         error = float(found.jac @ found.jac) / (2 * self.l2)
         if not error <= OPTIMUM_TOLERANCE:
             raise ValueError(f"the optimum in hindsight is off by {error:.1e}: use a larger l2")
-        return found.x, steps * error
+        return found.x, self.steps * error
 
-    def costs(self, theta: Array, steps: int) -> Array:
+    def costs(self, theta: Array) -> Array:
         """f_1(theta) to f_steps(theta)."""
         parts = []
         for first in range(0, len(self.digits.labels), CHUNK):
             x, y = self.digits.batch(slice(first, first + CHUNK))
             parts.append(cross_entropy(theta.reshape(-1, CLASSES), x, y)[0])
-        return np.concatenate(parts)[self.batches[:steps]].mean(axis=1) + self._penalty(theta)
+        return np.concatenate(parts)[self.batches].mean(axis=1) + self._penalty(theta)
 
 
 def quadratics(seed: int, steps: int, dimensions: int, sparse: bool) -> Quadratics:

@@ -67,7 +67,6 @@ class Regret:
     """Of `regret`."""
 
     problem: Literal["logistic", "quadratic", "sparse", "absolute"] = "logistic"
-    comparator: Literal["horizon", "prefix"] = "horizon"
     train_examples: Count = 10_000
     l2: AtLeastZero = 1e-3
     steps: Count = 10_000

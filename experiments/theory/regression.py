@@ -14,9 +14,6 @@ from experiments.theory.adam import Array
 CLASSES = 10
 
 
-# --- Logistic regression on MNIST ---
-
-
 @dataclass(frozen=True)
 class Digits:
     """Training examples of MNIST: images (n, 784) of bytes and labels (n,)."""

@@ -15,8 +15,6 @@ from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
 from experiments.theory.options import ConstructedSteps, StepSizes
 from experiments.theory.regression import CLASSES, cross_entropy, load_digits
 
-# --- Section 2.1: the size of a step ---
-
 
 def paper_bound(adam: Adam) -> float:
     """The paper's bound on |Delta_t| / alpha for epsilon = 0 (Section 2.1).

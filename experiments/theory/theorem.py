@@ -23,8 +23,6 @@ from experiments.theory.games import (
 from experiments.theory.options import Regret
 from experiments.theory.regression import load_digits
 
-# --- Section 4: regret ---
-
 
 def check_theorem(adam: Adam) -> None:
     """Raise a ValueError if the settings are not those of Theorem 4.1."""
@@ -112,11 +110,10 @@ def regret(
       regret (epsilon = 0), but the second to its square. So for a small scale the bound is too low:
       at beta_1 = 0 the regret exceeds it as printed, although Adam converges.
 
-    `theta*` is the best fixed point in hindsight. comparator="horizon" takes that of all functions
-    played, which all rows then share: the regrets of one sequence are sums of the same terms, and
-    the last row's is the theorem's. Earlier ones are less than the theorem's by what the best point
-    of fewer functions would save, and may be negative. comparator="prefix" takes the best point for
-    the T functions of each row, as in the theorem, at the price of one optimisation per row.
+    `theta*` is the best fixed point in hindsight for all functions played, which all rows share:
+    the regrets of one sequence are sums of the same terms, and the last row's is the theorem's.
+    Earlier ones are less than the theorem's by what the best point of fewer functions would save,
+    and may be negative.
 
     A row is a number of steps T (`recorded_steps`):
 
@@ -149,12 +146,9 @@ def regret(
     }
     online = makers[options.problem]()
     paid, snapshots = play(online, adam)
-    optimum, error = online.optimum(online.steps)
-    best = online.costs(optimum, online.steps)
+    optimum, error = online.optimum()
+    best = online.costs(optimum)
     for seen in snapshots:
-        if options.comparator == "prefix":
-            optimum, error = online.optimum(seen.steps)
-            best = online.costs(optimum, seen.steps)
         total = float(np.sum(paid[: seen.steps] - best[: seen.steps]))
         yield _regret_row(adam, seen, optimum, total, error)
 

@@ -1,4 +1,4 @@
-"""What a problem asks to be recorded after each pass, in addition to its costs.
+"""What is recorded after each pass: the same of every training, and what a problem asks for.
 
 A diagnostic is a function `(model, optimizer, gradients)` to numbers by name. Its arguments: the
 Keras model, its optimizer, and the gradients of the objective on the first batch of the training
@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+# Of every training; problems without classes have no accuracy.
+METRICS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
 
 
 def second_moment(model: Any, optimizer: Any, gradients: Sequence[Any]) -> dict[str, float]:

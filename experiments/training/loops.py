@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import threadpoolctl
 
-from experiments.methods.sfo import SFO
 from experiments.problems.problem import Problem
 from experiments.randomness import stream
 from experiments.training import runtime
 
 if TYPE_CHECKING:
+    from experiments.methods.sfo import SFO
     from experiments.training.averages import Averages
 
 EVALUATION_BATCH = 500
@@ -119,7 +119,7 @@ def _tensorflow(problem: Problem, optimizer: Any, averages: Averages | None) -> 
         with tf.GradientTape() as tape:
             costs, _ = problem.evaluate(model, *batch, training=True)
             cost = tf.reduce_mean(costs)
-            objective = cost + problem.penalty(model)
+            objective = cost + problem.penalty()
         # Every method sees the same dense gradient, even where only some rows were looked up.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(objective, variables)]
         return cost, objective, gradients
@@ -198,7 +198,7 @@ def _jax(problem: Problem, optimizer: Any, averages: Averages | None) -> Loops:
         with scope(parameters, rest) as inside:
             costs, _ = problem.evaluate(model, *batch, training=True)
             cost = jax.numpy.mean(costs)
-            objective = cost + problem.penalty(model)
+            objective = cost + problem.penalty()
         return objective, (cost, [inside.get_current_value(v) for v in others])
 
     def differentiate(parameters: Any, rest: Any, indices: Any, train: Any) -> Any:

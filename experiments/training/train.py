@@ -12,22 +12,23 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import threadpoolctl
 
 from experiments.methods import optimizers
-from experiments.methods.sfo import SFO
 from experiments.problems import registry as problems
 from experiments.problems.problem import Problem
 from experiments.randomness import batch_order, steps_per_epoch, stream
 from experiments.records.store import Store
 from experiments.study import Run
 from experiments.training import diagnostics, loops, runtime, stability, twins
+from experiments.training.diagnostics import METRICS
 
-# Recorded after each pass; problems without classes have no accuracy, some add diagnostics.
-METRICS = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
+if TYPE_CHECKING:
+    from experiments.methods.sfo import SFO
+
 CHECKPOINT_SECONDS = 10.0
 
 
@@ -39,10 +40,10 @@ def _reset_noise(model: Any, seed: int, epoch: int) -> None:
             variable.assign(noise.integers(2**31, size=2))
 
 
-class Variables:
+class ModelState:
     """The state that a run resumes from: variables of its model, its optimizer and its averages."""
 
-    patience = 1.0  # how many times longer to wait before the next checkpoint
+    checkpoint_factor = 1.0  # how many times longer to wait before the next checkpoint
 
     def __init__(self, variables: list[Any]) -> None:
         self.variables = variables
@@ -62,10 +63,10 @@ class Variables:
             variable.assign(array)
 
 
-class Iterations(Variables):
+class SFOState(ModelState):
     """The same for the Sum-of-Functions Optimizer, whose state grows and may be gigabytes."""
 
-    patience = 12.0
+    checkpoint_factor = 12.0
 
     def __init__(self, variables: list[Any], sfo: SFO) -> None:
         super().__init__(variables)
@@ -175,7 +176,7 @@ def train(
             f"averages=1.0 is not valid with {run.problem}: its batch norms' statistics are those "
             "of the last weights"
         )
-    state: Variables | Iterations
+    state: ModelState | SFOState
     if run.optimizer == "sfo":
         if averages:
             raise ValueError("averages=1.0 is not valid with sfo: its steps are not averaged")
@@ -186,12 +187,12 @@ def train(
             raise ValueError(f"minibatches={steps} exceeds {len(problem.train[0])} examples")
         parts = batch_order(run.seed, 0, len(problem.train[0]), len(problem.train[0]) // steps)
         compiled, optimizer = loops.sum_of_functions(problem, optimizer, parts[:steps], run.seed)
-        state = Iterations(problem.model.variables, optimizer)
+        state = SFOState(problem.model.variables, optimizer)
     else:
         optimizer.build(problem.model.trainable_variables)
         compiled = loops.compile_loops(problem, optimizer, averages)
         extra = averages.variables if averages else []
-        state = Variables([*problem.model.variables, *optimizer.variables, *extra])
+        state = ModelState([*problem.model.variables, *optimizer.variables, *extra])
     first_batch = np.arange(run.batch_size, dtype=np.int32)
 
     metrics: dict[str, list[float]] = {}
@@ -250,7 +251,7 @@ def train(
         if not go_on():
             break
         if (
-            time.perf_counter() - saved > state.patience * CHECKPOINT_SECONDS
+            time.perf_counter() - saved > state.checkpoint_factor * CHECKPOINT_SECONDS
             and epoch + 1 < run.epochs
         ):
             store.save_checkpoint(run, state.arrays(), metrics, continues, backend, kinds)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 from experiments.analysis.ledger import ledger
 from experiments.analysis.results import Results
 from experiments.pages import RESULTS
+from experiments.records import sealed
 from experiments.records.store import LARGEST, content_of, write_atomically
 from experiments.training import runtime
 from experiments.verify.again import Check
@@ -258,22 +258,17 @@ def _add(found: Checks, kind: str, body: Any) -> None:
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:
-    text = json.dumps(body, sort_keys=True)
-    return json.dumps(
-        {**body, "checksum": hashlib.sha256(text.encode()).hexdigest()}, indent=1
-    ).encode()
+    return sealed.seal(body, finite=False)  # a difference may be infinite
 
 
 def _opened(content: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(content)
-        checksum = body.pop("checksum")
-        text = json.dumps(body, sort_keys=True)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        body, fits = sealed.unseal(content, finite=False)
+    except ValueError:
         raise ValueError("it is not a whole file of checks") from None
-    if hashlib.sha256(text.encode()).hexdigest() != checksum:
+    if not fits:
         raise ValueError("its checksum does not fit its content")
-    return dict(body)
+    return body
 
 
 def told_by(found: Sequence[Checks]) -> list[str]:

@@ -23,6 +23,7 @@ from experiments.data import catalogue, download
 from experiments.engines import execution
 from experiments.plan import plan
 from experiments.problems import registry
+from experiments.records.published import Published
 from experiments.records.store import Store
 from experiments.study import NUMERICS, Study
 from experiments.training import runtime
@@ -278,7 +279,7 @@ def _exercise(studies: Sequence[Study], workers: int) -> int:
     chosen: dict[str, again.Item] = {}
     for study in studies:
         kind = catalogue.stand_in(study.data_set)
-        entry = plan(study, "smoke", kind, _Nothing()).entries[0]
+        entry = plan(study, "smoke", kind, {}).entries[0]
         item = again.Item(study.name, "smoke", entry.arm, entry.run, entry.run.epochs, 1.0)
         chosen.setdefault(study.problem, item)
     made: dict[str, dict[str, Any]] = {}
@@ -311,23 +312,18 @@ def _exercise(studies: Sequence[Study], workers: int) -> int:
     return len(faults)
 
 
-class _Nothing:
-    def get(self, run_id: str) -> None:
-        """No run has a record."""
-
-
 def _unfinished(results: Results) -> str:
     return f" (not finished: {results.progress})" if results.missing else ""
 
 
 def _other_numerics(found: Sequence[Results]) -> list[str]:
     """A line for each study with records that this version of the code no longer answers for."""
-    lines = []
+    lines, records = [], Published(pages.RESULTS)
     for results in found:
         planned = {run.id for run in results.plan.runs()}
         old = 0
-        for run_id in getattr(results.records, "ids", list)():
-            record = results.records.get(run_id)
+        for run_id in records.ids():
+            record = records.get(run_id)
             if record is None or run_id in planned:
                 continue
             config = record["config"]

@@ -35,6 +35,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from experiments.analysis.results import Results
+from experiments.plan import START_SECONDS
 from experiments.study import Run
 from experiments.verify import rounding
 from experiments.verify.again import Item
@@ -42,7 +43,6 @@ from experiments.verify.again import Item
 SHORT = 10.0
 PAIR = 20.0
 DEAR = 40.0
-START_SECONDS = 1.5  # of a run: data, model, compilation
 FIRST = ("matched", "grid")
 SEED = 1
 MOST_MB = 1_500.0
@@ -147,6 +147,11 @@ def in_order(items: Iterable[Item], workers: int = 1, seconds: float = math.inf)
     Where there are several, a study's first run that is dear comes first, the dearest of them
     before the others, so that none is still under way when all else is done; but not one that would
     take a third of the time, which would leave too little of it for all else.
+
+    Args:
+        items: in any order.
+        workers: how many processes train them.
+        seconds: how much time there is.
     """
 
     def place(item: Item) -> tuple[bool, int, float, str]:

@@ -296,7 +296,7 @@ def test_logarithms_of_what_is_not_positive_are_not_taken():
 def test_holms_correction():
     """The example of Holm's step-down: 0.01 x 4, 0.02 x 3, 0.03 x 2 (kept at 0.06), 0.2."""
     found = statistics.holm({"a": 0.02, "b": 0.01, "c": 0.2, "d": 0.03, "e": np.nan})
-    assert found.pop("e") is not found
+    assert np.isnan(found.pop("e"))
     assert found == pytest.approx({"a": 0.06, "b": 0.04, "c": 0.2, "d": 0.06})
     assert statistics.holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
 
@@ -660,7 +660,7 @@ def test_alternatives_are_compared_at_equal_seeds():
 
 def test_an_empty_store_gives_empty_tables():
     records = Synthetic(noisy())
-    found = Results(FIG1, "quick", "mnist", records, Plan((), 0, {}, {}, ()))
+    found = Results(FIG1, "quick", "mnist", records, Plan((), 0, {}, ()))
     assert found.passes().empty
     assert list(found.passes()) == list(analysis.PASSES)
     for table, column in (
@@ -771,7 +771,6 @@ UNSTABLE, BEST, REGRET, BEST_REGRET, SPARSER = (
     BY_ID[f"fig4-{name}"]
     for name in ("unstable", "best-10", "never-worse-10", "never-worse-best-10", "sparser")
 )
-WORSE = dataclasses.replace(UNSTABLE, metric="grid_worse", passes=(9, 9))
 
 
 def of_grid(loss, seeds=range(3)) -> Results:
@@ -816,7 +815,6 @@ def test_a_grid_reads_the_loss_of_the_pass_that_is_asked_for():
 def test_the_metrics_of_a_grid():
     found = of_grid(bowl)
     judged = {claim.id: verdict(found, claim) for claim in ledger.of(FIG4)}
-    assert list(metric(WORSE, "matched", found)) == [1.0, 1.0, 1.0]
     assert judged[BEST.id].value == pytest.approx(-0.2)
     assert judged[REGRET.id].value == pytest.approx(-0.3)
     assert judged[BEST_REGRET.id].value == pytest.approx(-0.3)

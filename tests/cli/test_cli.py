@@ -78,6 +78,7 @@ def start(line: str, **options) -> subprocess.Popen:
         ("data fetsh", ["unknown action 'fetsh': did you mean fetch?", "status, fetch, verify"]),
         ("data verify mnsit", ["unknown data set 'mnsit': did you mean mnist?"]),
         ("data status mnist mnsit", ["unknown data set 'mnsit': did you mean mnist?"]),
+        ("data fetch --json", ["--json is for data status alone; leave it out of data fetch"]),
         ("plan --worker 2", ["unknown option of plan '--worker': did you mean --workers?"]),
         ("run --profle=smoke", ["unknown option of run '--profle': did you mean --profile"]),
         ("list --jsn", ["unknown option of list '--jsn': did you mean --json?"]),
@@ -433,8 +434,59 @@ def test_a_plan_predicts_by_steps_and_tells_its_error(build, capfd):
     (after,) = json.loads(capfd.readouterr().out)
     assert after["error"] == pytest.approx(2.0, rel=1e-3)
     assert after["seconds"] == pytest.approx(2 * before["seconds"], rel=0.02)
+    assert after["basis"] == "from 1 runs measured here"
+    diverged = {"status": "diverged", "diverged_at": 1}  # its time says little: it stopped early
+    Store(build / "records").put({**finished(runs[1], seconds=0.1), **diverged})
+    assert run(f"{line} --json") == 0
+    (with_diverged,) = json.loads(capfd.readouterr().out)
+    assert with_diverged["missing"] == after["missing"] - 1
+    assert with_diverged["error"] == after["error"]
+    assert with_diverged["basis"] == "from 1 runs measured here"
     assert run(line) == 0
     assert "a run took 2.00 times what its steps predicted" in capfd.readouterr().out
+
+
+def test_the_status_of_the_data_says_whose_they_are_and_on_what_terms(capfd):
+    assert run("data status mnist imdb") == 0
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == f"data folder: {files.root()}"
+    assert [line for line in said if "licence" in line] == [
+        "mnist: Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database of handwritten digits; "
+        "licence: CC BY-SA 3.0",
+        "imdb: A. L. Maas et al.: Learning Word Vectors for Sentiment Analysis (ACL 2011); "
+        "licence: none is stated; free for research, to be cited",
+    ]
+    assert "mnist: mnist/train-images-idx3-ubyte.gz: missing" in said
+    assert said[-1] == "`adam-study data fetch` downloads what is missing"
+    assert run("data --json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["folder"] == str(files.root())
+    assert [each["data"] for each in found["data_sets"]] == list(catalogue.DATASETS)
+    for each in found["data_sets"]:
+        data = catalogue.DATASETS[each["data"]]
+        assert (each["citation"], each["licence"]) == (data.citation, data.licence)
+        assert each["files"] == {file.path: "missing" for file in data.files}
+
+
+def test_a_plan_says_what_a_complete_search_found_nearest_to_the_papers_curves(
+    build, monkeypatch, capfd
+):
+    nearest = {"Adam": {"learning_rate": 0.003, "decay": "sqrt_epoch"}}
+
+    def searched(*arguments):
+        return dataclasses.replace(planning.plan(*arguments), nearest=nearest)
+
+    line = f"plan {STUDY} --profile smoke --data stand-in"
+    assert run(f"{line} --json") == 0
+    assert json.loads(capfd.readouterr().out)[0]["nearest"] == {}
+    assert run(line) == 0
+    assert "nearest to" not in capfd.readouterr().out
+    monkeypatch.setattr("experiments.cli.runs.make_plan", searched)
+    assert run(f"{line} --json") == 0
+    assert json.loads(capfd.readouterr().out)[0]["nearest"] == nearest
+    assert run(line) == 0
+    said = "nearest to the paper's curve of Adam: learning_rate=0.003, decay=sqrt_epoch"
+    assert said in capfd.readouterr().out.splitlines()
 
 
 def test_settings_are_read_as_numbers_words_and_truth():

@@ -300,10 +300,9 @@ def test_status(toy, folder):
     put(folder, "toy/a.gz", A)
     put(folder, "toy/b", B[:-1])
     first, second = files.status("toy")
-    assert (first.state, first.size, first.expected_size) == ("present", len(A), len(A))
+    assert (first.state, first.size, first.file.size) == ("present", len(A), len(A))
     assert first.path == folder / "toy/a.gz"
     assert (second.state, second.size) == ("wrong size", len(B) - 1)
-    assert second.expected_size == len(B)
     assert not files.available("toy")
     put(folder, "toy/b", B)
     assert files.available("toy")
@@ -345,7 +344,7 @@ def test_verify_names_every_bad_file(toy, folder):
     actual = hashlib.sha256(flipped).hexdigest()
     assert f"{folder}/toy/a.gz is damaged: its SHA-256 is {actual}, not {TOY[0].sha256}" in text
     assert f"{folder}/toy/b is truncated: 7 bytes instead of {len(B)}" in text
-    assert "delete what is damaged and run `python -m experiments data fetch`" in text
+    assert "delete what is damaged and run `adam-study data fetch`" in text
     assert f"place the publisher's originals in {folder}/toy" in text
 
 
@@ -354,14 +353,14 @@ def test_verify_names_missing_files(toy, folder, monkeypatch, tmp_path):
     with pytest.raises(DataError) as error:
         files.verify("toy")
     text = one_line(error)
-    assert f"{folder}/toy/b is missing: run `python -m experiments data fetch`" in text
+    assert f"{folder}/toy/b is missing: run `adam-study data fetch`" in text
     assert "a.gz" not in text
     assert "delete" not in text
     monkeypatch.delenv("ADAM_TF_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(DataError) as error:
         files.verify("toy")
-    assert one_line(error).endswith("toy/b is missing: run `python -m experiments data fetch`")
+    assert one_line(error).endswith("toy/b is missing: run `adam-study data fetch`")
 
 
 def test_verify_recognises_an_unpacked_file(toy, folder):
@@ -779,7 +778,7 @@ def test_any_form_of_the_same_content(folder, monkeypatch, form):
     assert [f.state for f in files.status("toy")] == ["missing"]
     put(folder, "toy/n", form)
     (found,) = files.status("toy")
-    assert (found.state, found.size, found.expected_size) == ("present", len(form), None)
+    assert (found.state, found.size, found.file.size) == ("present", len(form), None)
     files.verify("toy")
     assert download.fetch("toy") == [folder / "toy/n"]
     assert files.decoded(PINNED) == [1, 2, 3]
@@ -821,7 +820,7 @@ def test_a_missing_file_of_an_archive(folder, monkeypatch):
     with pytest.raises(DataError) as error:
         files.verify("toy")
     assert one_line(error) == (
-        f"{folder}/toy/n is missing: run `python -m experiments data fetch`, with the publisher's "
+        f"{folder}/toy/n is missing: run `adam-study data fetch`, with the publisher's "
         f"toy.tar.gz in {folder} where there is no network"
     )
 

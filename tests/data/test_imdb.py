@@ -272,8 +272,8 @@ def test_imdb_is_that_of_its_publisher(real, uncached):
 
 
 @real_imdb
-def test_the_vocabulary_is_sorted_by_frequency(real):
-    words = imdb.vocabulary()
+def test_words_are_numbered_by_their_frequency(real):
+    words = files.read(DATASETS["imdb"].files[0]).decode().split()[:10000]
     assert len(words) == len(set(words)) == 10000
     assert words[:5] == ["the", "and", "a", "of", "to"]
     reviews = imdb.load()

@@ -69,12 +69,15 @@ VERDICTS = ["reproduced", "not reproduced", "inconclusive", "not tested"]
 
 
 def verdict_row(number):
-    return {
-        "id": f"c{number}", "claim": f"Statement number {number}", "about": "Study one",
-        "section": "6.1", "part": f"part-{number % 3}", "page": "01_adam",
-        "matched": VERDICTS[number % 4], "tuned": ["", "reproduced"][number % 2],
-        "matched_numbers": "1.0 [0.9, 1.1]", "quotation": "Adam is fast" if number == 5 else "",
-    }  # fmt: skip
+    return webpage.Row(
+        id=f"c{number}", claim=f"Statement number {number}", about="Study one",
+        section="6.1", part=f"part-{number % 3}", page="01_adam",
+        results={
+            "matched": webpage.Result(VERDICTS[number % 4], ["1.0 [0.9, 1.1]"]),
+            "tuned": webpage.Result(["", "reproduced"][number % 2]),
+        },
+        quotation="Adam is fast" if number == 5 else "",
+    )  # fmt: skip
 
 
 def curves_of_one():
@@ -101,8 +104,7 @@ def notebook():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     mark = '<a href="#claim-c5"><title>Five</title><rect width="40" height="40"/></a>'
-    webpage.build(
-        tmp_path_factory.mktemp("report"),
+    shown = webpage.Report(
         title="Adam",
         summary="Words.",
         verdicts=[verdict_row(number) for number in range(12)],
@@ -115,6 +117,7 @@ def report(tmp_path_factory):
         charts=CHARTS,
         library=charts.library(),
     )
+    webpage.build(tmp_path_factory.mktemp("report"), shown)
     return tmp_path_factory.getbasetemp() / "report0"
 
 
@@ -374,17 +377,15 @@ def test_a_phone_has_a_picture_of_its_own_that_does_not_scroll_sideways(opened):
 def test_the_first_figure_is_not_far(opened, tmp_path):
     """Of the published report, with all that stands before it: two screens, of a phone three."""
     parts = summary.parts([pages.published(study) for study in pages.published_studies()])
-    webpage.build(
-        tmp_path,
+    shown = webpage.Report(
         title=build.TITLE,
         summary=build.SUMMARY,
-        verdicts=[],
-        pages=[],
         answer=readme.answer(parts),
         picture=summary.picture(parts),
         narrow=summary.picture(parts, width=summary.NARROW),
         figures=[webpage.Figure((pages.RESULTS / "fig1-mnist.png").read_bytes(), "Figure 1")],
     )
+    webpage.build(tmp_path, shown)
     page = opened("index.html")
     page.goto((tmp_path / "index.html").as_uri())
     for width, height, screens in ((1400, 900, 2), (390, 844, 3)):

@@ -84,7 +84,7 @@ def test_a_page_says_it_at_its_end_and_shouts_at_its_top(folder, found, check):
     assert "t of row 1 is 3" in top
     assert "1 DISAGREEMENT; 1 run" in loud.notebook.cells[-1].source
     assert PAGE.read_bytes() == before
-    rendered = webpage.render(title="T", summary="S", verdicts=[], pages=[loud])
+    rendered = webpage.render(webpage.Report("T", "S", pages=[loud]))
     html = rendered["06_theory.html"]
     assert html.count("t of row 1 is 3") == 1
     assert '">1 DISAGREEMENT; 1 run, 38 passes' in html

@@ -8,7 +8,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from experiments.report import notebooks
 from experiments.report.canonical import canonical, save
 from experiments.report.notebooks import NotebookFailed, execute
 from experiments.report.parameters import NotebookError, check
@@ -45,6 +44,7 @@ def notebook(tmp_path: Path) -> Path:
     ("values", "message"),
     [
         ({"profle": "smoke"}, "unknown parameter 'profle': did you mean profile"),
+        ({"seed": 1}, "did you mean seeds"),
         ({"zzz": 1}, "unknown parameter 'zzz': allowed: profile, seeds, rate, fast, ways"),
         ({"fast": "false"}, "parameter 'fast' must be bool, got 'false'"),
         ({"fast": 0}, "'fast' must be bool"),
@@ -52,7 +52,8 @@ def notebook(tmp_path: Path) -> Path:
         ({"seeds": 3.0}, "'seeds' must be int"),
         ({"rate": "0.1"}, "'rate' must be float"),
         ({"profile": None}, "'profile' must be str"),
-        ({"ways": ["a"]}, r"'ways' must be list\[int\]"),
+        ({"seeds": "many"}, "'seeds' must be int, got 'many'"),
+        ({"ways": [1, "b"]}, r"'ways' must be list\[int\]"),
         ({"ways": 1}, r"'ways' must be list\[int\]"),
     ],
 )
@@ -115,32 +116,12 @@ def test_paths_and_limits_that_make_no_sense(notebook, tmp_path):
         execute(notebook, tmp_path / "out.html")
     with pytest.raises(NotebookError, match="must be positive"):
         execute(notebook, tmp_path / "out.ipynb", timeout=0)
-    with pytest.raises(NotebookError, match="no such directory"):
-        execute(notebook, tmp_path / "out.ipynb", cwd=tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-p", "fast", "no"], "'fast' must be bool, got 'no'"),
-        (["-p", "seeds", "many"], "'seeds' must be int, got 'many'"),
-        (["-p", "ways", "[1, 'b']"], "'ways' must be list[int]"),
-        (["-p", "seed", "1"], "did you mean seeds"),
-        (["-p", "seeds", "1", "-p", "seeds", "2"], "given more than once"),
-    ],
-)
-def test_command_line_refuses_in_one_line(notebook, tmp_path, capsys, arguments, message):
-    assert notebooks.main([str(notebook), str(tmp_path / "out.ipynb"), *arguments]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
 
 
 # --- running --------------------------------------------------------------------------------------
 
 
-def test_a_run_from_the_command_line(tmp_path, monkeypatch, capfd):
+def test_a_run_from_another_folder(tmp_path, monkeypatch, capfd):
     """One kernel start answers many questions."""
     folder = tmp_path / "with {braces}"
     folder.mkdir()
@@ -162,22 +143,9 @@ def test_a_run_from_the_command_line(tmp_path, monkeypatch, capfd):
     stale = output.with_suffix(".failed.ipynb")
     stale.parent.mkdir()
     stale.touch()
-    values = [
-        "-p",
-        "fast",
-        "false",
-        "-p",
-        "ways",
-        "[5]",
-        "-p",
-        "rate",
-        "1",
-        "-p",
-        "profile",
-        "sm\"k'",
-    ]
+    monkeypatch.chdir(tmp_path)
     before = source.read_bytes()
-    assert notebooks.main([str(source), str(output), *values, "--cwd", str(tmp_path)]) == 0
+    execute(source, output, {"fast": False, "ways": [5], "rate": 1, "profile": "sm\"k'"})
 
     assert capfd.readouterr() == ("", "")  # quiet
     assert source.read_bytes() == before
@@ -195,19 +163,18 @@ def test_a_run_from_the_command_line(tmp_path, monkeypatch, capfd):
         "seeds: int = 3\nrate: float = 1.0  # β, in bytes\n"
         "fast: bool = False\nways: list[int] = [5]\n"
     )
-    assert canonical(nb, parameters="declared").cells[1].source == PARAMETERS
     with pytest.raises(NotebookError, match="executed copy"):
         check(output, {})
 
 
-def test_a_failing_cell_is_named_and_kept(tmp_path, capsys):
+def test_a_failing_cell_is_named_and_kept(tmp_path):
     source = make(tmp_path / "page.ipynb", "1", "raise KeyError('first\\nsecond')", "2")
     output = tmp_path / "out.ipynb"
     output.write_text("the last good run")
-    assert notebooks.main([str(source), str(output), "-p", "seeds", "4"]) == 1
-    error = capsys.readouterr().err
-    assert f"{source}: cell 4 failed: KeyError: 'first\\nsecond'" in error
-    assert error.count("\n") == 1
+    with pytest.raises(NotebookFailed) as caught:
+        execute(source, output, {"seeds": 4})
+    assert str(caught.value).startswith(f"{source}: cell 4 failed: KeyError: 'first\\nsecond'")
+    assert "\n" not in str(caught.value)
     assert output.read_text() == "the last good run"
     kept = nbformat.read(tmp_path / "out.failed.ipynb", as_version=4)
     assert any(o.output_type == "error" for cell in kept.cells for o in cell.get("outputs", []))

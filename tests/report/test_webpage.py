@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from experiments.report import webpage
 from experiments.report.prose import to_mathml
-from experiments.report.webpage import Figure, Page, build, render
+from experiments.report.webpage import Figure, Group, Page, Report, Result, Row, build, render
 
 
 def png(width: int = 4, height: int = 2, dpi: int | None = None) -> bytes:
@@ -79,33 +79,39 @@ def second() -> Page:
     return page("02_other", new_markdown_cell("Text\n\n## Results\n\n# Late\n\n# Late"))
 
 
-def row(**changes: object) -> dict[str, object]:
+def row(matched: str = "reproduced", tuned: str = "not reproduced", **changes: str) -> Row:
     base = {
         "id": "fast",
         "claim": "Adam is <fast>",
         "quotation": "converges & wins",
         "section": "6.1",
+        "part": "part-6-1",
         "page": "01_adam",
-        "matched": "reproduced",
-        "tuned": "not reproduced",
-        "matched_numbers": "Δ = 0.1 [0.0, 0.2]",
-        "tuned_numbers": ["Δ = 0.2", "n = 10"],
     }
-    return {**base, **changes}
+    results = {
+        "matched": Result(matched, ["Δ = 0.1 [0.0, 0.2]"]),
+        "tuned": Result(tuned, ["Δ = 0.2", "n = 10"]),
+    }
+    return Row(results=results, **{**base, **changes})
 
 
-def arguments(**changes: object) -> dict:
+def arguments(**changes: object) -> Report:
     base = {
         "title": "Adam, <again>",
         "summary": r"About $\beta_1$ & <script>alert(1)</script>.",
-        "verdicts": [row(), row(id=None, page=None, matched="inconclusive", tuned="not tested")],
+        "verdicts": [row(), row("inconclusive", "not tested", id="slow")],
+        "groups": [Group("part-6-1", "Logistic regression")],
+        "tally": {
+            "matched": {"reproduced": 1, "not reproduced": 0, "inconclusive": 1},
+            "tuned": {"not reproduced": 1, "not tested": 1},
+        },
         "pages": [first(), second()],
         "figures": [Figure(png(40, 30), 'The "first" figure', "01_adam"), Figure(png(), "Last")],
         "provenance": {"Python": "3.11", "Data <set>": "mnist"},
         "banner": "STAND-IN <data>",
         "note": "quick, shortened",
     }
-    return {**base, **changes}
+    return Report(**{**base, **changes})
 
 
 class Elements(HTMLParser):
@@ -129,7 +135,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, str]:
-    return render(**arguments())
+    return render(arguments())
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +144,7 @@ def parsed(files) -> dict[str, Elements]:
 
 
 def test_build_writes_what_render_gives(tmp_path, files):
-    index = build(tmp_path / "deep" / "out", **arguments())
+    index = build(tmp_path / "deep" / "out", arguments())
     assert index == tmp_path / "deep" / "out" / "index.html"
     written = {path.name: path.read_text(encoding="utf-8") for path in index.parent.iterdir()}
     assert written == files
@@ -146,7 +152,7 @@ def test_build_writes_what_render_gives(tmp_path, files):
 
 
 def test_the_same_arguments_give_the_same_bytes(files):
-    assert render(**arguments()) == files
+    assert render(arguments()) == files
 
 
 def test_pages_load_and_run_nothing(files, parsed):
@@ -205,7 +211,7 @@ def test_identifiers_and_headings(parsed):
 def test_the_parts_of_a_page_hold_their_sections():
     """Several first-level headings in a notebook: what follows each stands a level below it."""
     titles = ("# Both", "# One", "## Data", "### Size", "# Two", "## Data", "# Provenance")
-    text = render(**arguments(pages=[page("01_adam", *map(new_markdown_cell, titles))]))[
+    text = render(arguments(pages=[page("01_adam", *map(new_markdown_cell, titles))]))[
         "01_adam.html"
     ]
     levels = re.findall(r"<h(\d)[^>]*>([^<]+)", text)
@@ -242,7 +248,7 @@ def test_a_formula_that_would_be_drawn_wrong_is_refused(latex, message):
     with pytest.raises(ValueError, match=message):
         to_mathml(latex)
     with pytest.raises(ValueError, match="01_adam: cell 1: the formula"):
-        render(**arguments(pages=[page("01_adam", new_markdown_cell(f"${latex}$"))]))
+        render(arguments(pages=[page("01_adam", new_markdown_cell(f"${latex}$"))]))
 
 
 def test_verdicts_have_words_symbols_and_numbers(files, parsed):
@@ -252,6 +258,7 @@ def test_verdicts_have_words_symbols_and_numbers(files, parsed):
         badge = f'class="badge {style}"><span aria-hidden="true">{symbol} </span>'
         assert f"{badge}{verdict}</span>" in index
         assert f"{badge}1 {verdict}</span>" in index
+    assert "</span>0 " not in index
     text = parsed["index.html"].text
     for number in ("Δ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.1 [0.0,\N{NO-BREAK SPACE}0.2]", "0.2"):
         assert number in text
@@ -262,9 +269,7 @@ def test_verdicts_have_words_symbols_and_numbers(files, parsed):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"verdicts": [row(tuned="partly")]}, "'partly' is not one of reproduced, not reproduced"),
-        ({"verdicts": [{"claim": "x"}]}, r"lacks \['matched', 'section', 'tuned'\]"),
-        ({"verdicts": [row(colour="red")]}, r"unknown \['colour'\]"),
+        ({"verdicts": [row(part="part-9")]}, "part of a claim, 'part-9', is not one of the groups"),
         ({"verdicts": [row(page="03")]}, "'03' is not one of the pages: 01_adam, 02_other"),
         ({"figures": [Figure(b"GIF", "x")]}, "not a PNG"),
         ({"figures": [Figure(png(), "x", "03")]}, "'03' is not one of the pages"),
@@ -273,8 +278,14 @@ def test_verdicts_have_words_symbols_and_numbers(files, parsed):
 )
 def test_arguments_that_make_no_sense(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        build(tmp_path / "out", **arguments(**change))
+        build(tmp_path / "out", arguments(**change))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_verdict_has_a_sign_or_is_none():
+    assert Result("").verdict == ""
+    with pytest.raises(ValueError, match="'partly' is not one of reproduced, not reproduced"):
+        Result("partly")
 
 
 @pytest.mark.parametrize("name", ["index", "a/b", ".hidden", ""])
@@ -293,7 +304,7 @@ def test_the_navigation_names_pages_by_their_titles_up_to_the_colon(files):
             "Other",
         ]
     titled = page("03_fig3", new_markdown_cell("# Figure 3: a *network*: deep"))
-    text = render(**arguments(pages=[titled, second()], verdicts=[], figures=[]))["02_other.html"]
+    text = render(arguments(pages=[titled, second()], verdicts=[], figures=[]))["02_other.html"]
     assert 'href="03_fig3.html">Figure 3</a>' in text
     assert 'href="03_fig3.html">← Figure 3</a>' in text
 
@@ -315,7 +326,7 @@ def test_banner_and_note_are_on_every_page_when_given(files):
     for text in files.values():
         assert text.count('class="banner"') == 1
         assert text.count("quick, shortened") == 1
-    for text in render(**arguments(banner=None, note=None)).values():
+    for text in render(arguments(banner=None, note=None)).values():
         assert 'class="banner"' not in text
         assert 'class="note"' not in text
 
@@ -336,7 +347,7 @@ def test_outputs(files, parsed):
 
 def test_code_that_is_part_of_the_text_is_unfolded():
     cells = [cell("folded()"), cell("shown()", tags=["open"])]
-    text = render(**arguments(pages=[page("01_adam", *cells)], verdicts=[], figures=[]))
+    text = render(arguments(pages=[page("01_adam", *cells)], verdicts=[], figures=[]))
     details = Elements(text["01_adam.html"]).all("details")
     assert [("open" in attrs) for attrs in details] == [False, True]
 
@@ -351,23 +362,23 @@ def test_a_picture_without_description_warns_and_uses_its_heading():
     drawn = cell("draw()", shown({"image/png": PNG}))
     pages = [page("01_adam", new_markdown_cell("# T\n\n## Costs"), drawn)]
     with pytest.warns(UserWarning, match="01_adam: cell 2: the figure has no description"):
-        files = render(**arguments(pages=pages))
+        files = render(arguments(pages=pages))
     assert 'alt="Figure: Costs"' in files["01_adam.html"]
 
 
 def test_a_fine_picture_is_shown_at_the_size_it_was_drawn():
-    files = render(**arguments(figures=[Figure(png(400, 200, dpi=192), "fine")]))
+    files = render(arguments(figures=[Figure(png(400, 200, dpi=192), "fine")]))
     assert 'width="200" height="100"' in files["index.html"]
-    files = render(**arguments(figures=[Figure(png(400, 200, dpi=72), "coarse")]))
+    files = render(arguments(figures=[Figure(png(400, 200, dpi=72), "coarse")]))
     assert 'width="400" height="200"' in files["index.html"]
 
 
 def test_notebooks_that_failed_or_never_ran_are_refused():
     error = new_output("error", ename="ValueError", evalue="bad", traceback=[])
     with pytest.raises(ValueError, match="01_adam: cell 1: it ended in ValueError: bad"):
-        render(**arguments(pages=[page("01_adam", cell("x", error))]))
+        render(arguments(pages=[page("01_adam", cell("x", error))]))
     with pytest.raises(ValueError, match="01_adam: the notebook was not executed"):
-        render(**arguments(pages=[page("01_adam", new_code_cell("x"))]))
+        render(arguments(pages=[page("01_adam", new_code_cell("x"))]))
 
 
 @pytest.mark.parametrize(
@@ -408,7 +419,7 @@ def test_notebooks_that_failed_or_never_ran_are_refused():
 def test_outputs_and_text_that_load_or_run_are_refused(html):
     for content in (cell("x", shown({"text/html": html})), new_markdown_cell(html)):
         with pytest.raises(ValueError, match="01_adam: cell 1: the report is self-contained"):
-            render(**arguments(pages=[page("01_adam", content)]))
+            render(arguments(pages=[page("01_adam", content)]))
 
 
 @pytest.mark.parametrize(
@@ -431,16 +442,14 @@ def test_what_neither_loads_nor_runs_is_allowed(html):
 def test_pictures_in_the_text_are_embedded(tmp_path):
     (tmp_path / "small.png").write_bytes(png())
     text = new_markdown_cell("![A small one](small.png)")
-    files = render(
-        **arguments(pages=[page("01_adam", text, root=tmp_path)], verdicts=[], figures=[])
-    )
+    files = render(arguments(pages=[page("01_adam", text, root=tmp_path)], verdicts=[], figures=[]))
     assert f'src="data:image/png;base64,{PNG}" alt="A small one"' in files["01_adam.html"]
 
 
 def test_controls_without_a_kernel_leave_nothing():
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "Slider()"}
     files = render(
-        **arguments(pages=[page("01_adam", cell("x", shown(view)))], verdicts=[], figures=[])
+        arguments(pages=[page("01_adam", cell("x", shown(view)))], verdicts=[], figures=[])
     )
     assert "Slider()" not in files["01_adam.html"]
 

@@ -545,13 +545,12 @@ def test_theorem_on_paper():
     assert "appendix_bound" not in second
 
 
-@pytest.mark.parametrize(("comparator", "first"), [("horizon", 0.0), ("prefix", 0.5)])
-def test_regret_on_paper(monkeypatch, comparator, first):
+def test_regret_on_paper(monkeypatch):
     """(theta - 1)^2 / 2, then (theta - 3)^2 / 2: points 0 and 1, costs 1/2 and 2, optimum 2."""
     by_hand = games.Quadratics(np.ones(1), np.array([[1.0], [3.0]]), np.ones((2, 1)))
     monkeypatch.setattr(theorem, "quadratics", lambda *_, **__: by_hand)
-    found = rows(theorem.regret, PENCIL, problem="quadratic", comparator=comparator)
-    assert found[0]["regret"] == pytest.approx(first)
+    found = rows(theorem.regret, PENCIL, problem="quadratic")
+    assert found[0]["regret"] == pytest.approx(0.0)
     row = found[1]
     assert row["regret"] == pytest.approx(1.5)
     assert (row["g_inf"], row["d_inf"]) == pytest.approx((2.0, 2.0))
@@ -655,20 +654,20 @@ def problems_of(logistic):
 def test_no_fixed_point_is_better_in_hindsight(logistic):
     rng = np.random.default_rng(0)
     for problem, size in problems_of(logistic):
-        for steps in (problem.steps // 2, problem.steps):
-            best, error = problem.optimum(steps)
-            least = problem.costs(best, steps).sum()
-            assert 0 <= error <= steps * games.OPTIMUM_TOLERANCE
-            for _ in range(20):
-                other = best + size * rng.standard_normal(best.shape)
-                assert problem.costs(other, steps).sum() > least
+        best, error = problem.optimum()
+        least = problem.costs(best).sum()
+        assert 0 <= error <= problem.steps * games.OPTIMUM_TOLERANCE
+        for _ in range(20):
+            other = best + size * rng.standard_normal(best.shape)
+            assert problem.costs(other).sum() > least
 
 
 def test_costs_are_those_that_are_played_and_gradients_theirs(logistic):
     rng = np.random.default_rng(0)
     for problem, _ in problems_of(logistic):
         theta = rng.normal(0.1, 0.1, problem.start.shape)
-        costs = problem.costs(theta, 7)
+        costs = problem.costs(theta)
+        assert costs.shape == (problem.steps,)
         for t in (1, 2, 7):
             cost, gradient = problem.play(t, theta)
             assert cost == pytest.approx(costs[t - 1], rel=1e-12)
@@ -679,30 +678,30 @@ def test_costs_are_those_that_are_played_and_gradients_theirs(logistic):
 
 def test_the_mean_of_the_logistic_costs(logistic):
     theta = np.random.default_rng(0).normal(0, 0.1, logistic.start.shape)
-    value, gradient = logistic.mean(theta, 13)
-    assert value == pytest.approx(logistic.costs(theta, 13).mean(), rel=1e-12)
-    played = np.mean([logistic.play(t, theta)[1] for t in range(1, 14)], axis=0)
+    value, gradient = logistic.mean(theta)
+    assert value == pytest.approx(logistic.costs(theta).mean(), rel=1e-12)
+    steps = range(1, logistic.steps + 1)
+    played = np.mean([logistic.play(t, theta)[1] for t in steps], axis=0)
     np.testing.assert_allclose(gradient, played, rtol=1e-9, atol=1e-15)
 
 
 def test_the_optimum_does_not_depend_on_where_the_search_begins(logistic):
     from scipy.optimize import minimize
 
-    best, error = logistic.optimum(20)
-    gradient = logistic.mean(best, 20)[1]
+    best, error = logistic.optimum()
+    gradient = logistic.mean(best)[1]
+    assert logistic.steps == 20
     assert error == pytest.approx(20 * gradient @ gradient / (2 * logistic.l2))
     start = np.random.default_rng(0).normal(0, 0.1, best.shape)
     options = {"maxiter": 5_000, "maxfun": 9_000, "gtol": 1e-8, "ftol": 0}
-    other = minimize(
-        logistic.mean, start, args=(20,), jac=True, method="L-BFGS-B", options=options
-    ).x
+    other = minimize(logistic.mean, start, jac=True, method="L-BFGS-B", options=options).x
     np.testing.assert_allclose(other, best, atol=1e-4)
 
 
 def test_an_optimum_that_is_not_found_is_refused(logistic, monkeypatch):
     monkeypatch.setattr(games, "OPTIMUM_TOLERANCE", 1e-300)
     with pytest.raises(ValueError, match=r"the optimum in hindsight is off by .*: use a larger l2"):
-        logistic.optimum(20)
+        logistic.optimum()
 
 
 def test_regret_of_logistic_regression():
@@ -843,7 +842,6 @@ def test_numbers_depend_on_the_seed_alone(name):
     [
         ("moment_bias", {"parameters": "fix"}, "fixed, moving"),
         ("regret", {"problem": "quadratics"}, "logistic, quadratic, sparse, absolute"),
-        ("regret", {"comparator": "best"}, "horizon, prefix"),
         ("counterexample", {"kind": "tree"}, "three, online, stochastic"),
         ("counterexample", {"bounds": "walls"}, "clip, wall"),
     ],

@@ -10,7 +10,11 @@ import numpy as np
 
 
 def vector(theta: Any) -> np.ndarray:
-    """`theta` as a new float64 vector, if it is a vector, finite and not empty."""
+    """`theta` as a new float64 vector.
+
+    Raises:
+        ValueError: it is not a vector, is empty or is not finite.
+    """
     vector = np.array(theta, np.float64)
     if vector.ndim != 1 or not vector.size:
         raise ValueError(f"theta must be a vector, got the shape {vector.shape}: flatten it")

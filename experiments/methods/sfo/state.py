@@ -66,7 +66,11 @@ def put(sfo: SFO, state: Mapping[str, np.ndarray]) -> None:
 
 
 def check(sfo: SFO, state: Mapping[str, np.ndarray]) -> None:
-    """See `SFO.check`."""
+    """See `SFO.check`.
+
+    Raises:
+        ValueError: the state lacks something, or is of an optimizer that was built otherwise.
+    """
     names = {*ARRAYS, *LISTS} if sfo.space.basis is None else {*ARRAYS, *LISTS, "basis"}
     if missing := sorted(names - set(state)):
         raise ValueError(f"this is not the state of such an optimizer: it lacks {missing[0]}")
