@@ -189,13 +189,12 @@ def totals(shown: Sequence[Part]) -> str:
     for protocol in PROTOCOLS:
         counts = count(rows, protocol)
         tested = sum(counts.values()) - counts[claims.NOT_TESTED]
-        open_ = counts[claims.INCONCLUSIVE]
-        undecided = f" ({open_} undecided)" if open_ else ""
-        held = f"**{counts[claims.REPRODUCED]} of {tested}** tested hold *{protocol}*"
-        phrases.append(held + undecided)
+        word = "" if phrases else " tested hold"
+        undecided = f" ({counts[claims.INCONCLUSIVE]} open)" if counts[claims.INCONCLUSIVE] else ""
+        phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}**{word} *{protocol}*{undecided}")
     untested = sum(not any(v.judged for v in row.verdicts.values()) for row in rows)
     left = f"; {untested} are not tested" if untested else ""
-    return f"Of {len(rows)} statements and curves in the paper, {' and '.join(phrases)}{left}."
+    return f"Of {len(rows)} statements and curves, {' and '.join(phrases)}{left}."
 
 
 # --- the picture ----------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ def test_what_no_protocol_tested_is_not_tested():
     """One protocol's test is enough; a statement for tuning alone counts, too."""
     said = summary.totals([PART])
     assert said == (
-        "Of 5 statements and curves in the paper, **1 of 2** tested hold *matched* and **1 of 2** "
-        "tested hold *tuned* (1 undecided); 2 are not tested."
+        "Of 5 statements and curves, **1 of 2** tested hold *matched* and **1 of 2** *tuned* "
+        "(1 open); 2 are not tested."
     )
 
 
