@@ -188,7 +188,7 @@ class Optimizer(keras.optimizers.Optimizer):
             if average is None or is_emptied(average):
                 continue
             if strategy is None:
-                variable.assign(average)
+                variable.assign(ops.copy(average.value))  # JAX would share its memory
                 continue
             strategy.extended.update(
                 native(variable), lambda v, a: v.assign(a), args=(average.value,)

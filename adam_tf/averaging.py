@@ -158,7 +158,9 @@ class WeightAveraging(keras.callbacks.Callback):
         """The steps of each optimizer; a `MultiOptimizer` itself counts batches."""
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-        return [int(one.iterations) for one in getattr(optimizer, "optimizers", [optimizer])]
+        every = getattr(optimizer, "optimizers", [optimizer])
+        # Under a strategy the same on all replicas, of which NumPy sees one.
+        return [int(np.asarray(one.iterations)) for one in every]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Add the weights after one step to the average."""

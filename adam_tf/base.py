@@ -463,7 +463,7 @@ class MomentOptimizer(Optimizer):
                 "diagnostics tell the last step from the moments, and with cautious=True it "
                 "depends on the gradient too"
             )
-        t = int(self.steps_done())
+        t = int(np.asarray(self.steps_done()))  # under a strategy, the same on all replicas
         if t == 0:
             raise ValueError("diagnostics are of the last step, and there was none yet")
         rate: Any = self.given_learning_rate
@@ -478,6 +478,8 @@ class MomentOptimizer(Optimizer):
             for m in slot.moments
         ]
         moments = [moment.astype("float64") for moment in moments]
+        if isinstance(rate, keras.Variable):  # a copy on each replica, under a strategy
+            rate = np.asarray(rate)
         return t, float(rate), moments, slot.way.kernel
 
     def get_config(self) -> dict[str, Any]:

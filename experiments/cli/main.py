@@ -80,6 +80,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     elif arguments:
         known("command", arguments[0], COMMANDS)
     options, rest = _parser().parse_known_args(arguments)
+    if "" in arguments:  # of a shell variable that is not set
+        before = arguments[arguments.index("") - 1]
+        raise ValueError(f"there is an empty argument after {before}; give a value or leave it out")
     accepted = COMMANDS[options.command][2]
     flags = [ARGUMENTS[name][0][0] for name in accepted if ARGUMENTS[name][0][0].startswith("-")]
     for text in rest:

@@ -265,7 +265,8 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
         records: its records; by default those of the local store, then those in `results/`.
 
     Returns:
-        The file, and how many of the runs it holds.
+        The file, and how many of the runs it holds; and how many left it, if the plan has dropped
+        some, as it drops tuned settings while the grid of a new arm is not trained.
 
     Raises:
         NothingToPublish: there are no records of real data.
@@ -280,8 +281,8 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
             f"`adam-study run {study.name} --profile paper` trains it"
         )
     path = pages.published_file(study)
-    there = published.read(path).values() if path.exists() else ()
-    unchanged = {checksum(record) for record in there}
+    there = published.read(path) if path.exists() else {}
+    unchanged = {checksum(record) for record in there.values()}
     modified = [
         record
         for record in kept
@@ -298,7 +299,10 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
             f"{named}; commit it, remove these records and train the runs again"
         )
     published.write(path, kept, found.plan.uses())
-    return path, found.progress + (", not finished" if found.missing else "")
+    progress = found.progress + (", not finished" if found.missing else "")
+    if gone := len(there.keys() - {config_id(record["config"]) for record in kept}):
+        progress += f"; {gone} published runs are not in its plan now and have left the file"
+    return path, progress
 
 
 def publish_collected(collected: merge.Collected) -> Iterator[str]:

@@ -185,7 +185,7 @@ def finding(part: Part) -> str:
 def totals(shown: Sequence[Part]) -> str:
     """How many statements hold under each protocol, in a sentence."""
     rows = [row for part in shown for row in part.judged if row.claim.of_paper]
-    phrases = []
+    phrases: list[str] = []
     for protocol in PROTOCOLS:
         counts = count(rows, protocol)
         tested = sum(counts.values()) - counts[claims.NOT_TESTED]

@@ -297,3 +297,17 @@ def test_file_names_and_messages_of_a_file(tmp_path):
         assert again.steps == 12
     with pytest.raises(ValueError, match=r"decay must be that of .*avg\.npz, None, got 0\.5"):
         WeightAveraging(0.5).load(tmp_path / "avg", model)
+
+
+def test_replicas_have_the_averages_of_one_device(two_replicas):
+    alone, averaging = make_model(), WeightAveraging(0.9)
+    with two_replicas.scope():
+        model, mirrored = make_model(), WeightAveraging(0.9)
+    model.set_weights(alone.get_weights())
+    fit(alone, averaging)
+    fit(model, mirrored)
+    assert mirrored.steps == averaging.steps > 0
+    assert model.optimizer.diagnostics(model.trainable_variables[0])
+    with averaging.applied(), mirrored.applied():
+        for found, wanted in zip(model.get_weights(), alone.get_weights(), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

@@ -124,6 +124,10 @@ ON_ANOTHER_BACKEND = textwrap.dedent(
         losses = model.fit(x, x[:, :1], batch_size=16, epochs=20, verbose=0).history["loss"]
         assert losses[-1] < losses[0] / 5, losses
         optimizer.diagnostics(model.trainable_variables[0])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(Adam(0.05, use_ema=True, ema_momentum=0.5), "mse")
+    model.fit(x, x[:, :1], epochs=1, verbose=0)
+    assert np.isfinite(model.fit(x, x[:, :1], epochs=1, verbose=0).history["loss"]).all()
     try:
         Adam(fused=True)
     except ValueError as error:

@@ -18,6 +18,7 @@ from experiments.cli.runs import setting
 from experiments.data import catalogue, files
 from experiments.records import published as tables
 from experiments.records.store import Store, encode
+from experiments.study import config_id
 from experiments.training import runtime
 from experiments.training import train as training
 
@@ -341,6 +342,38 @@ def test_an_unfinished_study_is_published_as_such_and_grows(published, build, ca
     out = capfd.readouterr().out
     assert "not finished, 2 of 333 runs" in out
     assert "reproduced\n" not in out
+
+
+def test_published_runs_that_leave_the_file_are_counted(published, build, capfd):
+    planned = paper_runs()[0]
+    store = Store(build / "records")
+    store.put(finished(planned))
+    assert run(f"publish {STUDY}") == 0
+    capfd.readouterr()
+    there = tables.read(published)
+    other = finished(dataclasses.replace(planned, settings={"learning_rate": 0.0123}))
+    everything = [*there.values(), other]
+    uses = {config_id(record["config"]): ("AdaGrad", "tuned") for record in everything}
+    tables.write(published, everything, uses)
+    assert run(f"publish {STUDY}") == 0
+    left = "; 1 published runs are not in its plan now and have left the file"
+    assert f"1 of 333 runs, not finished{left}\n" in capfd.readouterr().out
+    assert sorted(tables.read(published)) == [planned.id]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before"),
+    [
+        (("verify", "--export", ""), "--export"),
+        (("merge", ""), "merge"),
+        (("plan", STUDY, "--data", ""), "--data"),
+        (("run", "--engine", "ray", "--address", ""), "--address"),
+    ],
+)
+def test_an_empty_argument_is_no_choice(arguments, before, capfd):
+    assert main(arguments) == 2
+    said = f"there is an empty argument after {before}; give a value or leave it out"
+    assert said in capfd.readouterr().err
 
 
 def test_runs_of_a_modified_tree_are_not_published(published, build, capfd):
