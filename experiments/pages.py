@@ -97,7 +97,7 @@ def results(name: str, profile: str = "published", data: str = "auto", **options
         profile: "published" (reads `results/`, trains nothing), "smoke", "quick" or "paper".
         data: "auto" (real data, downloaded when missing; stand-ins without a network), "real" or
             "stand-in".
-        **options: `engine`, `workers`, `protocols` and `progress` of `execution.complete`.
+        **options: `protocols` of `execution.complete`.
 
     Raises:
         ValueError: an unknown name, or damaged data.
