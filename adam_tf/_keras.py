@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from adam_tf.typing import Tensor, Variable
@@ -30,6 +31,14 @@ def path_of(variable: Variable) -> str:
 def native(variable: Variable) -> Any:
     """The backend's variable inside a variable of Keras; a native one itself."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def number_of(scalar: Any) -> Any:
+    """A variable or tensor without a shape as Python and NumPy take it.
+
+    Under a strategy a variable has a copy on each replica, all the same; it gives the first.
+    """
+    return np.asarray(scalar) if isinstance(scalar, keras.Variable) else scalar
 
 
 def is_emptied(variable: Variable) -> bool:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf._keras import is_emptied, layout_of
+from adam_tf._keras import is_emptied, layout_of, number_of
 from adam_tf.arithmetic import moment_dtype
 from adam_tf.typing import Scalar, Variable
 from adam_tf.validation import check_choice, check_number
@@ -159,8 +159,7 @@ class WeightAveraging(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
         every = getattr(optimizer, "optimizers", [optimizer])
-        # Under a strategy the same on all replicas, of which NumPy sees one.
-        return [int(np.asarray(one.iterations)) for one in every]
+        return [int(number_of(one.iterations)) for one in every]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Add the weights after one step to the average."""

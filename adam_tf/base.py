@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adam_tf._keras import Optimizer, layout_of, native
+from adam_tf._keras import Optimizer, layout_of, native, number_of
 from adam_tf.arithmetic import Seed, agreeing, is_narrow, moment_dtype, scalar_dtype, with_remainder
 from adam_tf.backend import backend
 from adam_tf.inputs import check_variable, check_weights, checked_gradient, name_of
@@ -463,7 +463,7 @@ class MomentOptimizer(Optimizer):
                 "diagnostics tell the last step from the moments, and with cautious=True it "
                 "depends on the gradient too"
             )
-        t = int(np.asarray(self.steps_done()))  # under a strategy, the same on all replicas
+        t = int(number_of(self.steps_done()))
         if t == 0:
             raise ValueError("diagnostics are of the last step, and there was none yet")
         rate: Any = self.given_learning_rate
@@ -478,9 +478,7 @@ class MomentOptimizer(Optimizer):
             for m in slot.moments
         ]
         moments = [moment.astype("float64") for moment in moments]
-        if isinstance(rate, keras.Variable):  # a copy on each replica, under a strategy
-            rate = np.asarray(rate)
-        return t, float(rate), moments, slot.way.kernel
+        return t, float(number_of(rate)), moments, slot.way.kernel
 
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` rebuilds this optimizer."""

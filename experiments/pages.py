@@ -89,7 +89,7 @@ def existing(study: Study, profile: str, data: str = "auto") -> Results:
     return found
 
 
-def results(name: str, profile: str = "published", data: str = "auto", **options: Any) -> Results:
+def results(name: str, profile: str = "published", data: str = "auto") -> Results:
     """The results of a study, after training whatever the profile lacks.
 
     Args:
@@ -97,7 +97,6 @@ def results(name: str, profile: str = "published", data: str = "auto", **options
         profile: "published" (reads `results/`, trains nothing), "smoke", "quick" or "paper".
         data: "auto" (real data, downloaded when missing; stand-ins without a network), "real" or
             "stand-in".
-        **options: `protocols` of `execution.complete`.
 
     Raises:
         ValueError: an unknown name, or damaged data.
@@ -108,7 +107,7 @@ def results(name: str, profile: str = "published", data: str = "auto", **options
         return published(study)
     choice = download.choose(study.data_set, data)
     store = local_store()
-    execution.complete(study, profile, choice.kind, store, **options)
+    execution.complete(study, profile, choice.kind, store)
     return analysis.results(study, profile, choice.kind, store)
 
 

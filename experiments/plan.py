@@ -67,8 +67,8 @@ def plan(
             entries = [*found.entries, *entries]
             nearest, later = found.nearest, found.later
             tuned = sum(bool(arm.search) for arm in study.arms)
-        if profile.selects == "search":
-            selected, on_edge = found.selected, found.on_edge
+            if profile.selects == "search":
+                selected, on_edge = found.selected, found.on_edge
         entries += _reported(study, selected, profile, data, "tuned")
         later += 0 if selected else tuned * len(list(profile.reported()))
     lengths = {*profile.stages, *profile.rungs[:-1]}

@@ -440,7 +440,7 @@ class Plan:
     Attributes:
         entries: every run known to be needed, done or not.
         later: runs that are sure to follow once the tuning grid is complete.
-        selected: by arm, the settings the grid selected; empty until the grid is complete.
+        selected: by arm, the tuned settings; empty until what selects them is complete.
         on_edge: arms whose best learning rate is still an end of their grid.
         nearest: by arm, the candidate of a search that comes nearest to the paper's curve: what the
             matched settings should be. Empty until the search is complete.

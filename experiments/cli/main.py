@@ -7,6 +7,7 @@ TensorFlow.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -80,9 +81,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     elif arguments:
         known("command", arguments[0], COMMANDS)
     options, rest = _parser().parse_known_args(arguments)
-    if "" in arguments:  # of a shell variable that is not set
-        before = arguments[arguments.index("") - 1]
-        raise ValueError(f"there is an empty argument after {before}; give a value or leave it out")
+    for before, text in itertools.pairwise(arguments):  # of a shell variable that is not set
+        if not text or (text.startswith("--") and text.endswith("=")):
+            where = text.removesuffix("=") or before
+            raise ValueError(f"there is nothing after {where}; give a value or leave it out")
     accepted = COMMANDS[options.command][2]
     flags = [ARGUMENTS[name][0][0] for name in accepted if ARGUMENTS[name][0][0].startswith("-")]
     for text in rest:

@@ -185,13 +185,12 @@ def finding(part: Part) -> str:
 def totals(shown: Sequence[Part]) -> str:
     """How many statements hold under each protocol, in a sentence."""
     rows = [row for part in shown for row in part.judged if row.claim.of_paper]
-    phrases: list[str] = []
-    for protocol in PROTOCOLS:
+    phrases = []
+    for protocol, words in zip(PROTOCOLS, (" tested hold", ""), strict=True):  # said once
         counts = count(rows, protocol)
         tested = sum(counts.values()) - counts[claims.NOT_TESTED]
-        word = "" if phrases else " tested hold"
-        undecided = f" ({counts[claims.INCONCLUSIVE]} open)" if counts[claims.INCONCLUSIVE] else ""
-        phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}**{word} *{protocol}*{undecided}")
+        open_ = f" ({counts[claims.INCONCLUSIVE]} open)" if counts[claims.INCONCLUSIVE] else ""
+        phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}**{words} *{protocol}*{open_}")
     untested = sum(not any(v.judged for v in row.verdicts.values()) for row in rows)
     left = f"; {untested} are not tested" if untested else ""
     return f"Of {len(rows)} statements and curves, {' and '.join(phrases)}{left}."

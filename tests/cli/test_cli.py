@@ -367,12 +367,13 @@ def test_published_runs_that_leave_the_file_are_counted(published, build, capfd)
         (("verify", "--export", ""), "--export"),
         (("merge", ""), "merge"),
         (("plan", STUDY, "--data", ""), "--data"),
+        (("plan", STUDY, "--data="), "--data"),
         (("run", "--engine", "ray", "--address", ""), "--address"),
     ],
 )
 def test_an_empty_argument_is_no_choice(arguments, before, capfd):
     assert main(arguments) == 2
-    said = f"there is an empty argument after {before}; give a value or leave it out"
+    said = f"there is nothing after {before}; give a value or leave it out"
     assert said in capfd.readouterr().err
 
 
