@@ -30,6 +30,9 @@ def images_drawn(results: Results) -> Figure:
     arms = results.study.arms
     found = [record["metrics"].get(f"real_{READ}", []) for _, record in results.recorded()]
     real = [shares[-1] for shares in found if shares]  # none of runs that diverged at once
+    options = {**results.study.options, **results.study.profile(results.profile).options}
+    count = options["drawn"]
+    missing = "no images yet" if count else "none in this profile"
     with styled():
         figure, axes = new_figure(3, 1.05, len(arms))
         figure.set_figwidth(15.0)
@@ -41,26 +44,24 @@ def images_drawn(results: Results) -> Figure:
                 axis.set_title(_share(last), loc="right", fontsize=9, fontweight="normal")
                 strip = _strip(results, protocol, arm.name)
                 if strip is None:
-                    note(axis, "no images yet")
+                    note(axis, missing)
                 else:
                     axis.imshow(strip, interpolation="nearest")
         grid = axes[0, 2].get_gridspec()
         for axis in axes[:, 2]:
             axis.remove()
-        _by_pass(figure.add_subplot(grid[:, 2]), results)
+        _by_pass(figure.add_subplot(grid[:, 2]), results, missing)
         known = f" Of real digits {np.mean(real):.0%} are read as such." if len(real) else ""
-        count = results.study.profile(results.profile).options.get(
-            "drawn", results.study.options["drawn"]
+        shown = (
+            f"Images of the first seed, and the share of {count} that is read as digits.{known}"
+            if count
+            else f"Profile {results.profile} draws no images: the reader takes too long to train."
         )
-        footer(
-            figure,
-            results,
-            f"Images of the first seed, and the share of {count} that is read as digits.{known}",
-        )
+        footer(figure, results, shown)
         return figure
 
 
-def _by_pass(axis: Axes, results: Results) -> None:
+def _by_pass(axis: Axes, results: Results, missing: str) -> None:
     """The share that is read, a line for each method and protocol."""
     sns.despine(ax=axis)
     arms = results.study.arms
@@ -79,7 +80,7 @@ def _by_pass(axis: Axes, results: Results) -> None:
             handles.append(Line2D([], [], color="#555555", ls=dashes, label=SETTINGS[protocol]))
         axis.legend(handles=handles, fontsize=8)
     else:
-        note(axis, "no runs yet")
+        note(axis, missing)
 
 
 def _share(last: np.ndarray) -> str:
