@@ -70,13 +70,10 @@ STUDY = Study(
             options={"train_examples": 1_280, "held_out_examples": 1_000},
         ),
         "quick": Profile(
-            epochs=30,
-            seeds=3,
-            tuning_seeds=1,
-            points_per_decade=1,
-            window=3,
+            epochs=20,
+            seeds=2,
             rounds=2,
-            tuning_epochs=10,
+            tuning_epochs=7,
             options={"train_examples": 5_000, "held_out_examples": 5_000},
         ),
         "paper": Profile(

@@ -54,7 +54,7 @@ STUDY = Study(
             window=3,
             options={"train_examples": 2_560, "held_out_examples": 1_000},
         ),
-        "quick": Profile(epochs=46, seeds=3, tuning_seeds=1, points_per_decade=2, window=5),
+        "quick": Profile(epochs=46, seeds=2, rounds=2, tuning_epochs=10),
         "paper": Profile(
             epochs=46, seeds=10, tuning_seeds=3, points_per_decade=4, window=9, fit_seeds=3
         ),

@@ -99,10 +99,7 @@ STUDY = Study(
         ),
         "quick": Profile(
             epochs=12,
-            seeds=2,
-            tuning_seeds=1,
-            points_per_decade=1,
-            window=3,
+            seeds=1,
             rounds=1,
             tuning_epochs=6,
             options={"train_examples": 6_000, "held_out_examples": 2_000},

@@ -55,9 +55,8 @@ STUDY = Study(
             options={"train_examples": 1_280, "hidden": 20},
         ),
         "quick": Profile(
-            epochs=15,
+            epochs=10,
             seeds=1,
-            window=3,
             rounds=0,
             options={"train_examples": 5_000, "hidden": 100},
         ),

@@ -57,12 +57,9 @@ STUDY = Study(
         "quick": Profile(
             epochs=4,
             seeds=1,
-            tuning_seeds=1,
-            points_per_decade=1,
-            window=3,
             rounds=0,
             tuning_epochs=2,
-            options={"train_examples": 2_048, "held_out_examples": 500},
+            options={"train_examples": 1_280, "held_out_examples": 500},
         ),
         "paper": Profile(
             epochs=46,

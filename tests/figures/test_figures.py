@@ -274,7 +274,7 @@ def test_the_rates_show_the_default_and_the_methods_tuned_on_most_problems():
 def test_a_shortened_study_says_how_many_examples_it_trains_on():
     quick = results("fig2-dropout")
     assert quick.study.profiles["quick"].options["train_examples"] == 6_000
-    assert "MNIST, 6,000 training examples, 12 passes, 2 seeds" in quick.label
+    assert "MNIST, 6,000 training examples, 12 passes, 1 seed" in quick.label
     assert "6,000 training examples" in texts(figures.main(quick))
     for name, profile in (("fig2-dropout", "paper"), ("fig1-mnist", "quick")):
         assert "examples" not in results(name, profile).label
