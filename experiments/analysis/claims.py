@@ -201,7 +201,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
         verdict, notes = NOT_TESTED, ["stand-in data"]
     elif len(values) < FEWEST_SEEDS:
         verdict, notes = NOT_TESTED, [f"fewer than {FEWEST_SEEDS} seeds"]
-    elif protocol == "tuned" and set(claim.arms) & set(results.plan.on_edge):
+    elif _tuned_arms(claim, protocol, results) & set(results.plan.on_edge):
         verdict, notes = NOT_TESTED, ["the best learning rate is an end of its grid"]
     elif claim.metric == "time_ratio" and len(_processors(claim, protocol, results)) > 1:
         verdict, notes = NOT_TESTED, ["timed on processors of several kinds"]
@@ -240,6 +240,13 @@ def _runs(claim: Claim, protocol: str, results: Results) -> set[str]:
     tunes = {arm: results.study.arm(arm).tunes for arm in claim.arms}
     roles = {arm: protocol if tuned else "matched" for arm, tuned in tunes.items()}
     return {e.run.id for e in results.plan.entries if roles.get(e.arm) == e.role}
+
+
+def _tuned_arms(claim: Claim, protocol: str, results: Results) -> set[str]:
+    """The arms on whose tuned runs a verdict rests."""
+    if METRICS[claim.metric].of_all:
+        return {arm.name for arm in results.study.arms}
+    return set(claim.arms) if protocol == "tuned" else set()
 
 
 def _same_runs(claim: Claim, results: Results) -> bool:

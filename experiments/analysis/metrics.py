@@ -42,6 +42,7 @@ class Metric:
         of_paper: `(claim, panel)` to the same on the paper's curves; NaN where they do not show it.
         log: whether it is a positive quantity, averaged over seeds as logarithms.
         trained: whether it needs the passes of the claim; others read what tuning has tried.
+        of_all: whether every arm's tuned runs decide it, whatever the protocol.
         unit: of its values; a distance on a logarithmic axis is in natural logarithms instead.
         infinite: what it means that a value is infinite.
     """
@@ -51,6 +52,7 @@ class Metric:
     of_paper: OfPaper = lambda claim, panel: math.nan
     log: bool = False
     trained: bool = True
+    of_all: bool = False
     unit: str = "ratio"
     infinite: str = "diverged"
 
@@ -372,12 +374,14 @@ METRICS: dict[str, Metric] = {
     "regret": Metric(
         "last cost of {} above the lowest of all methods, as a share of the way down",
         claimed_regret,
+        of_all=True,
         unit="share of the way down",
     ),
     "behind_tuned": Metric(
         "last cost of {} at its default above that of {} at its best rate, as a share of the way "
         "down",
         behind_tuned,
+        of_all=True,
         unit="share of the way down",
     ),
     "cost_ratio": Metric(_RATIO, cost_ratio, _cost_ratio_of_paper, log=True),

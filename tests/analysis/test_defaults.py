@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.analysis import defaults, ledger
+from experiments.analysis import claims, defaults, ledger
+from experiments.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED
 from experiments.analysis.defaults import Case
 from experiments.analysis.metrics import METRICS
 from experiments.analysis.results import Results
@@ -116,6 +118,17 @@ def test_the_metrics_of_the_ledger_read_the_same():
     assert metric("best-of-all", found) == pytest.approx(np.full(5, 0.1))
     assert metric("own-best", found) == pytest.approx(np.full(5, 0.1))
     assert metric("sgd-tuned", found) == pytest.approx(np.zeros(5))
+
+
+def test_a_grid_that_ends_at_its_best_rate_leaves_no_verdict_on_a_default():
+    """What any method's longer grid would reach may be lower than all that was reached."""
+    found = results(excess)
+    edge = dataclasses.replace(found, plan=dataclasses.replace(found.plan, on_edge=("RMSProp",)))
+    for each, expected in ((found, {REPRODUCED, NOT_REPRODUCED}), (edge, {NOT_TESTED})):
+        judged = [v for v in claims.judge(each) if METRICS[v.claim.metric].of_all and v.verdict]
+        assert len(judged) == 3
+        assert {v.verdict for v in judged} == expected
+    assert {v.reason for v in judged} == {"the best learning rate is an end of its grid"}
 
 
 def test_a_default_that_diverges_has_infinite_regret():
