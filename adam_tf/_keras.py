@@ -54,6 +54,15 @@ class Optimizer(keras.optimizers.Optimizer):
     _excluded_paths: tuple[str, ...] = ()
     _excluded_names: tuple[str, ...] = ()
 
+    @property
+    def weight_decay(self) -> Any:
+        """The factor as NumPy's number: TensorFlow takes one of Python's through float32."""
+        return self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        self._weight_decay = None if value is None else np.float64(value)
+
     def build(self, variables: Sequence[Variable]) -> None:
         """Build on `variables`, and find those that do not decay."""
         present, excluded = {path_of(variable) for variable in variables}, set()
@@ -115,7 +124,8 @@ class Optimizer(keras.optimizers.Optimizer):
         rate = self._learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             return rate(self.steps_done())
-        return super()._get_current_learning_rate()
+        rate = super()._get_current_learning_rate()
+        return np.float64(rate) if isinstance(rate, float) else rate  # as of `weight_decay`
 
     def steps_done(self) -> Any:
         """`iterations`; the largest number of 32 bits for good once a counter has run over."""
@@ -231,6 +241,8 @@ class Optimizer(keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` rebuilds this optimizer."""
         config = super().get_config()
+        if self.weight_decay is not None:
+            config["weight_decay"] = float(self.weight_decay)
         if self._excluded_paths or self._excluded_names:
             config[EXCLUDED] = {
                 "var_list": list(self._excluded_paths),

@@ -52,7 +52,7 @@ def test_learning_rate_set_between_steps(make, reference, fused):
 @PATHS
 def test_weight_decay_is_decoupled_and_has_exclusions(make, reference, fused):
     decayed, kept = (keras.Variable(START, dtype="float64", name=n) for n in ("kernel", "bias"))
-    optimizer = make(0.1, weight_decay=0.5, fused=fused)
+    optimizer = make(0.1, weight_decay=0.3, fused=fused)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     for g in G:
         optimizer.apply([tf.constant(g)] * 2, [decayed, kept])
@@ -60,8 +60,24 @@ def test_weight_decay_is_decoupled_and_has_exclusions(make, reference, fused):
     theta = START
     moves = np.diff(reference(START, G, 0.1), axis=0, prepend=START[None])
     for move in moves:
-        theta = theta * (1 - 0.1 * 0.5) + move
-    np.testing.assert_allclose(decayed.numpy(), theta, rtol=1e-7)  # Keras rounds 0.5 * 0.1
+        theta = theta * (1 - 0.1 * 0.3) + move
+    np.testing.assert_allclose(decayed.numpy(), theta, rtol=1e-13)
+
+
+@pytest.mark.parametrize("rate", [0.1, lambda: 0.1, InverseSqrtDecay(0.1)])
+def test_decay_and_rate_have_all_digits_of_a_float64_variable(rate):
+    optimizer, variable = Adam(rate, weight_decay=0.3), keras.Variable([1.0], dtype="float64")
+    optimizer.apply([tf.zeros(1, "float64")], [variable])
+    np.testing.assert_allclose(variable.numpy(), 1 - 0.1 * 0.3, rtol=1e-15)
+
+
+def test_decay_set_later_is_saved_as_a_plain_number():
+    optimizer = Adam(weight_decay=0.3)
+    optimizer.weight_decay = 0.7
+    config = optimizer.get_config()
+    assert (config["weight_decay"], type(config["weight_decay"])) == (0.7, float)
+    optimizer.weight_decay = None
+    assert optimizer.get_config()["weight_decay"] is None
 
 
 CLIPS = {
@@ -69,6 +85,24 @@ CLIPS = {
     "global_clipnorm": lambda g: g * min(1.0, 0.5 / np.linalg.norm(g)),
     "clipvalue": lambda g: np.clip(g, -0.5, 0.5),
 }
+
+
+@pytest.mark.parametrize("make", [Adam, keras.optimizers.Adam])
+@pytest.mark.parametrize("name", CLIPS)
+def test_each_replica_clips_its_part_as_in_keras(make, name, two_replicas):
+    parts = np.array([[3.0, 4.0], [0.3, 0.0]])
+    with two_replicas.scope():
+        variable = keras.Variable(np.zeros(2), dtype="float64")
+        optimizer = make(0.1, beta_1=0.5, **{name: 0.5})
+        optimizer.build([variable])
+
+    def step():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        optimizer.apply([tf.gather(parts, replica)], [variable])
+
+    two_replicas.run(step)
+    expected = 0.5 * sum(map(CLIPS[name], parts))
+    np.testing.assert_allclose(optimizer.variables[2].numpy(), expected, rtol=1e-7)
 
 
 @BOTH
