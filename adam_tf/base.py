@@ -222,14 +222,9 @@ class MomentOptimizer(Optimizer):
             ]
 
     def _takes_kernel(self, variable: Variable) -> bool:
-        if self.fused is False:
+        if self.fused is False or self.moments or self.cautious:
             return False
-        if self.moments:
-            obstacle: str | None = f"its moments are {self.moments}"
-        elif self.cautious:
-            obstacle = "cautious=True looks at a whole variable, a kernel at each number"
-        else:
-            obstacle = self.kernel_obstacle(variable)
+        obstacle = self.kernel_obstacle(variable)
         if obstacle and self.fused:
             raise ValueError(f"fused=True is impossible for {name_of(variable)!r}: {obstacle}")
         return obstacle is None

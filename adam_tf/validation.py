@@ -275,6 +275,12 @@ def check_together(optimizer: Any) -> None:
         raise ValueError(
             f"fused=True needs the tensorflow backend, got {keras.backend.backend()!r}"
         )
+    for name, default, why in (
+        ("moments", None, "a kernel keeps them as wide as the variable"),
+        ("cautious", False, "it looks at a whole variable, a kernel at each number"),
+    ):
+        if optimizer.fused and (value := getattr(optimizer, name)) != default:
+            raise ValueError(f"fused=True must go without {name}={value!r}: {why}; use fused=None")
     if optimizer.divide_state and keras.backend.backend() != "jax":
         raise ValueError(
             f"divide_state=True needs the jax backend, got {keras.backend.backend()!r}"
@@ -288,6 +294,11 @@ def check_together(optimizer: Any) -> None:
         raise ValueError(
             "ema_overwrite_frequency must go with use_ema=True, got "
             f"{optimizer.ema_overwrite_frequency}"
+        )
+    if optimizer.sparse == "lazy" and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "sparse='lazy' needs the tensorflow backend, where gradients come as rows, got "
+            f"{keras.backend.backend()!r}: use sparse='dense'"
         )
     if optimizer.sparse == "lazy" and optimizer.gradient_accumulation_steps:
         raise ValueError(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from adam_tf import Adam, AdaMax, InverseSqrtDecay
+from adam_tf.validation import check_together
 
 NAN, INF = math.nan, math.inf
 BAD = [
@@ -104,6 +105,17 @@ def test_a_rate_that_could_not_be_called_is_refused(make):
         assert "\n" not in str(caught.value)
     for rate in (lambda: 0.1, lambda t=1: 0.1 / t, InverseSqrtDecay(0.1), {"a": 0.1}.popitem):
         make(rate)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_rows_are_for_tensorflow_alone(backend, monkeypatch):
+    """Elsewhere gradients are whole, and "lazy" would do nothing."""
+    optimizer = Adam()
+    optimizer.sparse = "lazy"
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(ValueError, match=f"got '{backend}': use sparse='dense'") as caught:
+        check_together(optimizer)
+    assert str(caught.value).startswith("sparse='lazy' needs the tensorflow backend")
 
 
 @pytest.mark.parametrize("make", [Adam, AdaMax])
