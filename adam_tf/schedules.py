@@ -17,7 +17,9 @@ class InverseSqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
     $$\alpha_t = \alpha / \sqrt{t}$$
 
     where $\alpha$ is `initial_learning_rate` and $t$ counts from 1: steps by default (Theorem 4.1,
-    Section 6.1), epochs when `steps_per_epoch` is given (the first epoch has $\alpha$).
+    Section 6.1), epochs when `steps_per_epoch` is given (the first epoch has $\alpha$). It works on
+    every backend of Keras, in float64 on TensorFlow and PyTorch (float32 where it uses Apple's GPU)
+    and in float32 on JAX, unless its 64 bits are enabled.
 
     Args:
         initial_learning_rate: $\alpha$, a number >= 0.

@@ -2,11 +2,12 @@
 
 SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"`: the rows that are
             not named have gradient 0, as in the paper. `"lazy"`: they are left alone, moments
-            included, until they occur again; faster, but a different algorithm. `weight_decay`
-            still applies to every row, and `cautious` counts the numbers of the named rows only.
+            included, until they occur again; faster, but a different algorithm (TensorFlow only:
+            elsewhere Keras has no such gradients). `weight_decay` still applies to every row, and
+            `cautious` counts the numbers of the named rows only.
         fused: `None` updates a variable (many small ones together) with one TensorFlow kernel where
-            that is possible and with `keras.ops` elsewhere; `True` insists on the kernel, `False`
-            on `keras.ops`.
+            that is possible and with `keras.ops` elsewhere; `True` insists on the kernel (without
+            `moments` and `cautious`), `False` on `keras.ops`.
         moments: `None` keeps the moments in float32, or float64 for a float64 variable.
             `"bfloat16"` halves that memory; they are rounded up or down at random, so that they are
             right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
@@ -18,7 +19,8 @@ SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"
             `keras.distribution` (stage 1 of ZeRO, Rajbhandari et al.; JAX only). `False` lays
             them out as their variable is.
         **kwargs: the keywords of every Keras optimizer (`weight_decay`, `clipnorm`, `use_ema`,
-            `gradient_accumulation_steps`, `name`, ...)."""
+            `gradient_accumulation_steps`, `name`, ...). Under `tf.distribute`, as in Keras, each
+            replica clips its own part of the gradient, before the parts are added up."""
 SHARED_REFERENCES = """Gupta et al., Deep Learning with Limited Numerical Precision, ICML 2015.
 
         Liang et al., [Cautious Optimizers](https://arxiv.org/abs/2411.16085), 2024.
