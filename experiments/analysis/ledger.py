@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
@@ -20,7 +21,14 @@ from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS, Study
 
 LEDGER = Path(__file__).parents[1] / "paper" / "claims.yaml"
-RULES = ("below", "above", "within", "between")
+# What each rule takes as its limit.
+RULES = {
+    "below": "a number",
+    "above": "a number",
+    "within": "a number, 1 or more",
+    "between": "[LOW, HIGH]",
+}
+SOURCES = ("text", "figure", "control", "practice")
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,10 @@ class Claim:
         if len(others) > 1:
             joined = f"{', '.join(others[:-1])} and {others[-1]}"
             names |= {"best": f"the best of {joined}", "each": f"each of {joined} (the largest)"}
-        what = words.format(*self.arms, **names, **passes)
+        try:
+            what = words.format(*self.arms, **names, **passes)
+        except IndexError:
+            raise ValueError(f"{self.metric} compares more arms than {list(self.arms)}") from None
         return f"{what}: {side}"
 
 
@@ -89,7 +100,14 @@ def ledger() -> tuple[Claim, ...]:
     """
     claims = parse(LEDGER.read_bytes(), str(LEDGER))
     for claim in claims:  # one of a misspelt study would never be judged
-        known(f"study of the claim {claim.id}", claim.study, STUDIES)
+        study = STUDIES[known(f"study of the claim {claim.id}", claim.study, STUDIES)]
+        for arm in claim.arms:
+            known(f"arm of the claim {claim.id}", arm, [each.name for each in study.arms])
+        if claim.passes[1] < 0 and not study.measured:
+            raise ValueError(
+                f"the passes of the claim {claim.id} are {list(claim.passes)}, and -1 is for "
+                f"studies that measure; {study.name} trains: write its last pass"
+            )
     return claims
 
 
@@ -128,6 +146,9 @@ def _claim(entry: Any) -> Claim:
     for name in entry:
         if name != "limit":
             known("field", str(name), fields)
+    needed = [f.name for f in dataclasses.fields(Claim) if f.default is dataclasses.MISSING]
+    if lacking := [name for name in needed if name not in entry]:
+        raise ValueError(f"it lacks {', '.join(lacking)}; a claim needs {', '.join(needed)}")
     values = dict(entry)
     for name, kind in fields.items():
         if name not in entry:
@@ -148,13 +169,23 @@ def _claim(entry: Any) -> Claim:
     claim = Claim(**values)
     for protocol in claim.protocols:
         known("protocol", protocol, PROTOCOLS)
-    if claim.rule in ("below", "above", "within"):
-        right = _is_number(claim.limit) and (claim.rule != "within" or claim.limit > 0)
-    else:
+    for name in ("arms", "protocols"):
+        if not getattr(claim, name):
+            raise ValueError(f"{name} is []; name at least one")
+    known("source", claim.source, SOURCES)
+    first, last = claim.passes
+    if not (0 <= first <= last or (first >= 0 and last == -1)):
+        raise ValueError(
+            f"passes is {[first, last]}; write [FIRST, LAST], from 0; a LAST of -1 is the last row"
+        )
+    if known("rule", claim.rule, RULES) == "between":
         ends = claim.limit if isinstance(claim.limit, list) else ()
-        right = len(ends) == 2 and all(map(_is_number, ends))
-    if not right and claim.rule in RULES:
-        raise ValueError(f"limit is {reprlib.repr(claim.limit)}, which does not fit {claim.rule!r}")
+        right = len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]
+    else:
+        right = _is_number(claim.limit) and (claim.rule != "within" or claim.limit >= 1)
+    if not right:
+        given = reprlib.repr(claim.limit)
+        raise ValueError(f"limit is {given}; for the rule {claim.rule}, write {RULES[claim.rule]}")
     claim.criterion  # noqa: B018 - raises for an unknown metric or rule
     words = METRICS[claim.metric].words
     if "{recorded}" in words and not claim.recorded:

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -259,6 +260,33 @@ def test_a_malformed_claim_is_refused_by_name(tmp_path, monkeypatch, line):
     monkeypatch.setattr(ledger, "LEDGER", path)
     with pytest.raises(ValueError, match="fig1-mnist-adam-like-sgd"):
         ledger.ledger.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"why": None}, "it lacks why; a claim needs id, study, section,"),
+        ({"source": "rumour"}, "unknown source 'rumour': allowed: text, figure, control, practice"),
+        ({"passes": [45, 1]}, "passes is [45, 1]; write [FIRST, LAST], from 0"),
+        ({"passes": [-2, -1]}, "passes is [-2, -1]; write [FIRST, LAST], from 0"),
+        ({"passes": [1, -1]}, "-1 is for studies that measure; fig1-mnist trains"),
+        ({"arms": ["Adam", "SGD"]}, "'SGD': did you mean SGDNesterov? allowed: AdaGrad"),
+        ({"arms": []}, "arms is []; name at least one"),
+        ({"protocols": []}, "protocols is []; name at least one"),
+        ({"metric": "recorded_lead", "arms": ["Adam"]}, "compares more arms than ['Adam']"),
+        ({"limit": 0.95}, "limit is 0.95; for the rule within, write a number, 1 or more"),
+        ({"rule": "between", "limit": [2, 1]}, "limit is [2, 1]; for the rule between, write [LOW"),
+    ],
+)
+def test_a_mistake_in_a_claim_is_named_with_what_is_allowed(tmp_path, monkeypatch, change, message):
+    first = yaml.safe_load(ledger.LEDGER.read_text(encoding="utf-8"))[0] | change
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump([{k: v for k, v in first.items() if v is not None}]))
+    monkeypatch.setattr(ledger, "LEDGER", path)
+    with pytest.raises(ValueError, match="fig1-mnist-adam-like-sgd") as caught:
+        ledger.ledger.__wrapped__()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 20])
