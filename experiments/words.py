@@ -1,4 +1,4 @@
-"""Settings as the paper writes them, for tables and figures."""
+"""Settings and numbers of things in words, for tables, figures and messages."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ SYMBOLS = {
     "rho": "ρ",
     "warmup_steps": "warm-up steps",
 }
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things: "1 run", "3 runs".
+
+    Args:
+        number: how many.
+        one: the word for one of them.
+        many: the plural; by default with an s.
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def in_words(settings: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from experiments import studies
 from experiments.cli import common
 from experiments.options import known
 from experiments.study import PROTOCOLS
+from experiments.words import counted
 
 if TYPE_CHECKING:
     from experiments.analysis.results import Results
@@ -69,7 +70,7 @@ def print_verdicts(results: Sequence[Results]) -> None:
             print(title)
         if reasons:
             why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common())
-            print(f"  {sum(reasons.values())} statements not tested: {why}")
+            print(f"  {counted(sum(reasons.values()), 'statement')} not tested: {why}")
 
 
 def report_command(options: argparse.Namespace) -> None:
@@ -129,16 +130,21 @@ def verify_command(options: argparse.Namespace) -> int:
     from experiments import pages
     from experiments.verify import checks, command, kept
 
+    if options.report and (options.import_ or options.export):
+        raise ValueError("--report follows training; leave it out with --import and --export")
+    code = 0
     if options.import_:
         taken = checks.take(Path(options.import_), kept.imported())
         print("\n".join(checks.told_by([taken])))
-        return 1 if taken.faults else 0
+        code = 1 if taken.faults else 0
+        if not options.export:
+            return code
     chosen = [studies.get(name) for name in options.studies] or pages.published_studies()
     if options.export:
         done = kept.here([pages.published(study) for study in chosen])
         checks.export(done, Path(options.export))
         print(f"{options.export}: {done}")
-        return 0
+        return code
 
     def build() -> Path:
         from experiments.report.stamp import Stamp

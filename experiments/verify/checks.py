@@ -26,6 +26,7 @@ from experiments.records.store import LARGEST, content_of, write_atomically
 from experiments.training import runtime
 from experiments.verify.again import Check
 from experiments.verify.seeds import Seed
+from experiments.words import counted
 
 FORMAT = 1
 PUBLISHED = RESULTS / "checks"
@@ -102,24 +103,14 @@ class Checks:
             inside = sum(seed.inside for seed in self.seeds)
             total = len(self.seeds)
             seeds = counted(len({seed.seed for seed in self.seeds}), "new seed")
-            where = "inside" if inside == total else f"inside for {inside} of {total} metrics"
+            metrics = counted(total, "metric")
+            where = "inside" if inside == total else f"inside for {inside} of {metrics}"
             parts.append(f"{seeds} {where}")
         if self.failures:
             parts.append(f"{counted(len(self.failures), 'run')} could not be trained")
         if self.faults:
             parts.insert(0, f"{counted(len(self.faults), 'DISAGREEMENT', 'DISAGREEMENTS')}")
         return "; ".join(parts) or "nothing"
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number of things: "1 run", "3 runs".
-
-    Args:
-        number: how many.
-        one: the word for one of them.
-        many: the plural; by default with an s.
-    """
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def machine() -> dict[str, str]:

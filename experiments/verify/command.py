@@ -28,14 +28,10 @@ from experiments.records.store import Store
 from experiments.study import NUMERICS, Study
 from experiments.training import runtime
 from experiments.verify import again, sample, seeds
-from experiments.verify.checks import (
-    Budget,
-    Checks,
-    Folder,
-    counted,
-)
+from experiments.verify.checks import Budget, Checks, Folder
 from experiments.verify.ending import end, in_minutes, in_numbers
 from experiments.verify.kept import GET_DATA, folder, from_others, here, published_records
+from experiments.words import counted
 
 MINUTES = 10.0
 SMOKE_SECONDS = 60.0
@@ -234,7 +230,8 @@ class _Progress:
     def show(self, under_way: list[tuple[again.Item, int]]) -> None:
         """Show how far the runs under way are."""
         runs = [f"{i.study} {i.arm} pass {done + 1}/{i.passes}" for i, done in under_way]
-        self.bar.set_postfix_str(f", {self.ended} runs; {'; '.join(runs)}"[:90], refresh=False)
+        ended = counted(self.ended, "run")
+        self.bar.set_postfix_str(f", {ended}; {'; '.join(runs)}"[:90], refresh=False)
         self.bar.n = min(round(time.monotonic() - self.start), round(self.seconds))
         self.bar.refresh()
 

@@ -11,9 +11,10 @@ from experiments.analysis.claims import Verdict
 from experiments.analysis.results import Results
 from experiments.study import PROTOCOLS
 from experiments.verify.again import Check, passes_of
-from experiments.verify.checks import Checks, counted, told_by
+from experiments.verify.checks import Checks, told_by
 from experiments.verify.kept import GET_DATA, folder, from_others, published_records
 from experiments.verify.standing import standing
+from experiments.words import counted
 
 LINES = 25  # at the end, at most
 
@@ -45,8 +46,10 @@ def end(
     trained = [check for check in done.runs if not check.failed]
     mine = sum(check.passes for check in trained)
     equal = sum(check.equal for check in trained)
+    of_paper = [verdict for verdict in verdicts if verdict.claim.of_paper]
+    whose = "of the paper" if of_paper else "beyond the paper"
     head = [
-        f"Published, of the paper: {in_numbers([v for v in verdicts if v.claim.of_paper])}.",
+        f"Published, {whose}: {in_numbers(of_paper or verdicts)}.",
         f"Checked here: {counted(len(trained), 'run')} of {len(records):,}, "
         f"{counted(mine, 'pass', 'passes')} of {passes:,} ({mine / max(passes, 1):.1%}), "
         f"{equal:,} of them equal to the last bit; {in_minutes(seconds)} minutes now.",
@@ -55,8 +58,8 @@ def end(
     if agree:
         total, some, whole = standing(found, agree)
         head.append(
-            f"Of {total} verdicts, {some} rest on runs that were checked here and agree, "
-            f"{whole or 'none'} of them on such runs alone."
+            f"Of {counted(total, 'verdict')}, {counted(some, 'rests', 'rest')} on runs that were "
+            f"checked here and agree, {whole or 'none'} of them on such runs alone."
         )
     tail = [_speed(trained, peak)]
     told = told_by(from_others())
@@ -96,7 +99,8 @@ def _by_study(
     rest = checked[len(shown) :]
     wide = max(map(len, names), default=0)
     lines = [f"  {name:{wide}} {mine[name]}" for name in names if name in shown]
-    lines += [f"  {len(rest)} more studies: {done.of(*(by_name[n] for n in rest))}"] if rest else []
+    more = counted(len(rest), "more study", "more studies")
+    lines += [f"  {more}: {done.of(*(by_name[n] for n in rest))}"] if rest else []
     return lines + last
 
 

@@ -66,6 +66,7 @@ import numpy as np
 from experiments.problems import registry as problems
 from experiments.records.merge import NOT_COMPARED
 from experiments.study import Run
+from experiments.words import counted
 
 U = 2.0**-24
 MARGIN = 10.0
@@ -252,7 +253,8 @@ def _fate(then: int | None, now: int | None, trained: int) -> str:
     words = [
         "does not diverge" if at is None else f"diverges in pass {at + 1}" for at in (now, then)
     ]
-    return f"it {words[0]} here and {words[1]} in the record, of {trained} passes"
+    passes = counted(trained, "pass", "passes")
+    return f"it {words[0]} here and {words[1]} in the record, of {passes}"
 
 
 def _measured(record: Mapping[str, Any], again: Mapping[str, Any]) -> Comparison:

@@ -30,11 +30,11 @@ def grounds(found: Results) -> dict[tuple[str, str], frozenset[str]]:
     """The runs whose records decide each verdict of a study, by claim and protocol.
 
     The trials that chose a tuned setting are not among them: they decide which runs a verdict
-    reads. Only verdicts that were judged on their numbers are included.
+    reads. Only verdicts that were judged on their numbers are included, and no controls.
     """
     read = {}
     for verdict in claims.judge(found):
-        if verdict.judged and verdict.claim.of_paper:
+        if verdict.judged and verdict.claim.source != "control":
             noted = _Noted(found.records)
             METRICS[verdict.claim.metric].compute(
                 verdict.claim, verdict.protocol, dataclasses.replace(found, records=noted)

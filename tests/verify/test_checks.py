@@ -104,6 +104,13 @@ def test_an_export_is_imported_with_its_machine(tmp_path, published, capsys):
     (taken,) = checks.others(kept.folder() / "imported")
     assert taken.runs == [check]
     assert set(taken.machine) >= {"processor", "kind", "numpy", "tensorflow", "backend"}
+    both = tmp_path / "both.json"
+    assert run(f"verify fig1-mnist --import {file} --export {both}") == 0
+    assert checks.read(both).runs == [check]
+    capsys.readouterr()
+    for option in (f"--import {file}", f"--export {both}"):
+        assert run(f"verify fig1-mnist --report {option}") == 2
+        assert "--report follows training" in capsys.readouterr().err
 
 
 def test_a_machine_that_computes_as_an_older_one_says_so(monkeypatch):

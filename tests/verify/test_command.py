@@ -18,6 +18,7 @@ from commands import PATIENCE, wait_for
 from machine import NAMES, Changed, Machine, Part, with_records
 
 from experiments import pages, studies, study
+from experiments.analysis import claims
 from experiments.cli.main import main
 from experiments.data import catalogue, download
 from experiments.paths import ROOT
@@ -357,6 +358,10 @@ def test_a_verdict_rests_on_the_runs_that_it_reads(found):
     everything = set().union(*read.values())
     assert standing([results], everything) == (len(read),) * 3
     assert standing([results], []) == (len(read), 0, 0)
+    beyond = pages.published(STUDIES["defaults-imbalance-zipf"])
+    judged = [v for v in claims.judge(beyond) if v.judged and v.claim.source == "practice"]
+    assert standing([beyond], []) == (len(judged), 0, 0)
+    assert len(judged) > 0
     _, some, whole = standing([results], runs)
     assert whole >= 1
     assert some > whole
