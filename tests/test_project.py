@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -305,6 +306,12 @@ def test_notebooks_are_thin_whole_and_published(path):
     assert any("image/png" in o.get("data", {}) for cell in code for o in cell["outputs"])
 
 
+def test_a_selection_is_counted_by_itself():
+    """Studies that were not asked for are neither counted nor called unpublished."""
+    (line,) = readme._published([pages.published(STUDIES["sec1-memory"])])
+    assert line == "  1 of 1 study is complete."
+
+
 @pytest.mark.parametrize("study", STUDIES.values(), ids=lambda study: study.name)
 def test_every_study_has_its_page(study):
     page = json.loads((ROOT / "notebooks" / f"{study.notebook}.ipynb").read_text())
@@ -324,6 +331,23 @@ def test_a_report_has_its_studies_pages_after_those_of_no_study(monkeypatch, tmp
     for page, values in given.items():
         assert set(values) == {"profile", "data", "interactive"} & set(parameters.declared(page))
     assert given[studied[0]] == {"interactive": False}
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_page_that_cannot_be_run_is_named_before_anything_is_trained(
+    monkeypatch, tmp_path, content
+):
+    """Not after the pages before it ran."""
+    monkeypatch.setattr(report, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(report, "_execute", None)
+    monkeypatch.setattr(pages, "results", None)
+    study = dataclasses.replace(STUDIES["fig4"], notebook="fig_4")
+    said = "page of fig4 is missing; copy another one, or correct `notebook` in the study"
+    if content:
+        (tmp_path / "fig_4.ipynb").write_text(content)
+        said = "not a notebook of format 4"
+    with pytest.raises(parameters.NotebookError, match=f"fig_4.ipynb: .*{said}$"):
+        report.build([study], "smoke")
 
 
 @pytest.mark.parametrize("stale", [None, STUDIES["fig4"].notebook, "00_adam_explained"])

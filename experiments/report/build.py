@@ -35,6 +35,7 @@ from experiments.report.summary import Part
 from experiments.studies import STUDIES
 from experiments.study import Records, Study, config_id, describe
 from experiments.verify import checks, kept
+from experiments.words import counted
 
 EXPLORER = ROOT / "docs" / "explorer.html"
 TITLE = "Adam, reproduced"
@@ -77,10 +78,15 @@ def build(
         The overview page, `<build>/<profile>/report/index.html`.
 
     Raises:
-        parameters.NotebookError: a notebook can't be run, or failed.
+        parameters.NotebookError: a notebook is missing, can't be run, or failed.
     """
     folder = build_folder() / profile
     stamp = Stamp(studies)  # of what is there now
+    names = notebooks_of(studies)
+    current = {page for page in names if profile == "published" and is_current(page)}
+    for page in names:  # before anything is trained
+        if page not in current:
+            parameters.declared(page)
     found = [
         pages.existing(study, profile)
         if profile == "published"
@@ -88,10 +94,9 @@ def build(
         for study in studies
     ]
     shown = []
-    names = notebooks_of(studies)
     for number, page in enumerate(names, 1):
         which = f"page {number} of {len(names)}, {page.stem}"
-        if profile == "published" and is_current(page):
+        if page in current:
             say(f"{which}: as committed")
             shown.append(webpage.Page.read(page))
             continue
@@ -183,7 +188,17 @@ def _headline(results: Results) -> bytes:
 
 
 def notebooks_of(studies: Sequence[Study]) -> list[Path]:
-    """The pages of these studies, and those that belong to no study, ordered by name."""
+    """The pages of these studies, and those that belong to no study, ordered by name.
+
+    Raises:
+        parameters.NotebookError: a study's page is missing.
+    """
+    for study in studies:
+        if not (page := NOTEBOOKS / f"{study.notebook}.ipynb").exists():
+            raise parameters.NotebookError(
+                f"{page}: the page of {study.name} is missing; copy another one, or correct "
+                "`notebook` in the study"
+            )
     others = {study.notebook for study in STUDIES.values()} - {study.notebook for study in studies}
     return [page for page in sorted(NOTEBOOKS.glob("*.ipynb")) if page.stem not in others]
 
@@ -294,14 +309,16 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
             f"seed {config['seed']})"
             for config in (record["config"] for record in modified)
         )
+        what = counted(len(modified), "run was", "runs were")
         raise ValueError(
-            f"{study.name}: {len(modified)} runs were trained by code that no commit holds: "
-            f"{named}; commit it, remove these records and train the runs again"
+            f"{study.name}: {what} trained by code that no commit holds: "
+            f"{named}; commit it, remove such records and train their runs again"
         )
     published.write(path, kept, found.plan.uses())
     progress = found.progress + (", not finished" if found.missing else "")
     if gone := len(there.keys() - {config_id(record["config"]) for record in kept}):
-        progress += f"; {gone} published runs are not in its plan now and have left the file"
+        what = counted(gone, "published run is", "published runs are")
+        progress += f"; {what} not in its plan now, and no longer in the file"
     return path, progress
 
 
@@ -317,8 +334,9 @@ def publish_collected(collected: merge.Collected) -> Iterator[str]:
             waiting -= new
     if waiting:
         yield (
-            f"{len(waiting)} records are of no run at profile {pages.PUBLISHED_PROFILE}, or of "
-            "one that is planned only once others are there; they stay out"
+            f"{counted(len(waiting), 'record is', 'records are')} of no run that is planned at "
+            f"profile {pages.PUBLISHED_PROFILE} and not taken; some runs, such as tuned ones, are "
+            "planned only once others are there: merge the folders of both in one command"
         )
 
 

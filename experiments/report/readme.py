@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.analysis.results import Results
-from experiments.pages import RESULTS
+from experiments.pages import RESULTS, published_file
 from experiments.paths import ROOT
 from experiments.report import public, summary
 from experiments.report.summary import Judged, Part
@@ -235,10 +235,15 @@ def _by_part(parts: Sequence[Part], checked: Mapping[str, str] | None = None) ->
 
 
 def _published(found: Sequence[Results]) -> list[str]:
-    """How far the published records of every study are."""
+    """How far the published records of these studies are, and which are not published at all."""
     by_name = {results.study.name: results for results in found}
+    studies = [
+        study
+        for study in STUDIES.values()
+        if study.name in by_name or not published_file(study).exists()
+    ]
     states: dict[str, list[str]] = {}
-    for study in STUDIES.values():
+    for study in studies:
         results = by_name.get(study.name)
         state = (
             "not yet published"
@@ -251,7 +256,8 @@ def _published(found: Sequence[Results]) -> list[str]:
     complete = len(states.pop("complete", []))
     rest = "; ".join(f"{', '.join(names)} ({state})" for state, names in states.items())
     rest = f"; the others: {rest}" if rest else ""
-    return [f"  {complete} of {len(STUDIES)} studies are complete{rest}."]
+    are = "study is" if len(studies) == 1 else "studies are"
+    return [f"  {complete} of {len(studies)} {are} complete{rest}."]
 
 
 def _between(text: str, name: str, content: str) -> str:

@@ -14,6 +14,7 @@ from experiments.analysis import claims
 from experiments.analysis.claims import Claim, Verdict
 from experiments.analysis.results import Results
 from experiments.study import PROTOCOLS, Study
+from experiments.words import counted
 
 FINDINGS = Path(__file__).parent / "findings.yaml"
 KINDS = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, claims.NOT_TESTED)
@@ -120,11 +121,11 @@ def tally(rows: Sequence[Judged]) -> dict[str, dict[str, int]]:
 
 def by_protocol(rows: Sequence[Judged]) -> list[str]:
     """How many claims have each verdict, a line for each protocol that any of them concerns."""
-    lines = {protocol: counted(counts) for protocol, counts in tally(rows).items()}
+    lines = {protocol: in_numbers(counts) for protocol, counts in tally(rows).items()}
     return [f"{protocol}: {text}" for protocol, text in lines.items() if text != "-"]
 
 
-def counted(counts: Mapping[str, int]) -> str:
+def in_numbers(counts: Mapping[str, int]) -> str:
     """Verdicts in numbers: "3 reproduced, 1 not reproduced"."""
     return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "-"
 
@@ -184,16 +185,24 @@ def finding(part: Part) -> str:
 
 def totals(shown: Sequence[Part]) -> str:
     """How many statements hold under each protocol, in a sentence."""
-    rows = [row for part in shown for row in part.judged if row.claim.of_paper]
+    rows = [row for part in shown for row in part.judged if row.claim.source != "control"]
+    what = "statement beyond the paper", "statements beyond the paper"
+    if of_paper := [row for row in rows if row.claim.of_paper]:
+        rows, what = of_paper, ("statement or curve", "statements and curves")
+    if not rows:
+        return "No statement is judged here."
     phrases = []
-    for protocol, words in zip(PROTOCOLS, (" tested hold", ""), strict=True):  # said once
+    for protocol in PROTOCOLS:
         counts = count(rows, protocol)
-        tested = sum(counts.values()) - counts[claims.NOT_TESTED]
+        if not (tested := sum(counts.values()) - counts[claims.NOT_TESTED]):
+            continue
+        words = "" if phrases else " tested hold"  # said once
         open_ = f" ({counts[claims.INCONCLUSIVE]} open)" if counts[claims.INCONCLUSIVE] else ""
         phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}**{words} *{protocol}*{open_}")
-    untested = sum(not any(v.judged for v in row.verdicts.values()) for row in rows)
-    left = f"; {untested} are not tested" if untested else ""
-    return f"Of {len(rows)} statements and curves, {' and '.join(phrases)}{left}."
+    found = [" and ".join(phrases)] if phrases else []
+    if untested := sum(not any(v.judged for v in row.verdicts.values()) for row in rows):
+        found.append(f"{counted(untested, 'is', 'are')} not tested")
+    return f"Of {counted(len(rows), *what)}, {'; '.join(found)}."
 
 
 # --- the picture ----------------------------------------------------------------------------------
@@ -276,7 +285,7 @@ def picture(
             top += MARK + 3
         y = max(top, y + (34 if narrow else 52)) + 6
     whole = tally([row for part in shown for row in part.judged])
-    about = ". ".join(f"{protocol}: {counted(counts)}" for protocol, counts in whole.items())
+    about = ". ".join(f"{protocol}: {in_numbers(counts)}" for protocol, counts in whole.items())
     ground = (
         f'<rect x="-10" y="-10" width="{width + 20}" height="{y + 14}" fill="{colour("page")}"/>'
         if theme

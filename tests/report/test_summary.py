@@ -52,6 +52,19 @@ def test_what_no_protocol_tested_is_not_tested():
     )
 
 
+def test_totals_of_a_selection():
+    """What is beyond the paper is counted where there is nothing else, a single one as such."""
+    beyond, control = ROWS[6], ROWS[5]
+    for rows, said in (
+        ((beyond, control), "Of 1 statement beyond the paper, **1 of 1** tested hold *matched*."),
+        ((ROWS[2],), "Of 1 statement or curve, 1 is not tested."),
+        ((ROWS[2], ROWS[3]), "Of 2 statements and curves, 2 are not tested."),
+        ((ROWS[4], beyond), "Of 1 statement or curve, **0 of 1** tested hold *tuned* (1 open)."),
+        ((control,), "No statement is judged here."),
+    ):
+        assert summary.totals([Part("6.1", "A part", "Section 6.1", rows)]) == said
+
+
 @pytest.mark.parametrize("width", [summary.WIDTH, summary.NARROW])
 def test_the_picture_marks_what_it_counts(width):
     """Two of three, and the control has no mark."""

@@ -203,7 +203,7 @@ function trials(parent, study) {
 function grid(parent, study) {
   const lengths = [...new Set(study.grid.map((line) => line.passes))];
   const betas = [...new Set(study.grid.map((line) => line.betas))];
-  const [length, lengthLabel] = choice("After", lengths.map((n) => [n, `${n} passes`]), draw);
+  const [length, lengthLabel] = choice("After", lengths.map((n) => [n, n === 1 ? "1 pass" : `${n} passes`]), draw);
   const lines = (n) => study.grid.filter((line) => line.passes === n).length;
   length.value = lengths.reduce((best, n) => (lines(n) >= lines(best) ? n : best));
   const [pair, pairLabel] = choice("Betas", [["", "all"], ...betas.map((text) => [text, text])], draw);

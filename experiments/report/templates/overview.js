@@ -53,7 +53,7 @@ function apply() {
     part.hidden = Boolean(order) || !any;
     if (narrowed) part.open = any;
   }
-  found.textContent = `${kept.length} of ${rows.length} claims`;
+  found.textContent = `${kept.length} of ${rows.length} claim${rows.length === 1 ? "" : "s"}`;
 }
 
 for (const name of names) field(name).addEventListener("input", apply);
