@@ -79,9 +79,13 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
             watch = None if options.address else ended.enter_context(_Watch())
             try:
                 library.init(**where, log_to_driver=False, logging_level=logging.FATAL)
-            except (OSError, RuntimeError, ValueError, ImportError) as error:
-                place = options.address or "this machine"
-                raise ConnectionError(f"no Ray cluster at {place}: {runs.reason(error)}") from None
+            except Exception as error:  # of Ray's own kinds, too
+                what = f"no Ray cluster at {options.address}"
+                hint = "start one there, or give another --address"
+                if not options.address:
+                    what = "Ray does not start on this machine"
+                    hint = "--engine processes needs no Ray"
+                raise ConnectionError(f"{what}: {runs.reason(error)}; {hint}") from None
         cluster = _Cluster(library, Store(folder), options, watch)
         shared = pool.Pool(cluster.start, cluster.wait, cluster.limit, options, TRIES)
         try:
@@ -351,8 +355,7 @@ class Actor:
         if "stop" in found:
             return ConnectionError(found["stop"])
         if "record" not in found:
-            store.write_failure(run, found["trace"])
-            return Result(run, found["failed"], notes=notes, failed=True)
+            return runs.failed(run, store, runs.Failure(found["failed"], found["trace"]), notes)
         store.put(found["record"])
         store.drop_failure(run)
         if not found["keep"]:

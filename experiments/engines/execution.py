@@ -20,6 +20,7 @@ from experiments.engines.serial import serial
 from experiments.options import known
 from experiments.records.store import Store
 from experiments.study import Plan, Records, Study
+from experiments.words import counted
 
 ENGINES: dict[str, Engine] = {"serial": serial, "processes": processes, "ray": ray}
 
@@ -105,8 +106,9 @@ def complete(
                 removed |= again
     lines = list(failed.values())
     if number := store.forget_removed() + len(given_up):
-        line = f"{number} records were removed from {store.path} meanwhile"
-        lines.append(f"{study.name}: {line}; the same command trains them again")
+        what = counted(number, "record was", "records were")
+        line = f"{what} removed from {store.path} meanwhile"
+        lines.append(f"{study.name}: {line}; the same command trains what is missing")
     if lines:
         raise RunsFailed(lines)
     for run in plan.runs():  # nothing continues these any more

@@ -7,6 +7,7 @@ import threading
 
 from experiments.engines.runs import Result, name
 from experiments.study import Plan, Records, Run
+from experiments.words import counted
 
 REFRESH_SECONDS = 1.0
 
@@ -38,7 +39,7 @@ class Progress:
             desc=name,
             disable=not self.live,
             smoothing=0.1,
-            postfix=f"{self.done}/{self.total} runs",
+            postfix=self._counts,
             bar_format="{desc} {bar:20} {percentage:3.0f}%, {elapsed} elapsed, {remaining} left"
             "{postfix}",
         )
@@ -71,7 +72,7 @@ class Progress:
         """Switch to a plan that has grown, and say so."""
         total = len(plan.runs()) + plan.later
         if (more := total - self.total) > 0:
-            text = f"{self.name}: {more} more runs, since a grid has grown"
+            text = f"{self.name}: {counted(more, 'more run')}, since a grid has grown"
             if self.live:
                 self.bar.write(text, file=sys.stderr)
             else:
@@ -86,8 +87,12 @@ class Progress:
         self.ended.set()
         self.bar.close()
 
+    @property
+    def _counts(self) -> str:
+        return f"{self.done}/{counted(self.total, 'run')}"
+
     def _say(self) -> None:
-        self.bar.set_postfix_str(f"{self.done}/{self.total} runs{self.last}", refresh=False)
+        self.bar.set_postfix_str(self._counts + self.last, refresh=False)
 
     def _move(self) -> None:
         if moved := self.passes + sum(self.at.values()) - self.bar.n:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from experiments.data.files import DataError
 from experiments.records.store import Store
 from experiments.study import Run, describe
+from experiments.words import counted
 
 MEMORY = "out of memory; --workers 1 needs the least"
 
@@ -114,8 +115,7 @@ def train_and_store(
         if record is None:
             trained = attempt(run, store, keep, on_epoch)
             if isinstance(trained, Failure):
-                store.write_failure(run, trained.trace)
-                return Result(run, trained.reason, notes=tuple(store.damaged), failed=True)
+                return failed(run, store, trained, tuple(store.damaged))
             store.drop_failure(run)
             record = trained
             store.put(record)
@@ -136,6 +136,19 @@ class Failure:
 
     reason: str
     trace: str
+
+
+def failed(run: Run, store: Store, why: Failure, notes: tuple[str, ...]) -> Result:
+    """The result of a run that failed; it names the file that gets the traceback.
+
+    Args:
+        run: the run.
+        store: where the file goes.
+        why: what went wrong.
+        notes: what else to report.
+    """
+    path = store.write_failure(run, why.trace)
+    return Result(run, f"{why.reason}; the traceback is in {path}", notes=notes, failed=True)
 
 
 def attempt(
@@ -178,5 +191,5 @@ def end(record: Mapping[str, Any]) -> str:
         return f"diverged in pass {record['diverged_at']}"
     metrics = record["metrics"]
     if "training_cost" not in metrics:
-        return f"{len(next(iter(metrics.values()), ()))} rows"
+        return counted(len(next(iter(metrics.values()), ())), "row")
     return f"cost {metrics['training_cost'][-1]:.4f}"

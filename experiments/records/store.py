@@ -169,9 +169,11 @@ class Store:
                     path.unlink(missing_ok=True)
                 return
 
-    def write_failure(self, run: Run, text: str) -> None:
-        """Keep in `ID.failed` what went wrong with a run."""
-        write_atomically(self.path / f"{run.id}.failed", text.encode("utf-8", "replace"))
+    def write_failure(self, run: Run, text: str) -> Path:
+        """Keep in `ID.failed` what went wrong with a run; returns the file."""
+        path = self.path / f"{run.id}.failed"
+        write_atomically(path, text.encode("utf-8", "replace"))
+        return path
 
     def drop_failure(self, run: Run) -> None:
         """Forget what went wrong with a run earlier."""

@@ -215,7 +215,9 @@ def test_a_failed_run_stops_no_other_and_its_trace_comes_back(tmp_path, use):
     use(StandIn({"CPU": 8.0}, train))
     found = {r.run.seed: r for r in train_all(tmp_path, [a_run(seed) for seed in range(3)])}
     assert [found[seed].failed for seed in range(3)] == [False, True, False]
-    assert (tmp_path / f"{a_run(1).id}.failed").read_text() == "Traceback"
+    kept = tmp_path / f"{a_run(1).id}.failed"
+    assert kept.read_text() == "Traceback"
+    assert found[1].end == f"KeyError: 3; the traceback is in {kept}"
 
 
 def test_what_is_wrong_with_a_node_is_one_line(tmp_path, use):
@@ -295,6 +297,25 @@ def test_no_node_with_room_is_said(tmp_path, use, monkeypatch, capsys):
 def test_a_cluster_that_is_not_there(tmp_path, use, address):
     use(StandIn({}))
     with pytest.raises(ConnectionError, match=f"no Ray cluster at {address}: "):
+        train_all(tmp_path, [a_run()], address=address)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (None, "Ray does not start on this machine: RayError: no port; --engine processes needs"),
+        ("auto", "no Ray cluster at auto: RayError: no port; start one there, or give another"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_line(tmp_path, use, address, said):
+    """Whatever it raises, of its own kinds too."""
+    library = use(StandIn({}))
+
+    def fails(**options):
+        raise RayError("no port")
+
+    library.init = fails
+    with pytest.raises(ConnectionError, match=f"^{said}"):
         train_all(tmp_path, [a_run()], address=address)
 
 

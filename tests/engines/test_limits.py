@@ -179,6 +179,6 @@ def test_records_that_are_removed_meanwhile_are_said(command):
     assert not out
     assert last_line(err) == (
         f"adam-study: fig1-mnist: 2 records were removed from {command.records} meanwhile; the "
-        "same command trains them again"
+        "same command trains what is missing"
     )
     assert complete(command)
