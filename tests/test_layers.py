@@ -18,7 +18,7 @@ ROOMS = (
     ("theory",),
     ("problems",),
     ("study", "paper"),
-    ("search",),
+    ("search", "declarations"),
     ("plan", "studies"),
     ("records",),
     ("training",),

@@ -5,6 +5,7 @@ Declarations only.
 
 from collections.abc import Iterable
 
+from experiments.declarations import check
 from experiments.options import known
 from experiments.studies import (
     ablation,
@@ -65,5 +66,11 @@ STUDIES = by_name(
 
 
 def get(name: str) -> Study:
-    """The study of that name."""
-    return STUDIES[known("study", name, STUDIES)]
+    """The study of that name.
+
+    Raises:
+        ValueError: there is none, or its declaration can't be right.
+    """
+    study = STUDIES[known("study", name, STUDIES)]
+    check(study)
+    return study
