@@ -13,24 +13,25 @@ from typing import TYPE_CHECKING, Any
 from experiments import studies
 from experiments.cli import common
 from experiments.cli.parser import MOST_WORKERS
+from experiments.declarations import PROFILES
 from experiments.options import known
 from experiments.plan import START_SECONDS
 from experiments.plan import plan as make_plan
 from experiments.study import PROTOCOLS, Plan, Records, Run, Study, describe
+from experiments.words import counted
 
 if TYPE_CHECKING:
     from experiments.records.store import Store
 
-PROFILES = ("smoke", "quick", "paper")
-
 
 def list_command(options: argparse.Namespace) -> None:
     """Print the studies."""
+    every = [studies.get(name) for name in studies.STUDIES]
     if options.json:
-        print(json.dumps([_declared(study) for study in studies.STUDIES.values()], indent=1))
+        print(json.dumps([_declared(study) for study in every], indent=1))
         return
     rows = []
-    for study in studies.STUDIES.values():
+    for study in every:
         shown = study.arms if len(study.arms) <= 6 else study.arms[:3]
         arms = ", ".join(arm.name for arm in shown)
         arms += f" and {more} more" if (more := len(study.arms) - len(shown)) else ""
@@ -77,6 +78,7 @@ def plan_command(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(report, indent=1))
         return
+    processes = counted(workers, "process", "processes")
     for entry in report:
         rows = [
             (role, str(counts["runs"]), str(counts["done"]), str(counts["runs"] - counts["done"]))
@@ -90,16 +92,18 @@ def plan_command(options: argparse.Namespace) -> None:
             print("nothing is missing")
             continue
         if entry["later"]:
-            print(f"and {entry['later']} runs of the tuned settings once tuning is done;")
+            later = counted(entry["later"], "run")
+            print(f"and {later} of the tuned settings once tuning is done;")
             print("a grid whose best rate is at its end grows, which adds trials")
-        print(f"about {_duration(entry['seconds'])} on {workers} processes ({entry['basis']})")
+        print(f"about {_duration(entry['seconds'])} on {processes} ({entry['basis']})")
         if entry["error"]:
             print(f"a run took {entry['error']:.2f} times what its steps predicted")
     if len(report) > 1:
         missing = sum(entry["missing"] + entry["later"] for entry in report)
         seconds = sum(entry["seconds"] for entry in report)
-        about = f", about {_duration(seconds)} on {workers} processes" if missing else ""
-        print(f"\nin all {len(report)} studies: {missing} runs are missing{about}")
+        about = f", about {_duration(seconds)} on {processes}" if missing else ""
+        runs = counted(missing, "run is", "runs are")
+        print(f"\nin all {len(report)} studies: {runs} missing{about}")
     common.report_damage(store)
 
 
@@ -172,7 +176,7 @@ def estimate(
         return total, "from a machine with 2 cores", None
     ratios = [record["manifest"]["wall_seconds"] / predicted(run) for run, record in whole]
     error = statistics.median(ratios)
-    return total * error, f"from {len(whole)} runs measured here", round(error, 3)
+    return total * error, f"from {counted(len(whole), 'run')} measured here", round(error, 3)
 
 
 def _duration(seconds: float) -> str:
@@ -199,6 +203,8 @@ def run_command(options: argparse.Namespace) -> int:
     protocols = common.chosen_protocols(options)
     store = local_store()
     records = _counted(options, store)
+    if options.profile == "paper" and runtime.commit().endswith("+"):
+        common.say("adam-study: no commit holds this code, so `publish` will refuse these runs")
     failed: list[str] = []
     with execution.ENGINES[options.engine](store.path, _engine_options(options)) as train_all:
         for study in chosen:
@@ -220,7 +226,7 @@ def run_command(options: argparse.Namespace) -> int:
             done = len(plan.runs()) - len(plan.missing(records))
             where = " and results/" if options.skip_published else ""
             print(
-                f"{study.name}: {done} runs done at profile {options.profile}, "
+                f"{study.name}: {counted(done, 'run')} done at profile {options.profile}, "
                 f"in {store.path}{where}"
             )
             if plan.on_edge:
@@ -270,6 +276,9 @@ def try_command(options: argparse.Namespace) -> int:
 
     if len(options.studies) != 1 or not options.arm:
         raise ValueError("--arm and --set try settings: give one study, one --arm and --set K=V")
+    if options.protocol != "both" or options.skip_published:
+        flag = "--skip-published" if options.skip_published else f"--protocol {options.protocol}"
+        raise ValueError(f"{flag} is for whole studies; leave it out, or leave out --arm and --set")
     study = studies.get(options.studies[0])
     profile, arm = study.profile(options.profile), study.arm(options.arm)
     known("engine", options.engine, execution.ENGINES)
@@ -290,7 +299,7 @@ def try_command(options: argparse.Namespace) -> int:
             if result.failed:
                 failed.append(execution.failure(result))
             else:
-                print(f"{arm.name} seed {result.run.seed}: {result.end}")
+                print(f"{arm.name} seed {result.run.seed}: {result.end}, run {result.run.id}")
     print(f"{arm.name} with {describe(settings)}; records in {store.path}")
     common.report_damage(store)
     if failed:

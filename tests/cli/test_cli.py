@@ -356,7 +356,7 @@ def test_published_runs_that_leave_the_file_are_counted(published, build, capfd)
     uses = {config_id(record["config"]): ("AdaGrad", "tuned") for record in everything}
     tables.write(published, everything, uses)
     assert run(f"publish {STUDY}") == 0
-    left = "; 1 published runs are not in its plan now and have left the file"
+    left = "; 1 published run is not in its plan now, and no longer in the file"
     assert f"1 of 333 runs, not finished{left}\n" in capfd.readouterr().out
     assert sorted(tables.read(published)) == [planned.id]
 
@@ -384,7 +384,7 @@ def test_runs_of_a_modified_tree_are_not_published(published, build, capfd):
         store.put({**record, "manifest": {**record["manifest"], "commit": commit}})
     assert run(f"publish {STUDY}") == 2
     err = capfd.readouterr().err
-    assert f"{STUDY}: 1 runs were trained by code that no commit holds: {runs[1].id} (" in err
+    assert f"{STUDY}: 1 run was trained by code that no commit holds: {runs[1].id} (" in err
     assert err.count("\n") == 1
     assert not published.exists()
     # One published before this rule keeps nothing else from being published.
@@ -468,14 +468,14 @@ def test_a_plan_predicts_by_steps_and_tells_its_error(build, capfd):
     (after,) = json.loads(capfd.readouterr().out)
     assert after["error"] == pytest.approx(2.0, rel=1e-3)
     assert after["seconds"] == pytest.approx(2 * before["seconds"], rel=0.02)
-    assert after["basis"] == "from 1 runs measured here"
+    assert after["basis"] == "from 1 run measured here"
     diverged = {"status": "diverged", "diverged_at": 1}  # its time says little: it stopped early
     Store(build / "records").put({**finished(runs[1], seconds=0.1), **diverged})
     assert run(f"{line} --json") == 0
     (with_diverged,) = json.loads(capfd.readouterr().out)
     assert with_diverged["missing"] == after["missing"] - 1
     assert with_diverged["error"] == after["error"]
-    assert with_diverged["basis"] == "from 1 runs measured here"
+    assert with_diverged["basis"] == "from 1 run measured here"
     assert run(line) == 0
     assert "a run took 2.00 times what its steps predicted" in capfd.readouterr().out
 
@@ -544,12 +544,31 @@ def test_what_was_tried_is_shown_even_when_it_diverged(monkeypatch, capfd, build
     monkeypatch.setattr(training, "train", train)
     assert run(f"{TRY} --engine serial --set learning_rate=0.5") == 0
     out, err = capfd.readouterr()
-    assert "Adam seed 0: cost 0.5000" in out
-    assert "Adam seed 1: diverged in pass 1" in out
+    ids = [path.stem for path in (build / "records").glob("*.json")]
+    for line in ("Adam seed 0: cost 0.5000, run ", "Adam seed 1: diverged in pass 1, run "):
+        assert out.partition(line)[2].split()[0] in ids
     assert "learning_rate=0.5, decay=sqrt_epoch" in out
     assert "STAND-IN DATA" in err
     record = json.loads(sorted((build / "records").glob("*.json"))[0].read_text())
     assert record["config"]["settings"] == {"learning_rate": 0.5, "decay": "sqrt_epoch"}
+
+
+@pytest.mark.parametrize("flag", ["--protocol tuned", "--skip-published"])
+def test_what_says_nothing_of_settings_of_your_own_is_refused(flag, capfd):
+    assert run(f"{TRY} {flag}") == 2
+    err = capfd.readouterr().err
+    assert err == (
+        f"adam-study: {flag} is for whole studies; leave it out, or leave out --arm and --set\n"
+    )
+
+
+def test_code_that_no_commit_holds_is_said_before_training(monkeypatch, capfd, build):
+    """`publish` refuses its runs, which may have taken days."""
+    for commit, profile, said in (("1234+", "paper", 1), ("1234", "paper", 0)):
+        monkeypatch.setattr(runtime, "commit", lambda commit=commit: commit)
+        line = f"run sec1-memory --profile {profile} --skip-published --engine serial"
+        assert run(line) == 0
+        assert capfd.readouterr().err.count("no commit holds this code") == said
 
 
 def test_doctor_names_damaged_records(monkeypatch, capfd, build):
