@@ -22,7 +22,7 @@ from experiments.records.published import Published
 from experiments.records.store import Store, Together, local_store
 from experiments.study import PROTOCOLS, Study
 from experiments.training.runtime import commit
-from experiments.words import in_words
+from experiments.words import counted, in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +173,7 @@ def _ratio(results: Results, protocol: str) -> str:
     if not len(both):
         return "not finished"
     ended = both[np.isfinite(both).all(axis=1)]
-    gone = f"diverged in {len(both) - len(ended)} of {len(both)} seeds"
+    gone = f"diverged in {len(both) - len(ended)} of {counted(len(both), 'seed')}"
     if not len(ended):
         return gone
     mean, low, high = interval(ended[:, 1] / ended[:, 0], log=True)

@@ -21,7 +21,7 @@ from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.study import PROTOCOLS, Entry, Panel, Plan, Records, Study
 from experiments.training.diagnostics import METRICS
-from experiments.words import in_words
+from experiments.words import counted, in_words
 
 # The averages of Section 7.2 as they are recorded, and in words.
 AVERAGES = {"mean": "mean of all steps", "exponential": "exponential, corrected"}
@@ -82,7 +82,8 @@ class Results:
         seeds = f"{whole} seed{'s' * (whole != 1)}"
         if whole < size.seeds:
             seeds += f" ({size.seeds} up to pass {max(size.stages)})"
-        text = f"{kind}profile {self.profile}: {data}, {size.epochs} passes, {seeds}"
+        passes = f"{size.epochs} pass{'es' * (size.epochs != 1)}"
+        text = f"{kind}profile {self.profile}: {data}, {passes}, {seeds}"
         return text + (f"; not finished, {self.progress}" if self.missing else "")
 
     @property
@@ -94,7 +95,7 @@ class Results:
     def progress(self) -> str:
         """How many runs there are, of how many."""
         runs = len(self.plan.runs()) + self.plan.later
-        return f"{runs - self.missing} of {runs} runs"
+        return f"{runs - self.missing} of {runs} run{'s' * (runs != 1)}"
 
     def recorded(self, *roles: str, arm: str = "") -> Iterator[tuple[Entry, Mapping[str, Any]]]:
         """The planned uses of runs that have a record, each with it; all roles if none is named.
@@ -224,6 +225,7 @@ class Results:
                 if not len(last):
                     continue
                 mean, low, high = interval((100 * (averaged / last - 1)).to_numpy())
+                seeds = counted(len(pair[0]), "seed")
                 rows.append(
                     {
                         "settings": protocol if self.study.fitted else SETTINGS[protocol],
@@ -233,7 +235,7 @@ class Results:
                         "cost of the last": last.mean(),
                         "of the average": averaged.mean(),
                         "change": f"{mean:+.2f}% [{low:+.2f}, {high:+.2f}]"
-                        + (f"; diverged in {gone} of {len(pair[0])} seeds" if gone else ""),
+                        + (f"; diverged in {gone} of {seeds}" if gone else ""),
                         "n": len(last),
                     }
                 )

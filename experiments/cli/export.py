@@ -14,6 +14,7 @@ from experiments.options import known
 from experiments.report import numbers
 from experiments.study import Entry, describe
 from experiments.training.runtime import silence
+from experiments.words import counted
 
 FORMATS = ("both", "csv", "tensorboard")
 ROLES = ("matched", "tuned", "grid")  # what is reported; trials are in the CSV files alone
@@ -42,7 +43,7 @@ def export(found: Iterable[Results], folder: Path, form: str) -> Iterator[str]:
         for results in found:
             place = folder / "tensorboard" / results.study.name
             runs = sum(_events(results, entry, place) for entry in results.plan.entries)
-            yield f"{place}: {runs} runs"
+            yield f"{place}: {counted(runs, 'run')}"
         yield f"to see them: tensorboard --logdir {folder / 'tensorboard'}"
 
 
@@ -54,7 +55,7 @@ def check(form: str) -> str:
 def _csv(table: Any, path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False)
-    return f"{path}: {len(table)} rows"
+    return f"{path}: {counted(len(table), 'row')}"
 
 
 def _events(results: Results, entry: Entry, place: Path) -> bool:

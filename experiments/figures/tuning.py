@@ -80,7 +80,8 @@ def sensitivity(results: Results) -> Figure:
         }
         size = study.profile(results.profile)
         seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
-        text = f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {passes} passes"
+        after = f"{passes} pass{'es' * (passes > 1)}"
+        text = f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {after}"
         text += "; costs off the axis are at its edge." if off_axis else "."
         if not results.plan.selected:
             runs = len(results.plan.runs("tuning"))

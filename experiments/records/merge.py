@@ -21,6 +21,7 @@ from experiments.problems import registry as problems
 from experiments.records import published
 from experiments.records.store import AGAIN, DamagedRecord, Store, Together
 from experiments.study import Records, Run, config_id, describe
+from experiments.words import counted
 
 PLACES = (".", "records", "results", "build/records")  # where a folder may hold records
 # Measurements that differ between machines, and often between two trainings on the same one.
@@ -53,7 +54,8 @@ class Merged:
     def line(self) -> str:
         """The counts in words."""
         left = f", {len(self.problems)} not taken" if self.problems else ""
-        return f"{self.folder}: {self.taken} records taken, {self.there} were here already{left}"
+        taken, there = counted(self.taken, "record"), counted(self.there, "was", "were")
+        return f"{self.folder}: {taken} taken, {there} here already{left}"
 
 
 class Collected(Together):
@@ -145,7 +147,7 @@ def differing(there: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         if old is None or new is None:
             return f"only one has {name}"
         if len(old) != len(new):
-            return f"{len(new)} passes, not {len(old)}"
+            return f"{counted(len(new), 'pass', 'passes')}, not {len(old)}"
         i = next(i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
         return f"{name} of pass {i} is {new[i]!r}, not {old[i]!r}"
     return ""
@@ -173,7 +175,7 @@ def check(record: Mapping[str, Any]) -> None:
     passes = len(record["metrics"].get("training_cost", ()))
     expected = run.epochs if record["status"] == "finished" else record["diverged_at"]
     if passes != expected:
-        raise DamagedRecord(f"it has {passes} passes, not {expected}")
+        raise DamagedRecord(f"it has {counted(passes, 'pass', 'passes')}, not {expected}")
 
 
 def _places(folder: Path, target: Path) -> list[Path]:

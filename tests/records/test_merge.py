@@ -73,7 +73,8 @@ def test_two_contributors_make_the_study_that_one_would_have_made(folders, capfd
         assert err == ""
         counts = {"ann": (4, 0), "bob": (2, 1)} if order[0] == "ann" else {"bob": (3, 0)}
         for name, (taken, there) in counts.items():
-            line = f"{folders / name}: {taken} records taken, {there} were here already\n"
+            were = "was" if there == 1 else "were"
+            line = f"{folders / name}: {taken} records taken, {there} {were} here already\n"
             assert line in out
         merged = content(folders / "build" / "records")
         for run in (run for run in RUNS if run != RUNS[3]):
@@ -115,7 +116,7 @@ def test_conflicts_are_named_and_what_is_here_stays(folders, capfd, results):
     out, err = capfd.readouterr()
     where = here.path if not results else folders / "results"
     cost = 0.25 + RUNS[1].seed / 1e3
-    assert f"{other.path}: 1 records taken, 0 were here already, 2 not taken" in out
+    assert f"{other.path}: 1 record taken, 0 were here already, 2 not taken" in out
     for run, reason in (
         (RUNS[0], f"{other.path / RUNS[0].id}.json: conflict over run {RUNS[0].id} ("),
         (RUNS[0], "status 'diverged', not 'finished'; the one in"),
@@ -174,7 +175,7 @@ def test_damaged_foreign_and_unfinished_files_stay_where_they_are(folders, capfd
     before = content(other.path)
     assert merge(other.path) == 1
     out, err = capfd.readouterr()
-    assert "1 records taken, 0 were here already, 4 not taken" in out
+    assert "1 record taken, 0 were here already, 4 not taken" in out
     assert f"{path} is ignored: its checksum does not fit its content\n" in err
     assert f"{RUNS[2].id}.json is ignored: it is a folder\n" in err
     assert "copy of a record.json is ignored: it bears no run's name\n" in err
@@ -204,10 +205,30 @@ def test_what_no_study_plans_stays_out_of_results(folders, capfd):
     )
     filled(folders / "other", [run])
     assert merge("--results", folders / "other") == 0
-    assert "1 records are of no run at profile paper" in capfd.readouterr().out
+    assert "1 record is of no run that is planned at profile paper" in capfd.readouterr().out
     assert not (folders / "results").exists()
     assert merge(folders / "other") == 0  # a store takes runs of one's own
     assert Store(folders / "build" / "records").ids() == [run.id]
+
+
+def test_runs_that_follow_from_others_are_taken_with_them(folders, capfd, monkeypatch):
+    """Tuned runs are planned once all trials are there; without them nothing asks for them."""
+    monkeypatch.setattr(pages, "PUBLISHED_PROFILE", "smoke")
+    records: dict[str, dict] = {}
+    while missing := (found := planning.plan(STUDY, "smoke", "mnist", records)).missing(records):
+        records |= {run.id: finished(run) for run in missing}
+    tuned = {run.id for run in found.runs("tuned")} - {run.id for run in found.runs("matched")}
+    ann, bob = folders / "ann", folders / "bob"
+    filled(ann, [run for run in found.runs() if run.id in tuned])
+    filled(bob, [run for run in found.runs() if run.id not in tuned])
+    assert merge("--results", ann) == 0
+    said = "some runs, such as tuned ones, are planned only once others are there: merge the"
+    assert said in capfd.readouterr().out
+    assert merge("--results", bob) == 0
+    file = folders / "results" / "fig1-mnist.parquet"
+    assert tables.read(file).keys() == records.keys() - tuned
+    assert merge("--results", ann, bob) == 0
+    assert tables.read(file).keys() == records.keys()
 
 
 def test_folders_that_can_not_be_merged(folders, capfd):
