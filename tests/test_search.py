@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from unittest.mock import Mock
 
 import pytest
 
 from experiments import search
 from experiments.analysis.results import Results
+from experiments.engines.execution import complete
+from experiments.engines.runs import Result, RunsFailed
 from experiments.paper import curves as digitised
 from experiments.plan import plan
+from experiments.records.store import Store
 from experiments.search import neighbour
 from experiments.studies import STUDIES
 from experiments.study import Run
@@ -258,3 +262,45 @@ def test_once_a_search_is_complete_the_grid_stays(found):
     sizes = {arm.name: len(rates(grid, arm.name, "tuning")) for arm in BASE.arms}
     assert dict(results.best_of().groupby("arm")["k"].max()) == sizes
     assert {arm.name: len(results.tried(arm.name, 5, 9)) for arm in BASE.arms} == sizes
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_runs_of_a_search_come_before_those_that_do_not_wait_for_it(tmp_path, failing):
+    """Otherwise runs of 200 passes at settings that are being replaced keep processes for hours."""
+    profile = dataclasses.replace(PAPER, searching=True)
+    study = dataclasses.replace(BASE, profiles={"paper": profile})
+    store, records = Store(tmp_path), Trained(falling)
+    records.done, rounds = set(), []
+
+    def get(run_id):
+        return Trained.get(records, run_id) if run_id in records.done else None
+
+    def train_all(runs, keep, on_pass):
+        rounds.append({run.id for run in runs})
+        for number, run in enumerate(runs):
+            records.asked[run.id] = run
+            if fails := failing and len(rounds) == 1 and number == 0:
+                broken.append(run)
+            else:
+                records.done.add(run.id)
+            yield Result(run, "", failed=fails)
+
+    broken = []
+    found = Mock(get=get)
+    if failing:
+        with pytest.raises(RunsFailed):
+            complete(study, "paper", "mnist", store, records=found, train_all=train_all)
+        after = plan(study, "paper", "mnist", found)
+        assert after.missing(found) == broken, "the others were trained all the same"
+    else:
+        after = complete(study, "paper", "mnist", store, records=found, train_all=train_all)
+        searched = {run.id for run in after.runs("search")}
+        kinds = [
+            "search" if ids <= searched else "mixed" if ids & searched else "other"
+            for ids in rounds
+        ]
+        number = kinds.count("search")
+        assert number >= len(RUNGS)
+        assert kinds == ["search"] * number + ["other"] * (len(kinds) - number)
+        assert kinds[-1] == "other"
+        assert after.missing(found) == []

@@ -19,7 +19,7 @@ from experiments.engines.runs import Engine, Options, Result, RunsFailed, Train,
 from experiments.engines.serial import serial
 from experiments.options import known
 from experiments.records.store import Store
-from experiments.study import Plan, Records, Study
+from experiments.study import Plan, Records, Run, Study
 from experiments.words import counted
 
 ENGINES: dict[str, Engine] = {"serial": serial, "processes": processes, "ray": ray}
@@ -84,14 +84,17 @@ def complete(
     )
     failed: dict[str, str] = {}
     removed, given_up = set[str](), set[str]()  # records that vanish as soon as they are written
+
+    def waiting(plan: Plan, *roles: str) -> list[Run]:
+        """What of a plan is still to be trained."""
+        past = failed.keys() | given_up
+        return [run for run in plan.missing(records, *roles) if run.id not in past]
+
     with opened as train_all:
         bar = Progress(study.name, plan, records)
         with contextlib.closing(bar):
-            while missing := [
-                run
-                for run in plan.missing(records)
-                if run.id not in failed and run.id not in given_up
-            ]:
+            # What a search asks for next depends on its runs, so the long ones wait for them.
+            while missing := waiting(plan, "search") or waiting(plan):
                 trained = []
                 for result in train_all(missing, plan.shortened, bar.passed):
                     bar.finished(result)
