@@ -16,4 +16,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    except ValueError as error:  # two studies of one name, say
+        print(f"adam-study: {error}", file=sys.stderr)
+        return 2
     return command()

@@ -7,7 +7,11 @@ from experiments.cli import ending
 if __name__ == "__main__":
     ending.handle_signals(ending.end_now)  # before what takes long to import
 
-from experiments.cli.main import main
+try:
+    from experiments.cli.main import main
+except ValueError as error:  # two studies of one name, say
+    print(f"adam-study: {error}", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     sys.exit(main())

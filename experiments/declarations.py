@@ -117,14 +117,11 @@ def _tried(arm: Arm) -> Iterator[Settings]:
             raise ValueError(
                 f"tune has learning_rate={centre!r}: give one number, the centre of its grid"
             )
-        values = {name: listed for name, listed in arm.tune.items() if name != "learning_rate"}
-        yield from ({"learning_rate": centre, **each} for each in _combined("tune", values))
-    for name, values in (
-        ("fit", arm.fit),
-        ("grid", arm.grid),
-        *(("search", b) for b in arm.search),
-    ):
-        yield from _combined(name, values) if values else ()
+        others = {name: values for name, values in arm.tune.items() if name != "learning_rate"}
+        yield from ({"learning_rate": centre, **each} for each in _combined("tune", others))
+    searched = [("search", block) for block in arm.search]
+    for name, listed in (("fit", arm.fit), ("grid", arm.grid), *searched):
+        yield from _combined(name, listed) if listed else ()
 
 
 def _combined(name: str, values: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:

@@ -191,7 +191,7 @@ def totals(shown: Sequence[Part]) -> str:
         rows, what = of_paper, ("statement or curve", "statements and curves")
     if not rows:
         return "No statement is judged here."
-    phrases = []
+    phrases: list[str] = []
     for protocol in PROTOCOLS:
         counts = count(rows, protocol)
         if not (tested := sum(counts.values()) - counts[claims.NOT_TESTED]):

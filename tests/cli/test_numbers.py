@@ -8,11 +8,15 @@ import itertools
 import json
 import math
 import re
+import runpy
+import sys
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import adam_study
 import adam_tf
 from experiments import paths, studies
 from experiments.cli.main import main
@@ -280,6 +284,26 @@ def test_a_copy_must_have_a_name_and_a_section_of_its_own():
         by_name((study, copy))
     own = dataclasses.replace(copy, section="Not in the paper")
     assert list(by_name((study, own))) == ["fig1-mnist", "mine"]
+
+
+@pytest.mark.parametrize("start", ["adam-study", "python -m experiments"])
+def test_studies_that_cannot_be_told_apart_end_every_command_in_one_line(start, monkeypatch, capfd):
+    """They are compared when they are imported."""
+
+    def fails(name):
+        raise ValueError("two studies are called 'mine': give one another name")
+
+    module = types.ModuleType("experiments.cli.main")
+    module.__getattr__ = fails
+    monkeypatch.setitem(sys.modules, "experiments.cli.main", module)
+    if start == "adam-study":
+        assert adam_study.main() == 2
+    else:
+        with pytest.raises(SystemExit, match="2"):
+            runpy.run_module("experiments", run_name="imported")
+    assert capfd.readouterr().err == (
+        "adam-study: two studies are called 'mine': give one another name\n"
+    )
 
 
 def test_a_copy_has_nothing_published(monkeypatch, capfd):
