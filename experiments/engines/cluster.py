@@ -86,17 +86,17 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
                     what = "Ray does not start on this machine"
                     hint = "--engine processes needs no Ray"
                 raise ConnectionError(f"{what}: {runs.reason(error)}; {hint}") from None
-        cluster = _Cluster(library, Store(folder), options, watch)
-        shared = pool.Pool(cluster.start, cluster.wait, cluster.limit, options, TRIES)
         try:
-            yield shared.train_all
+            cluster = _Cluster(library, Store(folder), options, watch)
+            shared = pool.Pool(cluster.start, cluster.wait, cluster.limit, options, TRIES)
+            with contextlib.ExitStack() as at_end:
+                at_end.callback(shared.kill)
+                yield shared.train_all
         except library.exceptions.RaySystemError as error:
             raise ConnectionError(
                 f"the Ray cluster is gone ({runs.reason(error)}); finished runs are kept, the same "
                 "command goes on"
             ) from None
-        finally:
-            shared.kill()
     finally:
         with contextlib.suppress(Exception):
             library.shutdown()

@@ -319,6 +319,18 @@ def test_a_ray_that_does_not_start_is_one_line(tmp_path, use, address, said):
         train_all(tmp_path, [a_run()], address=address)
 
 
+def test_a_cluster_that_is_gone_at_once_is_one_line(tmp_path, use):
+    """When its size is asked for, before anything is trained."""
+    library = use(StandIn({}))
+
+    def fails():
+        raise RaySystemError("no reply")
+
+    library.cluster_resources = fails
+    with pytest.raises(ConnectionError, match=r"^the Ray cluster is gone \(RaySystemError: no rep"):
+        train_all(tmp_path, [a_run()])
+
+
 def test_without_ray_one_line_says_what_installs_it(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["run", "fig1-mnist", "--engine", "ray"]) == 2
