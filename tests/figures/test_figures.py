@@ -13,6 +13,7 @@ import pytest
 from experiments import figures
 from experiments.analysis.defaults import Case
 from experiments.analysis.results import AVERAGES, Results
+from experiments.figures import style
 from experiments.figures import theory as theory_figures
 from experiments.figures.axes import cost_range, show_hidden
 from experiments.figures.costs import _clock
@@ -136,6 +137,12 @@ def laid_out(figure) -> None:
     """Draw it as often as when a file is written: first the layout, then the picture."""
     figure.draw_without_rendering()
     figure.draw_without_rendering()
+
+
+@pytest.fixture
+def coarse(monkeypatch) -> None:
+    """Few pixels: all else, the layout and the lines too, is as ever."""
+    monkeypatch.setattr(style, "DPI", 24)
 
 
 def every_figure(found: Results):
@@ -285,6 +292,7 @@ def study_has_rows(found: Results) -> bool:
     return found.study.problem == "counterexample"
 
 
+@pytest.mark.usefixtures("coarse")
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_figure_of_a_finished_study_has_lines_and_labels(name):
     found = results(name)
@@ -301,6 +309,7 @@ def test_every_figure_of_a_finished_study_has_lines_and_labels(name):
         assert figures.png(figure)[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.usefixtures("coarse")
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_figure_of_a_study_without_records_can_be_drawn(name):
     for figure in every_figure(results(name, keep=lambda run: False)):
@@ -486,6 +495,7 @@ def test_ratios_compare_the_same_methods_with_and_without_dropout():
     assert [len([line for line in axis.lines if line.get_lw() == 2]) for axis in axes] == [3, 3]
 
 
+@pytest.mark.usefixtures("coarse")
 def test_methods_of_which_one_has_gone_further_are_drawn_together():
     found = results("fig3", "paper", keep=lambda run: run.epochs == 4 or run.optimizer == "adam")
     for figure in every_figure(found):
@@ -656,6 +666,7 @@ def test_settings_read_as_in_the_paper():
     assert chosen["Adam"] == "α = 0.001, α/√t, t in passes"
 
 
+@pytest.mark.usefixtures("coarse")
 def test_equal_figures_have_equal_bytes():
     found = results("fig1-mnist")
     assert figures.png(figures.curves(found)) == figures.png(figures.curves(found))
@@ -695,6 +706,7 @@ def test_averages_of_a_study_that_is_not_tuned_yet(name):
     assert results(name, keep=lambda run: False).averages().empty
 
 
+@pytest.mark.usefixtures("coarse")
 def test_the_users_matplotlibrc_changes_no_byte():
     def drawn():
         return figures.png(figures.curves(results("fig1-mnist")))
