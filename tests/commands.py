@@ -150,10 +150,10 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def check_complete(command: Command, runs: int = 36) -> None:
+def check_complete(command: Command, engine: str = "serial", runs: int = 36) -> None:
     """`run` completes the study, and then every record is whole and nothing half is left."""
     before = len(command.trained())
-    code, out, _ = command()
+    code, out, _ = command(*RUN, "--engine", engine)
     assert code == 0
     assert f"{runs} runs done" in out
     records = Store(command.records)
@@ -163,7 +163,7 @@ def check_complete(command: Command, runs: int = 36) -> None:
     plan = planning.plan(STUDY, "smoke", DATA, records)
     assert not plan.missing(records)
     assert not plan.later
-    assert command()[0] == 0
+    assert command(*RUN, "--engine", "serial")[0] == 0
     assert len(command.trained()) <= before + runs
 
 

@@ -44,7 +44,7 @@ def test_killed_while_it_writes_a_record(command, engine):
     assert len(found.ids()) >= 3
     assert all(found.get(run_id) for run_id in found.ids())
     command.change()
-    check_complete(command)
+    check_complete(command, engine)
 
 
 def test_workers_end_with_their_parent(command):

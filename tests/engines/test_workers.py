@@ -87,7 +87,7 @@ def test_runs_that_fail_stop_no_other(command):
     assert len(kept) == 3
     assert all("Traceback (most recent call last)" in path.read_text() for path in kept)
     command.change()
-    check_complete(command)
+    check_complete(command, "processes")
     assert not list(command.records.glob("*.failed"))
 
 
