@@ -512,6 +512,13 @@ def test_without_a_reader_the_sliders_are_labelled_pictures(page):
     assert knobs.explore(page["adam"], interactive=False).alt == knobs.KNOBS_ALT
 
 
+@pytest.fixture
+def coarse(monkeypatch) -> None:
+    """Fewer pixels, which change as the others do."""
+    monkeypatch.setattr(style, "DPI", 60)
+
+
+@pytest.mark.usefixtures("coarse")
 def test_sliders_redraw_the_picture(page):
     widgets = pytest.importorskip("ipywidgets")
     others = {"momentum": page["momentum"], "gradient descent": page["descent"]}
@@ -544,6 +551,7 @@ def test_sliders_redraw_the_picture(page):
     assert bytes(picture.value) != first
 
 
+@pytest.mark.usefixtures("coarse")
 def test_a_walk_that_flies_about_is_drawn_too(page):
     pytest.importorskip("ipywidgets")
     left, right = knobs.sliders(page["adam"]).children
