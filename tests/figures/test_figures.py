@@ -604,7 +604,7 @@ def test_methods_stand_against_the_size_of_the_batches():
 
 
 def test_the_footer_counts_the_seeds():
-    assert "Mean of 3 seeds with 95% interval." in texts(figures.curves(results("fig1-mnist")))
+    assert "Mean of 2 seeds with 95% interval." in texts(figures.curves(results("fig1-mnist")))
     single = results("fig1-mnist", keep=lambda run: run.seed == 0 or run.seed >= 1000)
     assert "Mean of 1 seed." in texts(figures.curves(single))
 
