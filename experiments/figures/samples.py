@@ -32,7 +32,8 @@ def images_drawn(results: Results) -> Figure:
     real = [shares[-1] for shares in found if shares]  # none of runs that diverged at once
     options = {**results.study.options, **results.study.profile(results.profile).options}
     count = options["drawn"]
-    missing = "no images yet" if count else "none in this profile"
+    if not count and not real:
+        return _none(results)
     with styled():
         figure, axes = new_figure(3, 1.05, len(arms))
         figure.set_figwidth(15.0)
@@ -44,24 +45,33 @@ def images_drawn(results: Results) -> Figure:
                 axis.set_title(_share(last), loc="right", fontsize=9, fontweight="normal")
                 strip = _strip(results, protocol, arm.name)
                 if strip is None:
-                    note(axis, missing)
+                    note(axis, "no images yet")
                 else:
                     axis.imshow(strip, interpolation="nearest")
         grid = axes[0, 2].get_gridspec()
         for axis in axes[:, 2]:
             axis.remove()
-        _by_pass(figure.add_subplot(grid[:, 2]), results, missing)
+        _by_pass(figure.add_subplot(grid[:, 2]), results)
         known = f" Of real digits {np.mean(real):.0%} are read as such." if len(real) else ""
-        shown = (
-            f"Images of the first seed, and the share of {count} that is read as digits.{known}"
-            if count
-            else f"Profile {results.profile} draws no images: the reader takes too long to train."
+        footer(
+            figure,
+            results,
+            f"Images of the first seed, and the share of {count} that is read as digits.{known}",
         )
-        footer(figure, results, shown)
         return figure
 
 
-def _by_pass(axis: Axes, results: Results, missing: str) -> None:
+def _none(results: Results) -> Figure:
+    """The figure of a profile that draws no images."""
+    with styled():
+        figure, axes = new_figure(1, 1.1)
+        axes[0][0].set_axis_off()
+        note(axes[0][0], f"profile {results.profile} draws no images: reading them takes too long")
+        footer(figure, results, "")
+        return figure
+
+
+def _by_pass(axis: Axes, results: Results) -> None:
     """The share that is read, a line for each method and protocol."""
     sns.despine(ax=axis)
     arms = results.study.arms
@@ -80,7 +90,7 @@ def _by_pass(axis: Axes, results: Results, missing: str) -> None:
             handles.append(Line2D([], [], color="#555555", ls=dashes, label=SETTINGS[protocol]))
         axis.legend(handles=handles, fontsize=8)
     else:
-        note(axis, missing)
+        note(axis, "no runs yet")
 
 
 def _share(last: np.ndarray) -> str:
