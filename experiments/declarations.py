@@ -20,10 +20,11 @@ from experiments.study import Arm, Profile, Settings, Study, combinations
 
 PROFILES = ("smoke", "quick", "paper")
 COUNT, NONE_OR_MORE = Interval(1, whole=True), Interval(0, whole=True)
+OR_NONE = ("tuning_epochs", "fit_epochs", "whole_seeds")
 NUMBERS = {
     **dict.fromkeys(("epochs", "seeds", "tuning_seeds", "points_per_decade", "window"), COUNT),
     **dict.fromkeys(("rounds", "fit_seeds"), NONE_OR_MORE),
-    **dict.fromkeys(("tuning_epochs", "fit_epochs", "whole_seeds"), COUNT),  # or None
+    **dict.fromkeys(OR_NONE, COUNT),
 }
 
 
@@ -81,7 +82,7 @@ def _whole(name: str, value: object, allowed: Interval) -> None:
 def _check_profile(study: Study, profile: Profile) -> None:
     for name, allowed in NUMBERS.items():
         value = getattr(profile, name)
-        if value is not None or name in ("epochs", "seeds"):
+        if value is not None or name not in OR_NONE:
             _whole(name, value, allowed)
     stages, rungs = list(profile.stages), list(profile.rungs)
     if stages != sorted(set(stages)) or not all(0 < each < profile.epochs for each in stages):

@@ -58,6 +58,7 @@ def test_every_study_is_declared_as_it_must_be(name):
         (paper(seeds=-1), "profile paper: seeds=-1 is not valid: use a whole number, 1 or more"),
         (paper(epochs=4.5), "profile paper: epochs=4.5 is not valid"),
         (paper(epochs=None), "profile paper: epochs=None is not valid"),
+        (paper(tuning_seeds=None), "profile paper: tuning_seeds=None is not valid"),
         (paper(fit_seeds=-1), "profile paper: fit_seeds=-1 is not valid"),
         (paper(stages=(46,)), "profile paper: stages=(46,) must rise, below epochs=46"),
         (paper(rungs=(8, 4)), "profile paper: rungs=(8, 4) must rise, and end at epochs=46"),

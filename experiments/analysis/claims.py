@@ -20,6 +20,7 @@ from experiments.analysis.ledger import Claim, of
 from experiments.analysis.metrics import METRICS, left_out, objective_ratio
 from experiments.analysis.results import Results
 from experiments.study import PROTOCOLS, Panel
+from experiments.words import counted
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
@@ -134,7 +135,7 @@ class Verdict:
     @property
     def details(self) -> tuple[str, ...]:
         """What a table adds to the verdict: its numbers, and what they depend on."""
-        number = f"{self.from_trials} trial{'s' * (self.from_trials != 1)}"
+        number = counted(self.from_trials, "trial")
         trials = f"on this side from {number} on" if self.from_trials else ""
         left = f"{self.holm} after Holm's correction" if self.holm != self.verdict else ""
         return tuple(filter(None, (self.numbers, self.flips, trials if self.judged else "", left)))

@@ -72,17 +72,17 @@ class Results:
         if self.study.measured:
             kind = f"{kind}profile {self.profile}: "
             data = "" if self.data == "none" else f"{catalogue.title(self.data)}, "
-            text = f"{kind}{data}{size.seeds} seed{'s' * (size.seeds != 1)}"
+            text = f"{kind}{data}{counted(size.seeds, 'seed')}"
             return text + (f"; not finished, {self.progress}" if self.missing else "")
         data = "STAND-IN DATA" if self.stand_in else catalogue.title(self.study.data_set)
         data = "generated data" if self.data == "none" else data
         if "train_examples" in size.options:  # fewer than the study's
             data += f", {size.options['train_examples']:,} training examples"
         whole = size.seeds_to(size.epochs)
-        seeds = f"{whole} seed{'s' * (whole != 1)}"
+        seeds = counted(whole, "seed")
         if whole < size.seeds:
             seeds += f" ({size.seeds} up to pass {max(size.stages)})"
-        passes = f"{size.epochs} pass{'es' * (size.epochs != 1)}"
+        passes = counted(size.epochs, "pass", "passes")
         text = f"{kind}profile {self.profile}: {data}, {passes}, {seeds}"
         return text + (f"; not finished, {self.progress}" if self.missing else "")
 
@@ -95,7 +95,7 @@ class Results:
     def progress(self) -> str:
         """How many runs there are, of how many."""
         runs = len(self.plan.runs()) + self.plan.later
-        return f"{runs - self.missing} of {runs} run{'s' * (runs != 1)}"
+        return f"{runs - self.missing} of {counted(runs, 'run')}"
 
     def recorded(self, *roles: str, arm: str = "") -> Iterator[tuple[Entry, Mapping[str, Any]]]:
         """The planned uses of runs that have a record, each with it; all roles if none is named.

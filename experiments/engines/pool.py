@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from experiments.engines.runs import Options, Result, ignore, name
 from experiments.study import Run
+from experiments.words import counted
 
 GROWTH_MB = 512.0  # growth since its first run after which a worker is replaced
 START_SECONDS = 300.0  # the time a worker may take to start
@@ -177,7 +178,7 @@ class Pool:
         """Print, once, that there are fewer workers than there should be."""
         if not self.told:
             number = len(self.workers)
-            many = f"{number} process{'es' * (number != 1)}"
+            many = counted(number, "process", "processes")
             print(
                 f"adam-study: {error.strerror or error}; training goes on in {many}",
                 file=sys.stderr,

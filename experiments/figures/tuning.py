@@ -26,7 +26,7 @@ from experiments.figures.axes import (
 from experiments.figures.grids import complete_passes
 from experiments.figures.style import CORRECTED, colour_of, footer, new_figure, note, styled
 from experiments.study import Arm, describe
-from experiments.words import DECAYS
+from experiments.words import DECAYS, counted
 
 ABREAST = 4  # panels at most: more would be too small to read
 FEWEST_FOR_QUARTILES = 8  # trials; quartiles of fewer would mean nothing
@@ -80,8 +80,8 @@ def sensitivity(results: Results) -> Figure:
         }
         size = study.profile(results.profile)
         seeds, passes = size.tuning_seeds, size.tuning_epochs or size.epochs
-        after = f"{passes} pass{'es' * (passes > 1)}"
-        text = f"Mean of {seeds} tuning seed{'s' * (seeds > 1)} after {after}"
+        after = counted(passes, "pass", "passes")
+        text = f"Mean of {counted(seeds, 'tuning seed')} after {after}"
         text += "; costs off the axis are at its edge." if off_axis else "."
         if not results.plan.selected:
             runs = len(results.plan.runs("tuning"))
