@@ -67,6 +67,7 @@ def build(
     """Run the pages at a profile, which trains what is missing, and write the report.
 
     The published report shows the committed pages; a page whose records have changed is run anew.
+    A page without a profile shows the same at each, so it is shown as committed, too.
 
     Args:
         studies: those to report.
@@ -85,8 +86,8 @@ def build(
     names = notebooks_of(studies)
     current = {page for page in names if profile == "published" and is_current(page)}
     for page in names:  # before anything is trained
-        if page not in current:
-            parameters.declared(page)
+        if page not in current and "profile" not in parameters.declared(page) and is_current(page):
+            current.add(page)
     found = [
         pages.existing(study, profile)
         if profile == "published"

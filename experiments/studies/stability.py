@@ -72,7 +72,7 @@ STUDIES = (
         arms=ARMS,
         profiles=_profiles(
             Profile(epochs=5, seeds=3),
-            {"train_examples": 1_536, "held_out_examples": 20, "width": 2},
+            {"train_examples": 1_536, "held_out_examples": 20, "width": 2, "side": 16},
         ),
         panels=(Panel("stability-resnet", x=(0, 4), y=(0.0, 2.5)),),
         departures=(

@@ -34,7 +34,7 @@ SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "imdb_logistic_regression": ({"l2": 1e-3, "train_examples": 800}, {"dropout": 0.5}),
     "mnist_multilayer": ({"l2": 1e-3, "hidden": 30}, {"input_dropout": 0.2, "hidden_dropout": 0.5}),
     "cifar10_convolutional": (
-        {"l2": 1e-3, "whitening": "none", "train_examples": 32, "held_out_examples": 20},
+        {"l2": 1e-3, "whitening": "none", "train_examples": 16, "held_out_examples": 10},
         {"input_dropout": 0.2, "hidden_dropout": 0.5},
     ),
     "mnist_variational": ({"hidden": 30, "latent": 5, "prior": 1.0}, {}),
