@@ -120,6 +120,7 @@ def build(
         for path, text in readme.local(folder, found, parts, checked, here.faults).items():
             write_atomically(path, text.encode())
         others = checks.told_by(kept.from_others())
+        checked = kept.briefly(checked)
         checked |= {f"elsewhere, {number}": line for number, line in enumerate(others, 1)}
         if here.faults:
             banner = f"{readme.DISAGREE}: {here.faults[0]}"

@@ -208,9 +208,11 @@ def _png_size(png: bytes) -> tuple[int, int]:
     if png[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError("a figure is not a PNG file")
     width, height = struct.unpack(">II", png[16:24])
-    scale = 1.0
-    position = png.find(b"pHYs", 0, 4096)
-    if position > 0 and png[position + 12] == 1:
-        (per_metre,) = struct.unpack(">I", png[position + 4 : position + 8])
-        scale = min(1.0, 96 / 0.0254 / per_metre) if per_metre else 1.0
+    scale, position = 1.0, 8
+    while position + 8 <= len(png):  # chunk by chunk: a figure's numbers and lines may come first
+        length, kind = struct.unpack(">I4s", png[position : position + 8])
+        if kind == b"pHYs" and png[position + 16] == 1:
+            (per_metre,) = struct.unpack(">I", png[position + 8 : position + 12])
+            scale = min(1.0, 96 / 0.0254 / per_metre) if per_metre else 1.0
+        position += 12 + length
     return round(width * scale), round(height * scale)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from experiments.training import runtime
 from experiments.verify import again
 from experiments.verify.checks import PUBLISHED, Checks, Folder, others
 
+NOTHING = "nothing yet"
 GET_DATA = "`adam-study data fetch` downloads them; or name their folder, ADAM_TF_DATA=FOLDER"
 
 
@@ -51,10 +53,28 @@ def by_study(found: Sequence[Results], made: Checks) -> dict[str, str]:
         if mine:
             lines[name] = str(mine)
         elif data_is_there(results.study):
-            lines[name] = "nothing yet"
+            lines[name] = NOTHING
         else:
             lines[name] = f"nothing: no real data. {GET_DATA}"
     return lines
+
+
+def briefly(lines: Mapping[str, str]) -> dict[str, str]:
+    """These lines with one row for all studies of which nothing was checked for the same reason.
+
+    Args:
+        lines: as `by_study` gives them, of two studies or more.
+
+    Returns:
+        The rows, in the same order; what studies share comes last.
+    """
+    shared = Counter(line for line in lines.values() if line.startswith("nothing"))
+    rows = {name: line for name, line in lines.items() if shared[line] < 2}
+    for line, count in shared.items():
+        if count > 1:
+            which = "others" if line == NOTHING else "others without data"
+            rows[f"all {count} studies" if count == len(lines) else f"{count} {which}"] = line
+    return rows
 
 
 def data_is_there(study: Study) -> bool:

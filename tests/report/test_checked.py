@@ -59,6 +59,20 @@ def test_the_summary_and_the_verdicts_say_what_was_checked(folder, found, check)
     assert f"| {NAME}: nothing yet |" in local(folder, found, checks.Checks())["README.md"]
 
 
+def test_the_overview_has_one_row_for_all_studies_of_which_nothing_was_checked():
+    nothing, away = "nothing yet", "nothing: no real data."
+    assert kept.briefly({"a": nothing, "b": nothing}) == {"all 2 studies": nothing}
+    assert kept.briefly({"a": nothing}) == {"a": nothing}
+    lines = {"a": nothing, "b": "1 run", "c": away, "d": nothing, "e": away, "f": "1 run"}
+    rows = kept.briefly(lines)
+    assert list(rows.items()) == [
+        ("b", "1 run"),
+        ("f", "1 run"),
+        ("2 others", nothing),
+        ("2 others without data", away),
+    ]
+
+
 def test_links_of_the_verdicts_lead_somewhere(folder, found, check):
     text = local(folder, found, checks.Checks(runs=[check]))["VERDICTS.md"]
     links = [part.split(")")[0] for part in text.split("](")[1:]]

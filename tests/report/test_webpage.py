@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from experiments.figures import style
 from experiments.report import webpage
 from experiments.report.prose import to_mathml
 from experiments.report.webpage import Figure, Group, Page, Report, Result, Row, build, render
@@ -371,6 +372,20 @@ def test_a_fine_picture_is_shown_at_the_size_it_was_drawn():
     assert 'width="200" height="100"' in files["index.html"]
     files = render(arguments(figures=[Figure(png(400, 200, dpi=72), "coarse")]))
     assert 'width="400" height="200"' in files["index.html"]
+
+
+def test_a_figure_that_holds_its_numbers_is_shown_at_the_size_it_was_drawn():
+    """They come before the resolution, and are long."""
+    with style.styled():
+        figure, (axes,) = style.new_figure(1, 3.0)
+        axes[0].plot(range(2000))
+        drawn = style.png(figure)
+    assert drawn.index(b"pHYs") > 4096
+    width, height = figure.get_size_inches() * 96
+    files = render(arguments(figures=[Figure(drawn, "a line")]))
+    found = re.search(r'<img[^>]*alt="a line" width="(\d+)" height="(\d+)"', files["index.html"])
+    assert found
+    assert [int(n) for n in found.groups()] == [round(width), round(height)]
 
 
 def test_notebooks_that_failed_or_never_ran_are_refused():
