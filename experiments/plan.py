@@ -57,6 +57,7 @@ def plan(
     selected: Mapping[str, Settings] = {}
     on_edge: tuple[str, ...] = ()
     nearest: Mapping[str, Settings] = {}
+    promoted: Mapping[int, int] = {}
     later = 0
     if "tuned" in protocols:
         trials, selected, on_edge = _tuning(study, profile, data, records)
@@ -65,7 +66,8 @@ def plan(
         if profile.rungs:
             found = search.halving(study, profile, data, records)
             entries = [*found.entries, *entries]
-            nearest, later = found.nearest, found.later
+            nearest, promoted = found.nearest, found.later
+            later = sum(promoted.values())
             tuned = sum(bool(arm.search) for arm in study.arms)
             if profile.selects == "search":
                 selected, on_edge = found.selected, found.on_edge
@@ -74,7 +76,7 @@ def plan(
     lengths = {*profile.stages, *profile.rungs[:-1]}
     roles = ("matched", "tuned", "grid", "search")
     shortened = frozenset(e.run.id for e in entries if e.role in roles and e.run.epochs in lengths)
-    return Plan(tuple(entries), later, selected, on_edge, nearest, shortened)
+    return Plan(tuple(entries), later, selected, on_edge, nearest, shortened, promoted)
 
 
 def _reported(

@@ -9,14 +9,16 @@ distance to the paper's curve (which fits `matched` settings). Each ranking prom
 
 Whenever an arm's best, by either ranking and at any rung, has the lowest or highest learning rate
 of its block, every arm gets one more candidate: that arm at the end where its best is, the others
-at whichever end of their best's block is nearer to that best. So the best ends up inside its block,
-and all arms keep the same number of candidates.
+at whichever end of their best's block is nearer to that best. It trains to the rung at which the
+best was at an end, whatever its rank before. So all arms keep the same number of candidates, and
+the best ends up inside its block. At the last rung the cheapest candidate's neighbours in its block
+train to the full length, too: a smaller step size often wins only late. What was promoted once
+stays promoted.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,7 @@ from experiments.study import (
     Entry,
     Profile,
     Records,
+    Run,
     Settings,
     Study,
     combinations,
@@ -44,14 +47,14 @@ class Found:
 
     Attributes:
         entries: its runs, rung by rung.
-        later: promoted runs that are sure to follow.
+        later: promoted runs that are sure to follow, by their passes.
         selected: by arm, the candidate of lowest cost at the last rung; empty until it is complete.
         nearest: by arm, the one nearest to the paper's curve over the whole length.
-        on_edge: arms whose best is at an end of its block when no more candidates are allowed.
+        on_edge: arms whose selected candidate is at an end of its block, when no more are allowed.
     """
 
     entries: tuple[Entry, ...]
-    later: int
+    later: Mapping[int, int] = field(default_factory=dict)
     selected: Mapping[str, Settings] = field(default_factory=dict)
     nearest: Mapping[str, Settings] = field(default_factory=dict)
     on_edge: tuple[str, ...] = ()
@@ -64,23 +67,50 @@ class _Block:
     rates: list[float]
     others: dict[str, Any]
 
-    def settings(self) -> Iterator[dict[str, Any]]:
-        for rate in self.rates:
-            yield {"learning_rate": rate, **self.others}
+    def settings(self) -> list[Settings]:
+        return [{"learning_rate": rate, **self.others} for rate in self.rates]
 
     def holds(self, settings: Settings) -> bool:
         return self.others == {k: v for k, v in settings.items() if k != "learning_rate"}
 
+    def neighbours(self, settings: Settings) -> list[Settings]:
+        place = self.rates.index(settings["learning_rate"])
+        return self.settings()[max(0, place - 1) : place + 2]
+
     def on_edge(self, settings: Settings) -> bool:
         return settings["learning_rate"] in (self.rates[0], self.rates[-1])
 
-    def grow(self, settings: Settings) -> None:
-        """Add one learning rate, at the end nearer to that of `settings`."""
+    def grow(self, settings: Settings) -> Settings:
+        """Add a candidate, at the end nearer to `settings`, and return it."""
         place = self.rates.index(settings["learning_rate"])
         if place < len(self.rates) / 2:
             self.rates.insert(0, neighbour(self.rates[0], up=False))
-        else:
-            self.rates.append(neighbour(self.rates[-1], up=True))
+            return self.settings()[0]
+        self.rates.append(neighbour(self.rates[-1], up=True))
+        return self.settings()[-1]
+
+
+class _Field:
+    """The candidates of an arm: their blocks, and which of them train to which rung."""
+
+    def __init__(self, arm: Arm, rungs: int) -> None:
+        self.blocks = blocks(arm)
+        first = {describe(s): s for block in self.blocks for s in block.settings()}
+        self.at: list[dict[str, Settings]] = [first, *({} for _ in range(rungs - 1))]
+
+    def block(self, settings: Settings) -> _Block:
+        return next(block for block in self.blocks if block.holds(settings))
+
+    def grow(self, settings: Settings, rung: int) -> None:
+        """Add a candidate next to `settings`, which trains to this rung."""
+        self.enter(self.block(settings).grow(settings), rung)
+
+    def enter(self, settings: Settings, rung: int) -> bool:
+        """Have a candidate train to this rung; whether it was not to do so before."""
+        new = describe(settings) not in self.at[rung]
+        for candidates in self.at[: rung + 1]:
+            candidates[describe(settings)] = settings
+        return new
 
 
 def neighbour(rate: float, *, up: bool) -> float:
@@ -120,103 +150,145 @@ def halving(study: Study, profile: Profile, data: str, records: Records) -> Foun
         ValueError: the arms do not enter the same number of candidates.
     """
     arms = [arm for arm in study.arms if arm.search]
-    tried = {arm.name: blocks(arm) for arm in arms}
-    numbers = {sum(len(block.rates) for block in own) for own in tried.values()}
+    fields = {arm.name: _Field(arm, len(profile.rungs)) for arm in arms}
+    numbers = {len(each.at[0]) for each in fields.values()}
     if len(numbers) != 1:
         raise ValueError(
             f"the arms of {study.name} enter unequal numbers of candidates: {sorted(numbers)}"
         )
-    on_edge: tuple[str, ...] = ()
+    climb = _Climb(study, profile, data, records, fields)
     for allowed in range(profile.rounds, -1, -1):
-        found, edges = _climb(study, profile, data, records, arms, tried, grows=allowed > 0)
-        on_edge = tuple(edges)
-        if not edges or not allowed:
+        rung = climb.up(grows=allowed > 0)
+        if rung is None:
             break
-        for name, settings in _leaders(edges, found).items():
-            next(block for block in tried[name] if block.holds(settings)).grow(settings)
-    entries, later, best = found
-    complete = later == 0 and all(records.get(entry.run.id) is not None for entry in entries)
-    if not complete:
-        return Found(tuple(entries), later)
-    selected = {name: ranked["cost"] for name, ranked in best.items()}
-    nearest = {name: each["distance"] for name, each in best.items() if "distance" in each}
-    return Found(tuple(entries), 0, selected, nearest, on_edge)
+        for name, candidates in fields.items():
+            candidates.grow(climb.edges.get(name, climb.best[name]["cost"]), rung)
+    entries = tuple(climb.entries())
+    if not climb.complete:
+        return Found(entries, climb.later)
+    selected = {name: ranked["cost"] for name, ranked in climb.best.items()}
+    nearest = {name: each["distance"] for name, each in climb.best.items() if "distance" in each}
+    on_edge = tuple(n for n, best in selected.items() if fields[n].block(best).on_edge(best))
+    return Found(entries, {}, selected, nearest, on_edge)
 
 
-_Best = dict[str, dict[str, Settings]]  # by arm, by ranking
-_Climbed = tuple[list[Entry], int, _Best]
+class _Climb:
+    """The way up the rungs, given the records that exist.
 
-
-def _leaders(edges: Mapping[str, Settings], found: _Climbed) -> dict[str, Settings]:
-    """By arm, the candidate next to which a new one is added."""
-    return {name: edges.get(name, ranked["cost"]) for name, ranked in found[2].items()}
-
-
-def _climb(
-    study: Study,
-    profile: Profile,
-    data: str,
-    records: Records,
-    arms: Sequence[Arm],
-    tried: Mapping[str, list[_Block]],
-    *,
-    grows: bool,
-) -> tuple[_Climbed, dict[str, Settings]]:
-    """The entries up to the first rung that is incomplete or has a best at an edge.
-
-    Once no more candidates are allowed (not `grows`), edges stop nothing; those of the last rung
-    are reported.
+    Attributes:
+        top: the first rung that is incomplete, or the last one.
+        complete: whether every rung is.
+        later: runs that are sure to follow the incomplete one, by their passes.
+        best: by arm and ranking, the best candidate of the highest complete rung.
+        edges: by arm, a best that has an end of its block.
     """
-    entries: list[Entry] = []
-    best: _Best = {}
-    edges: dict[str, Settings] = {}
-    number = sum(len(block.rates) for block in tried[arms[0].name])
-    standing = {
-        arm.name: {
-            ranking: [settings for block in tried[arm.name] for settings in block.settings()]
-            for ranking in _rankings(study, arm)
-        }
-        for arm in arms
-    }
-    for rung, passes in enumerate(profile.rungs):
-        known: dict[tuple[str, str], list[dict[str, Any] | None]] = {}
-        for arm in arms:
-            either = {
-                describe(settings): settings
-                for group in standing[arm.name].values()
-                for settings in group
-            }
-            for trial, settings in either.items():
-                for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.tuning_seeds):
-                    run = study.run(
-                        arm, settings, profile=profile, data=data, seed=seed, epochs=passes
-                    )
-                    entries.append(Entry("search", arm.name, trial, run))
-                    known.setdefault((arm.name, trial), []).append(records.get(run.id))
-        if any(record is None for group in known.values() for record in group):
-            later = sum(
-                math.ceil(number / KEPT**above) for above in range(rung + 1, len(profile.rungs))
+
+    def __init__(
+        self,
+        study: Study,
+        profile: Profile,
+        data: str,
+        records: Records,
+        fields: Mapping[str, _Field],
+    ) -> None:
+        self.study, self.profile, self.data = study, profile, data
+        self.records, self.fields = records, fields
+        self.top, self.complete = 0, False
+        self.later: dict[int, int] = {}
+        self.best: dict[str, dict[str, Settings]] = {}
+        self.edges: dict[str, Settings] = {}
+
+    def runs(self, arm: str, settings: Settings, rung: int) -> list[Run]:
+        """The runs of a candidate at a rung, one for each tuning seed."""
+        return [
+            self.study.run(
+                self.study.arm(arm),
+                settings,
+                profile=self.profile,
+                data=self.data,
+                seed=seed,
+                epochs=self.profile.rungs[rung],
             )
-            return (entries, later * len(arms) * profile.tuning_seeds, best), {}
-        edges = {}
-        for arm in arms:
-            for ranking, score in _rankings(study, arm).items():
-                ranked = sorted(
-                    (
-                        (_mean(score, known[arm.name, describe(settings)]), place, settings)
-                        for place, settings in enumerate(standing[arm.name][ranking])
-                    ),
-                    key=operator.itemgetter(0, 1),
-                )
-                ordered = [settings for _, _, settings in ranked]
-                best.setdefault(arm.name, {})[ranking] = ordered[0]
-                standing[arm.name][ranking] = ordered[: math.ceil(number / KEPT ** (rung + 1))]
-                block = next(block for block in tried[arm.name] if block.holds(ordered[0]))
-                if block.on_edge(ordered[0]):
-                    edges.setdefault(arm.name, ordered[0])
-        if edges and grows:
-            return (entries, 0, best), edges
-    return (entries, 0, best), edges
+            for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.profile.tuning_seeds)
+        ]
+
+    def up(self, *, grows: bool) -> int | None:
+        """Climb to the first rung that is incomplete.
+
+        Args:
+            grows: whether to stop where a best is at an edge, since a candidate may be added.
+
+        Returns:
+            The rung at which a best is at an edge; None if there is none, or it stops nothing.
+        """
+        number = max(len(each.at[0]) for each in self.fields.values())
+        for rung in range(len(self.profile.rungs)):
+            self.top, self.edges = rung, {}
+            scores = {name: self._scores(name, rung) for name in self.fields}
+            if any(each is None for each in scores.values()):
+                self.later = self._later(rung, number)
+                return None
+            ranked = {name: self._ranked(name, scored or {}) for name, scored in scores.items()}
+            if self.edges and grows:
+                return rung
+            if rung + 1 < len(self.profile.rungs):
+                kept = math.ceil(number / KEPT ** (rung + 1))
+                for name, orders in ranked.items():
+                    for settings in (each for order in orders for each in order[:kept]):
+                        self.fields[name].enter(settings, rung + 1)
+        entered = [
+            own.enter(settings, self.top)
+            for name, own in self.fields.items()
+            for settings in own.block(self.best[name]["cost"]).neighbours(self.best[name]["cost"])
+        ]
+        if any(entered):
+            return self.up(grows=grows)
+        self.complete = True
+        return None
+
+    def _scores(self, name: str, rung: int) -> dict[str, dict[str, float]] | None:
+        """By ranking, the score of each candidate of a rung; None if one has no record."""
+        rankings = _rankings(self.study, self.study.arm(name))
+        scores: dict[str, dict[str, float]] = {ranking: {} for ranking in rankings}
+        for trial, settings in self.fields[name].at[rung].items():
+            found = [self.records.get(run.id) for run in self.runs(name, settings, rung)]
+            known = [record for record in found if record is not None]
+            if len(known) < len(found):
+                return None
+            for ranking, score in rankings.items():
+                scores[ranking][trial] = _mean(score, known)
+        return scores
+
+    def _ranked(self, name: str, scores: dict[str, dict[str, float]]) -> list[list[Settings]]:
+        """An arm's candidates of the rung at the top, best first, by each ranking."""
+        own, orders = self.fields[name], []
+        for ranking, by_trial in scores.items():
+            order = [
+                own.at[self.top][trial] for trial in sorted(by_trial, key=by_trial.__getitem__)
+            ]
+            self.best.setdefault(name, {})[ranking] = order[0]
+            if own.block(order[0]).on_edge(order[0]):
+                self.edges.setdefault(name, order[0])
+            orders.append(order)
+        return orders
+
+    def _later(self, rung: int, number: int) -> dict[int, int]:
+        """What is sure to follow a rung: a third of each arm, less what was promoted before."""
+        counts = {}
+        for above in range(rung + 1, len(self.profile.rungs)):
+            kept = math.ceil(number / KEPT**above)
+            more = sum(max(0, kept - len(own.at[above])) for own in self.fields.values())
+            counts[self.profile.rungs[above]] = more * self.profile.tuning_seeds
+        return counts
+
+    def entries(self) -> Iterator[Entry]:
+        """The runs, rung by rung; above the first incomplete rung, only those with a record."""
+        for rung in range(len(self.profile.rungs)):
+            for name, own in self.fields.items():
+                for trial, settings in own.at[rung].items():
+                    for run in self.runs(name, settings, rung):
+                        if rung <= self.top or self.records.get(run.id) is not None:
+                            yield Entry("search", name, trial, run)
 
 
 Score = Callable[[Sequence[float]], float]
@@ -241,12 +313,10 @@ def final_cost(costs: Sequence[float]) -> float:
     return math.exp(sum(math.log(max(cost, 1e-300)) for cost in last) / len(last))
 
 
-def _mean(score: Score, records: Sequence[Mapping[str, Any] | None]) -> float:
+def _mean(score: Score, records: Sequence[Mapping[str, Any]]) -> float:
     """The mean over the tuning seeds; infinite if one diverged."""
     values = [
-        score(record["metrics"]["training_cost"])
-        if record and record["status"] == "finished"
-        else math.inf
+        score(record["metrics"]["training_cost"]) if record["status"] == "finished" else math.inf
         for record in records
     ]
     return sum(values) / len(values)

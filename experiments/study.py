@@ -439,12 +439,12 @@ class Plan:
 
     Attributes:
         entries: every run known to be needed, done or not.
-        later: runs that are sure to follow once the tuning grid is complete.
+        later: how many runs are sure to follow, once the tuning grid or a rung is complete.
         selected: by arm, the tuned settings; empty until what selects them is complete.
         on_edge: arms whose best learning rate is still an end of their grid.
-        nearest: by arm, the candidate of a search that comes nearest to the paper's curve: what the
-            matched settings should be. Empty until the search is complete.
+        nearest: by arm, what `matched` should be: a complete search's nearest to the paper's curve.
         shortened: ids of runs that a longer one may continue, so that their last state is kept.
+        promoted: of those that follow, how many are of a search, by their passes.
     """
 
     entries: tuple[Entry, ...]
@@ -453,6 +453,7 @@ class Plan:
     on_edge: tuple[str, ...]
     nearest: Mapping[str, Settings] = field(default_factory=dict)
     shortened: frozenset[str] = frozenset()
+    promoted: Mapping[int, int] = field(default_factory=dict)
 
     def runs(self, *roles: str) -> list[Run]:
         """The distinct runs with one of these roles (all roles if none is named)."""

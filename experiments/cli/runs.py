@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -91,9 +92,11 @@ def plan_command(options: argparse.Namespace) -> None:
         if not entry["missing"] + entry["later"]:
             print("nothing is missing")
             continue
+        if entry["promoted"]:
+            print(f"and {counted(entry['promoted'], 'run')} or more of the search's longer rungs;")
+        if tuned := entry["later"] - entry["promoted"]:
+            print(f"and {counted(tuned, 'run')} of the tuned settings once tuning is done;")
         if entry["later"]:
-            later = counted(entry["later"], "run")
-            print(f"and {later} of the tuned settings once tuning is done;")
             print("a grid whose best rate is at its end grows, which adds trials")
         print(f"about {_duration(entry['seconds'])} on {processes} ({entry['basis']})")
         if entry["error"]:
@@ -131,6 +134,7 @@ def _planned(
         "roles": roles,
         "missing": len(missing),
         "later": plan.later,
+        "promoted": sum(plan.promoted.values()),
         "nearest": {name: dict(settings) for name, settings in plan.nearest.items()},
         "seconds": round(seconds / workers, 1),
         "basis": basis,
@@ -170,7 +174,10 @@ def estimate(
     done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
     total = sum(map(predicted, missing))
     if missing and plan.later:
-        total += plan.later * statistics.mean(map(predicted, plan.runs("matched") or missing))
+        tuned = plan.later - sum(plan.promoted.values())
+        total += tuned * statistics.mean(map(predicted, plan.runs("matched") or missing))
+        for passes, number in plan.promoted.items():
+            total += number * predicted(dataclasses.replace(missing[0], epochs=passes))
     whole = [(run, record) for run, record in done if record["status"] == "finished"]
     if not whole:
         return total, "from a machine with 2 cores", None

@@ -341,7 +341,12 @@ def log_axis(axis: Axes) -> None:
     low, high = axis.get_ylim()
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}" if high < 20 * low else "")
+    if high < 5 * low:
+        axis.yaxis.set_minor_formatter("{x:g}")
+    elif high < 20 * low:
+        axis.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "235" else "")
+    else:
+        axis.yaxis.set_minor_formatter("")
 
 
 def rate_axis(axis: Axes) -> None:

@@ -15,7 +15,7 @@ from experiments.analysis.defaults import Case
 from experiments.analysis.results import AVERAGES, Results
 from experiments.figures import style
 from experiments.figures import theory as theory_figures
-from experiments.figures.axes import cost_range, show_hidden
+from experiments.figures.axes import cost_range, log_axis, show_hidden
 from experiments.figures.costs import _clock
 from experiments.figures.style import COLOURS, new_figure
 from experiments.paper import curves as digitised
@@ -315,6 +315,29 @@ def test_every_figure_of_a_study_without_records_can_be_drawn(name):
     for figure in every_figure(results(name, keep=lambda run: False)):
         assert "not finished, 0 of" in texts(figure)
         assert figures.png(figure)
+
+
+@pytest.mark.parametrize(
+    ("limits", "labels"),
+    [
+        ((0.3, 0.9), "0.3 0.4 0.5 0.6 0.7 0.8 0.9"),
+        ((0.03, 0.5), "0.03 0.05 0.1 0.2 0.3 0.5"),
+        ((0.003, 0.5), "0.01 0.1"),
+    ],
+)
+def test_a_logarithmic_axis_has_as_many_labels_as_can_be_read(limits, labels):
+    with style.styled():
+        figure, axes = new_figure(1, 3.0)
+        axes[0, 0].set_ylim(*limits)
+        log_axis(axes[0, 0])
+        figure.draw_without_rendering()
+        axis = axes[0, 0].yaxis
+        ticks = [
+            (tick.get_loc(), tick.label1.get_text())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        ]
+    found = sorted((at, text) for at, text in ticks if text and limits[0] <= at <= limits[1])
+    assert " ".join(text for _, text in found) == labels
 
 
 @pytest.mark.parametrize("name", STUDIES)
