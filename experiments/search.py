@@ -8,12 +8,12 @@ Candidates are ranked twice over the same runs: by training cost (the `tuned` pr
 distance to the paper's curve (which fits `matched` settings). Each ranking promotes its own third.
 
 Whenever an arm's best, by either ranking and at any rung, has the lowest or highest learning rate
-of its block, every arm gets one more candidate: that arm at the end where its best is, the others
-at whichever end of their best's block is nearer to that best. It trains to the rung at which the
-best was at an end, whatever its rank before. So all arms keep the same number of candidates, and
-the best ends up inside its block. At the last rung the cheapest candidate's neighbours in its block
-train to the full length, too: a smaller step size often wins only late. What was promoted once
-stays promoted.
+of its block, every arm gets one more candidate, so that all keep the same number: that arm at the
+end where its best is, the others at whichever end of their best's block is nearer to that best.
+Next to a best, a candidate trains to the rung at which that was at an end, whatever its rank
+before. So the best ends up inside its block. At the last rung the cheapest candidate's neighbours
+in its block train to the full length, too: a smaller step size often wins only late. What was
+promoted once stays promoted.
 """
 
 from __future__ import annotations
@@ -162,7 +162,10 @@ def halving(study: Study, profile: Profile, data: str, records: Records) -> Foun
         if rung is None:
             break
         for name, candidates in fields.items():
-            candidates.grow(climb.edges.get(name, climb.best[name]["cost"]), rung)
+            if name in climb.edges:
+                candidates.grow(climb.edges[name], rung)
+            else:
+                candidates.grow(climb.best[name]["cost"], 0)
     entries = tuple(climb.entries())
     if not climb.complete:
         return Found(entries, climb.later)
