@@ -128,7 +128,7 @@ class Optimizer(keras.optimizers.Optimizer):
         return np.float64(rate) if isinstance(rate, float) else rate  # as of `weight_decay`
 
     def steps_done(self) -> Any:
-        """`iterations`; the largest number of 32 bits for good once a counter has run over."""
+        """`iterations`; the largest 32-bit number for good once a counter has overflowed."""
         count = self.iterations
         if keras.backend.standardize_dtype(count.dtype) != "int32":
             return count

@@ -134,8 +134,8 @@ class Adam(MomentOptimizer):
         self.beta_1_decay = check_number("beta_1_decay", beta_1_decay, 0, 1, low_open=True)
         if self.amsgrad and self.moments:
             raise ValueError(
-                "amsgrad=True must go without moments='bfloat16': its maximum would gather what is "
-                "rounded up"
+                "amsgrad=True must go without moments='bfloat16': its maximum would accumulate "
+                "what is rounded up"
             )
 
     def moment_names(self) -> tuple[str, ...]:

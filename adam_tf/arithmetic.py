@@ -40,8 +40,8 @@ HALF_UNITS = {"bfloat16": (2.0**-8, 2.0**-133), "float16": (2.0**-11, 2.0**-24)}
 def with_remainder(value: Tensor, remainder: Tensor) -> Tensor:
     """A narrow `value` in float32, with what rounding took from it.
 
-    A larger remainder than rounding leaves is of a value that was replaced since, by `load_weights`
-    or a constraint, say, and does not count.
+    A remainder larger than rounding leaves belongs to a value that has been replaced since, by
+    `load_weights` or a constraint, say, and does not count.
 
     Args:
         value: in bfloat16 or float16.

@@ -455,12 +455,12 @@ class MomentOptimizer(Optimizer):
             )
         if self.cautious:
             raise ValueError(
-                "diagnostics tell the last step from the moments, and with cautious=True it "
+                "diagnostics derive the last step from the moments; with cautious=True it "
                 "depends on the gradient too"
             )
         t = int(number_of(self.steps_done()))
         if t == 0:
-            raise ValueError("diagnostics are of the last step, and there was none yet")
+            raise ValueError("diagnostics describe the last step, and there has been none yet")
         rate: Any = self.given_learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             rate = rate(t - 1)

@@ -234,7 +234,7 @@ def check_built(optimizer: Any) -> None:
     """
     if not optimizer.built:
         raise ValueError(
-            "set_weights needs the state of an optimizer that is built: build the optimizer first: "
+            "set_weights needs an optimizer that is built; build the optimizer first: "
             "optimizer.build(model.trainable_variables)"
         )
 

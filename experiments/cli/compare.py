@@ -74,7 +74,7 @@ def _by_id(text: str) -> Record:
     if not ids:
         raise ValueError(f"no run's id begins with {text}: {HOW}")
     if len(ids) > 1:
-        raise ValueError(f"{text} begins several ids: {', '.join(ids[:5])}; give more digits")
+        raise ValueError(f"several ids begin with {text}: {', '.join(ids[:5])}; give more digits")
     record = store.get(ids[0]) or published.get(ids[0])
     if record is None:
         raise ValueError(f"the record of run {ids[0]} is damaged")

@@ -9,7 +9,7 @@ from types import FrameType
 
 from experiments.engines.signals import ENDING
 
-INTERRUPTED = "interrupted; finished runs are kept, the same command goes on"
+INTERRUPTED = "interrupted; finished runs are kept; give the same command to continue"
 
 
 def end_now(number: int, frame: FrameType | None) -> None:

@@ -141,7 +141,7 @@ def data_command(options: argparse.Namespace) -> None:
         if options.action == "fetch":
             download.fetch(name)
         files.verify(name)
-        print(f"{name}: all files are there and their SHA-256 is right")
+        print(f"{name}: all files are there and match their SHA-256")
 
 
 def _data_status(names: Sequence[str], as_json: bool) -> None:

@@ -113,7 +113,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {
             "type": _seconds,
             "metavar": "SECONDS",
-            "help": "give up a run that takes longer (default: 86400, a day)",
+            "help": "give up on a run that takes longer (default: 86400, a day)",
         },
     ),
     "address": (
@@ -134,7 +134,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "skip_published": (
         ("--skip-published",),
-        {"action": "store_true", "help": "take the runs under results/ as done"},
+        {"action": "store_true", "help": "count the runs under results/ as done"},
     ),
     "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
     "set": (

@@ -192,7 +192,9 @@ def publish_command(options: argparse.Namespace) -> None:
             print(f"adam-study: {line}", file=sys.stderr)
         published = True
     if not published:
-        raise ValueError("there is nothing to publish; `adam-study run --profile paper` trains it")
+        raise ValueError(
+            "there is nothing to publish; `adam-study run --profile paper` trains the runs"
+        )
 
 
 def merge_command(options: argparse.Namespace) -> int:

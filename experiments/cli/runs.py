@@ -259,7 +259,7 @@ def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any
     from experiments.engines import execution
 
     if options.timeout is not None and options.engine == "serial":
-        raise ValueError("--timeout can't be kept by --engine serial; use --engine processes")
+        raise ValueError("--engine serial can't enforce --timeout; use --engine processes")
     for flag in ("address", "gpus_per_run"):
         if getattr(options, flag) is not None and options.engine != "ray":
             raise ValueError(f"--{flag.replace('_', '-')} is for --engine ray alone")

@@ -74,7 +74,7 @@ def _status(folder: Path, file: File) -> FileStatus:
         return FileStatus(file, path, "missing", None)
     except OSError as error:
         raise DataError(
-            f"cannot look at {path} ({error.strerror or error}): set ADAM_TF_DATA to a folder that "
+            f"cannot access {path} ({error.strerror or error}): set ADAM_TF_DATA to a folder that "
             "you can read"
         ) from error
     right = size == file.size or (file.size is None and size > 0)
@@ -247,7 +247,7 @@ def wrong_size(size: int, file: File, data: bytes = b"") -> str:
         if not data.startswith(b"\x1f\x8b"):
             return f"is not the original: {sizes}; it is not packed by gzip, perhaps unpacked"
         if _unpacks(data):
-            return f"is not the original: {sizes}; it is whole, but was packed anew"
+            return f"is not the original: {sizes}; it is whole, but was packed again"
     return f"is {'truncated' if size < file.size else 'not the original'}: {sizes}"
 
 

@@ -94,8 +94,8 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
                 yield shared.train_all
         except library.exceptions.RaySystemError as error:
             raise ConnectionError(
-                f"the Ray cluster is gone ({runs.reason(error)}); finished runs are kept, the same "
-                "command goes on"
+                f"the Ray cluster is gone ({runs.reason(error)}); finished runs are kept; give "
+                "the same command to continue"
             ) from None
     finally:
         with contextlib.suppress(Exception):

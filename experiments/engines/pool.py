@@ -131,8 +131,8 @@ class Pool:
                     lost += 1
                     if lost >= HOPELESS + self.most:
                         raise ChildProcessError(
-                            f"{lost} training processes ended in a row; of the last one {how}; "
-                            "finished runs are kept, the same command goes on"
+                            f"{lost} training processes ended in a row; the last time, {how}; "
+                            "finished runs are kept; give the same command to continue"
                         ) from None
                     before = notes.setdefault(run.id, ())
                     if len(before) + 1 == self.tries:

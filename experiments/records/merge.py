@@ -163,7 +163,9 @@ def check(record: Mapping[str, Any]) -> None:
         ours = run.config()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise DamagedRecord(f"it is of no run that this version knows ({reason[:200]})") from None
+        raise DamagedRecord(
+            f"it belongs to no run that this version knows ({reason[:200]})"
+        ) from None
     for part in ("data_fingerprint", "numerics"):
         if ours[part] != config.get(part):
             theirs = reprlib.repr(config.get(part))

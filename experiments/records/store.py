@@ -234,7 +234,7 @@ class Store:
             if not other and fits(found.arrays):
                 return found
             what = "another version of the optimizer or the model"
-            problem = f"it is of {f'the backend {found.backend}' if other else what}"
+            problem = f"it is from {f'the backend {found.backend}' if other else what}"
         except FileNotFoundError:
             return None
         except (DamagedRecord, OSError, MemoryError) as error:
@@ -261,7 +261,7 @@ class Store:
     def foreign_files(self) -> list[str]:
         """A line for each file that looks like a record but isn't named after a run."""
         files = (path for path in self.path.glob("*.json") if not _ID.fullmatch(path.stem))
-        return [f"{path} is ignored: it bears no run's name" for path in sorted(files)]
+        return [f"{path} is ignored: it is not named after a run" for path in sorted(files)]
 
     def _name(self, line: str) -> None:
         if line not in self._named:

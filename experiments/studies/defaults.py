@@ -91,7 +91,7 @@ HIDDEN = (
     ),
     Departure(
         "A trial takes all ten passes.",
-        "The cost first stays on a plateau; when a run leaves it decides where it ends.",
+        "The cost first stays on a plateau; the moment a run leaves it decides how low it ends.",
     ),
     Departure(
         "Seen before the rules were fixed: eight runs at the GPT's sizes, and Adam at 0.001 and "

@@ -163,7 +163,7 @@ STUDY = Study(
             "interior best. The claims about it are not judged under this protocol.",
         ),
         Departure(
-            "A tuning trial takes 60 passes of the 176, with one seed and two learning rates per "
+            "A tuning trial takes 60 of the 176 passes, with one seed and two learning rates per "
             "decade.",
             "Cost. The trials of the best rates differ far more than the seeds do.",
         ),

@@ -164,7 +164,7 @@ STUDY = Study(
             "Cost: 200 passes take 20 minutes or more; the claims on the first passes have ten.",
         ),
         Departure(
-            "A tuning trial takes 10 passes of the 200; a fitting run takes 25.",
+            "A tuning trial takes 10 of the 200 passes; a fitting run takes 25.",
             "Cost: the full grid would take days on a CPU.",
         ),
         Departure(

@@ -108,8 +108,8 @@ STUDY = Study(
             "The paper says that SFO fails with it, but shows no curve.",
         ),
         Departure(
-            "SFO has 25, 50 and 100 minibatches; Adam is held against the better of the first two, "
-            "and against the third. Otherwise SFO has its defaults under both protocols.",
+            "SFO has 25, 50 and 100 minibatches; Adam is compared with the better of the first "
+            "two, and with the third. Otherwise SFO has its defaults under both protocols.",
             "Its authors advertise it as free of hyperparameters, but this number matters: with "
             "200, SFO was ahead of Adam after two passes in two of three seeds. A pass then takes "
             "25 times Adam's time, so 200 is left out.",

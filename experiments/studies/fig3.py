@@ -121,7 +121,7 @@ STUDY = Study(
             "The paper mentions none of these.",
         ),
         Departure(
-            "A tuning trial, a fitting run and a measured alternative take 4 passes of the 46.",
+            "A tuning trial, a fitting run and a measured alternative take 4 of the 46 passes.",
             "Cost: the full grid would take weeks on a CPU.",
         ),
         Departure(

@@ -25,8 +25,8 @@ HOW = (
         "standard deviation of up to 64 gradients, all on batches to come. Coordinates whose "
         "gradient is the same in every batch do not count.",
         "A step is that of the method itself, momentum included. Even where there is no signal, 64 "
-        "gradients give a ratio of 0.1, which weakens every correlation; how much, the agreement "
-        "of two halves of the gradients tells.",
+        "gradients give a ratio of 0.1, which weakens every correlation; the agreement of two "
+        "halves of the gradients tells how much.",
     ),
     Departure(
         "Twice the noise: 20 steps on a quarter of each batch, against 20 steps on whole ones.",

@@ -109,14 +109,14 @@ DRIFT = _study(
         ),
         Departure(
             "Each method at its own best of 49 constant step sizes, an eighth of a decade apart, "
-            "chosen on another sequence; AdaGrad, whose steps shrink by themselves, too.",
+            "chosen on another sequence; AdaGrad too, although its steps shrink by themselves.",
             "At a step size that suits one method alone the comparison would say nothing. At "
             "first there were 13, half a decade apart; AdaGrad's best lay between two of them, and "
             "Adam's cost on the walking optimum seemed 1.11 times as high.",
         ),
         Departure(
-            "beta_1 falls to a hundredth over the run, with alpha / sqrt(t), from the alpha that "
-            "is best over the last tenth, which is compared.",
+            "beta_1 falls to a hundredth over the run. The step size is alpha / sqrt(t), with the "
+            "alpha that is best over the last tenth of the steps, which is what is compared.",
             "The paper's lambda of 1 - 1e-8 changes nothing within 10,000 steps.",
         ),
     ),

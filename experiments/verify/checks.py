@@ -104,7 +104,7 @@ class Checks:
             total = len(self.seeds)
             seeds = counted(len({seed.seed for seed in self.seeds}), "new seed")
             metrics = counted(total, "metric")
-            where = "inside" if inside == total else f"inside for {inside} of {metrics}"
+            where = "as predicted" if inside == total else f"as predicted for {inside} of {metrics}"
             parts.append(f"{seeds} {where}")
         if self.failures:
             parts.append(f"{counted(len(self.failures), 'run')} could not be trained")

@@ -132,7 +132,7 @@ def _speed(trained: Sequence[Check], peak: tuple[float, float]) -> str:
         parts.append(f"A pass takes {times}")
     if peak[0]:
         held, shared = (megabytes / 1024 for megabytes in peak)
-        parts.append(f"the largest process held {held:.1f} GB, {shared:.1f} of them shared")
+        parts.append(f"the largest process held {held:.1f} GB, {shared:.1f} of it shared")
     return "; ".join(parts) + "." if parts else ""
 
 

@@ -43,9 +43,9 @@ the run's fate: whether it diverges.
 
 Another backend (JAX for a record of TensorFlow) rounds differently in every operation, and may be
 `ANOTHER_BACKEND` times as far away. Measured after ten passes of Figure 1's logistic regressions:
-Adam 2e-7, AdaGrad 2e-7, SGD-Nesterov 3e-8. It also draws other random numbers. So it compares only
-runs that draw none from their backend (`draws`), which are logistic regressions that start from
-zero and have no dropout. Of all others it checks new seeds.
+Adam 2e-7, AdaGrad 2e-7, SGD-Nesterov 3e-8. It also draws other random numbers. So only runs
+that draw none from their backend (`draws`) are compared, which are logistic regressions that start
+from zero and have no dropout. Of all others, new seeds are checked.
 
 Measurements, which train nothing, are float64 throughout, $u = 2^{-53}$, and not chaotic: most of
 their numbers repeat to 1e-15. The regret is relative to a minimum that is itself computed. From

@@ -56,7 +56,7 @@ def test_refused(make):
     with pytest.raises(ValueError, match="built with, got 'theta'"):
         optimizer.diagnostics(variable)
     optimizer.build([variable])
-    with pytest.raises(ValueError, match="there was none yet"):
+    with pytest.raises(ValueError, match="there has been none yet"):
         optimizer.diagnostics(variable)
     with pytest.raises(ValueError, match="built with, got 'other'"):
         optimizer.diagnostics(keras.Variable([1.0], name="other"))

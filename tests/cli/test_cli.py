@@ -106,7 +106,7 @@ def start(line: str, **options) -> subprocess.Popen:
         ("run --workers 99999999999999999999999", ["use a whole number, 1 to"]),
         ("run --timeout 0", ["--timeout: '0' is not valid: use seconds, more than 0"]),
         ("run --timeout nan", ["--timeout: 'nan' is not valid"]),
-        (f"{TRY} --engine serial --timeout 5", ["can't be kept by --engine serial"]),
+        (f"{TRY} --engine serial --timeout 5", ["--engine serial can't enforce --timeout"]),
         (f"{TRY} --set learning_rate=1e999", ["learning_rate=1e999 is not valid", "finite"]),
         (f"{TRY} --set learning_rate=big", ["learning_rate='big' is not valid", "finite number"]),
         (f"{TRY} --set learning_rate=", ["learning_rate='' is not valid", "finite number"]),
@@ -269,7 +269,7 @@ def test_claims_and_plan_report_damaged_and_foreign_files(capfd, build):
         err = capfd.readouterr().err
         assert err.count("\n") == 2
         assert f"{first.id}.json is ignored: it is not a whole record" in err
-        assert "notes.json is ignored: it bears no run's name" in err
+        assert "notes.json is ignored: it is not named after a run" in err
 
 
 def first_run():

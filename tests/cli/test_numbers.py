@@ -228,7 +228,7 @@ def test_an_ambiguous_id_names_the_runs(capfd):
     ids = sorted(Published(paths.ROOT / "results").ids())
     first = next(a[:4] for a, b in itertools.pairwise(ids) if a[:4] == b[:4])
     assert run("compare", first, first) == 2
-    assert f"{first} begins several ids: {first}" in capfd.readouterr().err
+    assert f"several ids begin with {first}: {first}" in capfd.readouterr().err
 
 
 # --- names and data -------------------------------------------------------------------------------

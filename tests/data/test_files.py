@@ -287,7 +287,7 @@ def test_root_without_a_home_says_what_to_set(monkeypatch):
 def test_a_folder_that_cannot_be_looked_at(toy, folder):
     folder.mkdir()
     (folder / "toy").symlink_to(folder / "toy")  # as another user's home
-    with pytest.raises(DataError, match=r"cannot look at .*: set ADAM_TF_DATA to a folder"):
+    with pytest.raises(DataError, match=r"cannot access .*: set ADAM_TF_DATA to a folder"):
         files.status("toy")
 
 

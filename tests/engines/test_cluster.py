@@ -670,7 +670,8 @@ def test_ctrl_c_leaves_nothing_running(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted; finished runs are kept, the same command goes on"
+    last = err.splitlines()[-1]
+    assert last == "interrupted; finished runs are kept; give the same command to continue"
     assert "Traceback" not in err
     wait_until(lambda: not left(marker))
     assert not list(store.path.glob("*.lock"))

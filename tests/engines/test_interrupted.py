@@ -83,7 +83,9 @@ def test_ctrl_c_and_its_like_during_training(command, engine, number):
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert last_line(err) == "interrupted; finished runs are kept, the same command goes on"
+    assert (
+        last_line(err) == "interrupted; finished runs are kept; give the same command to continue"
+    )
     assert "Traceback" not in err
     wait_for(lambda: not any(map(alive, command.workers())))
     kept = {path: path.stat().st_mtime_ns for path in command.records.glob("*.json")}
@@ -109,7 +111,9 @@ def test_ctrl_c_and_its_like_while_workers_start(command, number):
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert last_line(err) == "interrupted; finished runs are kept, the same command goes on"
+    assert (
+        last_line(err) == "interrupted; finished runs are kept; give the same command to continue"
+    )
     assert "Traceback" not in err
     assert "KeyboardInterrupt" not in err
 
@@ -153,7 +157,7 @@ def test_ctrl_c_while_the_command_starts(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert err == "interrupted; finished runs are kept, the same command goes on\n"
+    assert err == "interrupted; finished runs are kept; give the same command to continue\n"
 
 
 def test_ctrl_c_in_every_command_is_130(monkeypatch, capsys):

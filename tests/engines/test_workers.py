@@ -135,8 +135,8 @@ def test_processes_that_all_end_are_one_line(command):
     code, _, err = command(*MATCHED, "--workers", "2")
     assert code == 1
     assert last_line(err) == (
-        "adam-study: 8 training processes ended in a row; of the last one its process ended with "
-        "exit code 3; finished runs are kept, the same command goes on"
+        "adam-study: 8 training processes ended in a row; the last time, its process ended with "
+        "exit code 3; finished runs are kept; give the same command to continue"
     )
     assert not list(command.records.glob("*.json"))
 

@@ -178,7 +178,7 @@ def test_damaged_foreign_and_unfinished_files_stay_where_they_are(folders, capfd
     assert "1 record taken, 0 were here already, 4 not taken" in out
     assert f"{path} is ignored: its checksum does not fit its content\n" in err
     assert f"{RUNS[2].id}.json is ignored: it is a folder\n" in err
-    assert "copy of a record.json is ignored: it bears no run's name\n" in err
+    assert "copy of a record.json is ignored: it is not named after a run\n" in err
     assert f"{other.path / 'fig1.parquet'} is not a whole Parquet file" in err
     assert err.count("\n") == 4
     assert content(other.path) == before

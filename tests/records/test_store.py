@@ -180,7 +180,9 @@ def test_a_checkpoint_of_another_backend_is_not_gone_on_from(tmp_path):
     found = records.load_checkpoint(run, lambda arrays: True, "tensorflow")
     assert (found.backend, found.kinds) == ("tensorflow", ["a processor"])
     assert records.load_checkpoint(run, lambda arrays: True, "jax") is None
-    line = f"{path} is ignored: it is of the backend tensorflow; its run starts from the beginning"
+    line = (
+        f"{path} is ignored: it is from the backend tensorflow; its run starts from the beginning"
+    )
     assert records.damaged == [line]
 
 
@@ -370,7 +372,7 @@ def test_damaged_and_foreign_files_are_named_set_aside_and_trained_again(command
         files[8]: "it is a folder",
     }.items():
         assert err.count(f"{path} is ignored: {reason}; its run will be trained again") == 1
-    assert err.count("notes.json is ignored: it bears no run's name") == 1
+    assert err.count("notes.json is ignored: it is not named after a run") == 1
     assert sorted(set(command.trained())) == sorted([*(path.stem for path in bad), ids[8]])
     assert len(command.trained()) == 8
     for path, content in bad.items():

@@ -53,7 +53,7 @@ def test_checks_come_back_as_they_were_and_add_up(tmp_path):
     found = kept.all()
     assert found.runs == [dataclasses.replace(CHECK, passes=9)]
     assert found.seeds == [SEED]
-    assert str(found) == "1 run, 9 passes, largest difference 2e-07; 1 new seed inside"
+    assert str(found) == "1 run, 9 passes, largest difference 2e-07; 1 new seed as predicted"
     assert found.valid({CHECK.run: "another"}).runs == []
     assert found.valid({}).seeds == []  # the ledger holds no such claim
     claim = claims.of(STUDIES["fig1-mnist"])[0].id
