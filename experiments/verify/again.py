@@ -18,6 +18,10 @@ from experiments.verify.workers import Event, Task, Workers
 
 TWINS = (1, 2)
 GRACE_SECONDS = 45.0  # for the passes that are under way when the time is up
+DOUBT_SECONDS = 240.0  # for the twins of a run that differs
+UNDECIDED = (
+    "it differs from its record, and the time was up before its twins told by rounding or not"
+)
 SURE = 20.0  # seconds of training after which this machine's speed is known
 
 
@@ -122,7 +126,8 @@ def train_again(
     """Train items again, in order, and yield a check of each as it ends.
 
     An item starts only if it is expected to end in time, given the record's time and this machine's
-    relative speed as measured so far. When the time is up, running items end after their pass.
+    relative speed as measured so far. When the time is up, running items end after their pass; only
+    twins, which tell rounding from a disagreement, train to their end.
 
     Args:
         items: what to train.
@@ -172,9 +177,13 @@ class _Session:
                     return
                 late = time.monotonic() - self.end
                 if late > 0:
-                    workers.stop()
                     items = []
-                if late > GRACE_SECONDS:
+                    for number, twin in self.passes:
+                        if not twin:  # a twin that stopped early would look like one that diverged
+                            workers.stop((number, twin))
+                doubtful = [number for number, trained in self.found.items() if 0 in trained]
+                if late > (DOUBT_SECONDS if doubtful else GRACE_SECONDS):
+                    yield from map(self._undecided, doubtful)
                     return
                 for event in workers.events(min(0.5, max(0.05, -late))):
                     self.passes[event.task.key] = event.passes
@@ -188,6 +197,12 @@ class _Session:
                     del self.passes[key], self.found[key[0]]
                 shown = [(self.items[n], done) for (n, _), done in self.passes.items()]
                 self.told(shown, self.peak)
+
+    def _undecided(self, number: int) -> Check:
+        item = self.items[number]
+        record = self.records.get(item.run.id)
+        assert record
+        return _check(item, record, fault=UNDECIDED, failed=True)
 
     def _fill(self, workers: Workers, items: list[Item]) -> None:
         """Give free workers what should end in time; twins come first, since they end a check."""

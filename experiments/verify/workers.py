@@ -115,13 +115,13 @@ class Workers:
         idle[0].task, idle[0].used, idle[0].stopped = task, True, False
         idle[0].pipe.send(task)
 
-    def stop(self) -> None:
-        """Ask every worker to stop after its pass; the tasks end with what was trained.
+    def stop(self, key: Any) -> None:
+        """Ask a task to stop after its pass; it ends with what was trained.
 
-        Each is asked once: it does not read before its pass ends, and a full pipe would block.
+        It is asked once: it does not read before its pass ends, and a full pipe would block.
         """
         for worker in self._workers:
-            if worker.task and not worker.stopped:
+            if worker.task and worker.task.key == key and not worker.stopped:
                 worker.stopped = True
                 worker.pipe.send(None)
 

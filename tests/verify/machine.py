@@ -41,6 +41,7 @@ class Machine:
 
     Attributes:
         tasks: what it was given, in order.
+        stopped: the tasks that were asked to stop, which they do after their first pass.
         off: how far it rounds from the records, relative.
         spoil: what it does to each record that it makes.
         seconds: how long it takes over each.
@@ -50,6 +51,7 @@ class Machine:
         self.off, self.spoil, self.seconds = off, spoil, seconds
         self.tasks: list[Task] = []
         self.waiting: list[Task] = []
+        self.stopped: set[Any] = set()
         self.random = np.random.default_rng(3)
         self.records: dict[str, dict[str, Any]] = {}
         for found in published().values():
@@ -78,8 +80,8 @@ class Machine:
         self.tasks.append(task)
         self.waiting.append(task)
 
-    def stop(self) -> None:
-        pass
+    def stop(self, key: Any) -> None:
+        self.stopped.add(key)
 
     def events(self, seconds: float) -> list[Event]:
         time.sleep(self.seconds)
@@ -100,6 +102,8 @@ class Machine:
             for name in ("training_cost", "objective", "held_out_cost"):
                 signs = self.random.choice([-1, 1], len(metrics[name]))
                 metrics[name] = (np.array(metrics[name]) * (1 + off * signs)).tolist()
+            if task.key in self.stopped:
+                metrics |= {name: values[:1] for name, values in metrics.items()}
         return self.spoil(task, record) if self.spoil else record
 
 

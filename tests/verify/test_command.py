@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import re
@@ -10,12 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import machine
 import pytest
 from commands import PATIENCE, wait_for
-from machine import NAMES, Changed, Machine, Part, with_records
+from machine import NAMES, Changed, Machine, Part, published, with_records
 
 from experiments import pages, studies, study
 from experiments.analysis import claims
@@ -483,12 +486,42 @@ def test_a_worker_does_not_grow_with_its_runs(found, megabytes, large):
         assert len(crew._workers) == 1 - replaced
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_twins_settle_a_doubt_although_the_time_is_up(monkeypatch, late):
+    """They train to their end: one that stopped early would excuse any difference."""
+    results = published()["fig1-mnist"]
+    items = [item for item in sample.items([results]) if item.passes > 3 and not item.level]
+    item, record = items[0], results.records.get(items[0].run.id)
+    wrong = copy.deepcopy(record)
+    for name in ("training_cost", "objective", "held_out_cost"):
+        wrong["metrics"][name] = [1.5 * value for value in record["metrics"][name]]
+    machine = Machine(off=1e-8)
+    monkeypatch.setattr(again, "Workers", machine)
+    if late:
+        monkeypatch.setattr(again, "DOUBT_SECONDS", 0.0)
+    tick = item.seconds + 1  # for every look at the clock
+    ticking = itertools.count(0.0, tick)
+    monkeypatch.setattr(again.time, "monotonic", lambda: next(ticking))
+    records = types.SimpleNamespace(get=lambda run_id: wrong)
+    # It starts in time, and its end comes before it has twins.
+    (check,) = again.train_again([item], records, Path("x"), workers=1, seconds=2.5 * tick)
+    assert machine.stopped == {(1, 0)}
+    if not late:
+        assert "apart where rounding leaves" in check.fault
+        assert check.twins
+        assert not check.failed
+    else:
+        assert check.fault == again.UNDECIDED
+        assert check.failed  # which is asked again the next time
+
+
 def test_a_worker_in_a_long_pass_is_asked_to_stop_without_waiting_for_it():
     """It reads nothing before its pass ends; asked again and again, the command would hang."""
     ours, theirs = multiprocessing.Pipe()
     crew = workers.Workers(1)
-    crew._workers.append(workers._Worker(process=None, pipe=ours, task="a long pass"))
-    asking = threading.Thread(target=lambda: [crew.stop() for _ in range(20_000)], daemon=True)
+    long = workers.Task(1, None, 0, Path(), False)
+    crew._workers.append(workers._Worker(process=None, pipe=ours, task=long))
+    asking = threading.Thread(target=lambda: [crew.stop(1) for _ in range(20_000)], daemon=True)
     asking.start()
     asking.join(PATIENCE)
     assert not asking.is_alive()
@@ -498,5 +531,7 @@ def test_a_worker_in_a_long_pass_is_asked_to_stop_without_waiting_for_it():
     another = workers.Task(2, None, 0, Path(), False)  # which is asked anew
     crew.start(another)
     assert theirs.recv() == another
-    crew.stop()
+    crew.stop(1)  # which has ended
+    crew.stop(2)
     assert theirs.recv() is None
+    assert not theirs.poll()
