@@ -247,11 +247,9 @@ def provenance(results: Results) -> pd.DataFrame:
 def origin(results: Results) -> dict[str, str]:
     """Where the results come from, by name."""
     study = results.study
-    manifests = [
-        record["manifest"]
-        for run in results.plan.runs()
-        if (record := results.records.get(run.id)) is not None
-    ]
+    found = (results.records.get(run.id) for run in results.plan.runs())
+    records = [record for record in found if record is not None]
+    manifests = [record["manifest"] for record in records]
     rows = {
         "study": f"{study.name} ({study.section})",
         "results": results.label,
@@ -278,7 +276,7 @@ def origin(results: Results) -> dict[str, str]:
         if values or key not in ("tensorflow", "jax", "kind"):
             rows[name] = _distinct(values)
     if manifests:
-        seconds = [manifest["wall_seconds"] for manifest in manifests]
+        seconds = [_training_seconds(record) for record in records]
         rows["trained"] = _span(manifest["started"][:10] for manifest in manifests)
         rows["training time"] = (
             f"{sum(seconds) / 60:.1f} minutes in all, {statistics.median(seconds):.1f} s a run"
@@ -286,6 +284,14 @@ def origin(results: Results) -> dict[str, str]:
     if not results.published:
         rows["commit of this page"] = commit()
     return rows
+
+
+def _training_seconds(record: Mapping[str, Any]) -> float:
+    """How long a run took: `wall_seconds` does not hold what came before an interruption."""
+    before = record["manifest"].get("continues", {}).get("passes", 0)
+    return max(
+        record["manifest"]["wall_seconds"], sum(record["metrics"].get("seconds", ())[before:])
+    )
 
 
 def _distinct(values: Iterable[Any]) -> str:

@@ -350,6 +350,20 @@ def test_a_page_that_cannot_be_run_is_named_before_anything_is_trained(
         report.build([study], "smoke")
 
 
+@pytest.mark.parametrize(
+    ("manifest", "seconds"),
+    [
+        ({"wall_seconds": 50.0}, 50.0),  # data, compilation and evaluation included
+        ({"wall_seconds": 12.0, "resumed": True}, 40.0),
+        ({"wall_seconds": 12.0, "continues": {"run": "x", "passes": 3}}, 12.0),
+        ({"wall_seconds": 5.0, "resumed": True, "continues": {"run": "x", "passes": 3}}, 10.0),
+    ],
+)
+def test_the_training_time_holds_what_came_before_an_interruption(manifest, seconds):
+    record = {"metrics": {"seconds": [10.0] * 4}, "manifest": manifest}
+    assert pages._training_seconds(record) == seconds
+
+
 @pytest.mark.parametrize("stale", [None, STUDIES["fig4"].notebook, "00_adam_explained"])
 @pytest.mark.parametrize("profile", ["published", "smoke"])
 def test_the_report_shows_the_committed_pages_while_they_are_current(

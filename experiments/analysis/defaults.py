@@ -262,7 +262,9 @@ def wider_valley(claim: Claim, protocol: str, results: Results) -> np.ndarray:
             cost = record["metrics"]["training_cost"][-1] if finished else math.inf
             costs.setdefault(entry.run.seed, []).append(cost)
         shares[arm] = {
-            seed: float(np.mean(np.array(own) <= NEAR_COST * min(own)))
+            seed: float(
+                np.mean(np.array(own) <= NEAR_COST * min(own)) if min(own) < math.inf else 0
+            )
             for seed, own in costs.items()
         }
     own, *others = shares.values()

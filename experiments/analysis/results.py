@@ -111,11 +111,16 @@ class Results:
     def passes(self, *roles: str) -> pd.DataFrame:
         """A row for each pass of each use of a run: what the run is, and what it recorded.
 
-        The columns are those of `PASSES`, `options.NAME` and `settings.NAME`, and every metric.
+        A run that diverged in its first pass has one row, without a pass or a metric. The columns
+        are those of `PASSES`, `options.NAME` and `settings.NAME`, and every metric.
         """
         frames = []
         for entry, record in self.recorded(*roles):
             frame = pd.DataFrame(record["metrics"])
+            number = pd.array(range(len(frame)), dtype="Int64")
+            if frame.empty:
+                frame = frame.reindex([0])
+                number = pd.array([pd.NA], dtype="Int64")
             about = {
                 "study": self.study.name,
                 "role": entry.role,
@@ -123,7 +128,7 @@ class Results:
                 "trial": entry.trial,
                 **entry.run.facts(options=OPTION, settings=SETTING),
                 "status": record["status"],
-                "pass": range(len(frame)),
+                "pass": number,
             }
             frames.append(pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1))
         table = _joined(frames, PASSES)

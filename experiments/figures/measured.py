@@ -141,7 +141,7 @@ def gradient_sparsity(results: Results) -> Figure:
                 colour = colours[("0.99", "0.999", "0.9999").index(beta_2)]
                 style = "-" if kind == "biascorr" else ":"
                 label = f"β₂ = {beta_2}, {'with' if kind == 'biascorr' else 'without'} correction"
-                passes = np.arange(1, support.shape[1] + 1)
+                passes = np.arange(support.shape[1])
                 axis.plot(passes, 100 * support.mean(), style, color=colour, lw=2, label=label)
             axis.set(title=f"β₁ = {beta_1}, α = 0.001", xlabel=PASSES, ylim=(0, None))
             axis.set(ylabel="coordinates with 90% of the\nsquared gradient (%)")

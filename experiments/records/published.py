@@ -58,13 +58,13 @@ class Published:
         }
 
     def get(self, run_id: str) -> dict[str, Any] | None:
-        """The published record of a run, or None.
+        """The published record of a run, or None; also if its file has lost it by now.
 
         Raises:
             ValueError: its file is damaged.
         """
         file = self._files.get(run_id)
-        return None if file is None else _unless_changed(file, read)[run_id]
+        return None if file is None else _unless_changed(file, read).get(run_id)
 
     def ids(self) -> list[str]:
         """The ids of all published records."""

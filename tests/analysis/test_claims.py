@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments import pages
 from experiments.analysis import claims, ledger, statistics
 from experiments.analysis import results as analysis
 from experiments.analysis.claims import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTED, REPRODUCED
@@ -501,6 +502,41 @@ def test_little_tuning_compares_the_widths_of_the_valleys():
     assert (values > 0).all()
     reverse = dataclasses.replace(claim, arms=claim.arms[::-1])
     assert (metric(reverse, "tuned", results(curve)) < 0).all()
+
+
+def test_a_method_that_only_diverges_has_no_valley():
+    claim = BY_ID["fig1-mnist-little-tuning"]
+    others = [name for name in claim.arms if name != "Adam"]
+
+    class Diverging(Synthetic):
+        def get(self, run_id):
+            record = super().get(run_id)
+            if record and OPTIMIZERS[self.runs[run_id].optimizer] in others:
+                return {**record, "status": "diverged", "diverged_at": 0}
+            return record
+
+    found = results(noisy())
+    records = Diverging(noisy())
+    records.runs = found.records.runs
+    values = metric(claim, "tuned", dataclasses.replace(found, records=records))
+    assert len(values) == 3
+    assert (values > 0).all()
+
+
+def test_every_run_has_its_passes_and_one_that_diverged_at_once_a_row():
+    """Who counts divergences in an export must not see the survivors alone."""
+    found = pages.published(STUDIES["batches-gpt"])
+    table = found.passes()
+    runs = {entry.run.id: record for entry, record in found.recorded()}
+    assert set(table["run"]) == set(runs)
+    at_once = {run for run, record in runs.items() if not any(record["metrics"].values())}
+    assert len(at_once) == 12
+    rows = table[table["run"].isin(at_once)]
+    assert (rows["status"] == "diverged").all()
+    assert rows["pass"].isna().all()
+    assert rows["training_cost"].isna().all()
+    assert not rows.duplicated(["run", "role", "arm"]).any()
+    assert table.loc[~table["run"].isin(at_once), "pass"].notna().all()
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])

@@ -340,6 +340,15 @@ def test_a_logarithmic_axis_has_as_many_labels_as_can_be_read(limits, labels):
     assert " ".join(text for _, text in found) == labels
 
 
+@pytest.mark.parametrize("draw", [figures.gradient_sparsity, figures.second_moments])
+def test_what_is_measured_after_a_pass_stands_at_its_number(draw):
+    """The first pass is 0 in every figure, table and rule."""
+    study = "fig4" if draw is figures.gradient_sparsity else "fig3"
+    lines = [line for axis in draw(results(study)).axes for line in axis.lines]
+    starts = {line.get_xdata()[0] for line in lines if len(line.get_xdata()) > 2}
+    assert starts == {0}
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_figure_of_an_unfinished_study_says_so(name):
     def some(run):

@@ -251,6 +251,16 @@ def test_what_the_table_can_not_hold_is_refused(tmp_path, record, reason):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_that_left_its_file_while_others_read_it_is_gone(table):
+    """`publish` may drop a run while a command that began before it goes on."""
+    there = published.Published(table.parent)
+    run_id = config_id(RECORDS[0]["config"])
+    assert there.get(run_id)
+    published.write(table, RECORDS[1:], {})
+    assert there.get(run_id) is None
+    assert there.get(config_id(RECORDS[1]["config"]))
+
+
 def test_a_changed_file_is_read_again(table):
     run_id = config_id(RECORDS[0]["config"])
     record = published.Published(table.parent).get(run_id)

@@ -297,6 +297,20 @@ def test_the_end_is_short_whatever_disagrees(published):
     assert lines[-1].startswith("Next: ")
 
 
+def test_all_passes_are_all_of_them_also_where_runs_diverge():
+    found = pages.published(STUDIES["batches-gpt"])
+    records = kept.published_records([found])
+    runs = []
+    for run, record in records.items():
+        passes = again.passes_of(record) + (record["diverged_at"] is not None)
+        runs.append(dataclasses.replace(CHECK, run=run, passes=passes, published=passes))
+    assert any(record["diverged_at"] is not None for record in records.values())
+    done = checks.Checks(runs=runs)
+    text = "\n".join(ending.end([found], [], done, {}, 1.0, (1.0, 1.0), None, 8.0))
+    assert f"{len(runs)} runs of {len(runs)}, " in text
+    assert "(100.0%)" in text
+
+
 def test_what_could_not_be_trained_is_no_disagreement():
     found = checks.Checks(runs=[dataclasses.replace(CHECK, fault="no memory", failed=True)])
     assert found.faults == []
