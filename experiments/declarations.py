@@ -16,6 +16,7 @@ from experiments.methods import optimizers
 from experiments.options import Interval, known
 from experiments.paper import curves
 from experiments.problems import registry as problems
+from experiments.search import blocks, neighbour
 from experiments.study import Arm, Profile, Settings, Study, combinations
 
 PROFILES = ("smoke", "quick", "paper")
@@ -36,6 +37,7 @@ def check(study: Study) -> None:
             _within(f"profile {name}", _check_profile, study, profile)
         for arm in study.arms:
             _within(f"arm {arm.name!r}", _check_arm, study, arm)
+        _check_candidates(study)
         for alternative in (a for departure in study.departures for a in departure.alternatives):
             arm = study.arm(alternative.arm)
             optimizers.check_settings(arm.optimizer, {**arm.matched, **alternative.settings})
@@ -102,10 +104,33 @@ def _check_arm(study: Study, arm: Arm) -> None:
         raise ValueError("there is nothing to train: give it matched, tune, grid or search")
     for settings in _tried(arm):
         optimizers.check_settings(arm.optimizer, settings)
+    for block in arm.search:
+        rates = block["learning_rate"]
+        above = [neighbour(rate, up=True) for rate in rates]
+        if list(rates[1:]) != above[:-1]:
+            raise ValueError(
+                f"search has learning_rate={rates}: give neighbours on the ladder 1, 3, 10, rising"
+            )
     shown = [f"{passes}ep/{arm.name}" for passes in (10, 100)] if arm.grid else [arm.name]
     names = [panel.name for panel in study.panels]
     if arm.plotted and not any(curves.shows(panel, curve) for panel in names for curve in shown):
         raise ValueError("the paper shows no curve of it: give it plotted=False")
+
+
+def _check_candidates(study: Study) -> None:
+    """Every tuned arm enters the same number of candidates into a search."""
+    if not any(arm.search for arm in study.arms):
+        if rungs := [name for name, profile in study.profiles.items() if profile.rungs]:
+            raise ValueError(f"profile {rungs[0]}: rungs need arms with `search`")
+        return
+    numbers = {
+        arm.name: sum(len(block.rates) for block in blocks(arm))
+        for arm in study.arms
+        if arm.search or arm.tune
+    }
+    if len(set(numbers.values())) > 1:
+        told = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        raise ValueError(f"its arms enter unequal numbers of candidates into the search: {told}")
 
 
 def _tried(arm: Arm) -> Iterator[Settings]:

@@ -73,6 +73,21 @@ def test_every_study_is_declared_as_it_must_be(name):
         (arm(tune={"decay": ["constant"]}), "arm 'Adam': tune has learning_rate=None: give one"),
         (arm(fit={"decay": "constant"}), "arm 'Adam': fit has decay='constant': give a list"),
         (arm(search=({"beta_1": ()},)), "arm 'Adam': search has beta_1=(): give a list"),
+        (
+            arm(search=({"learning_rate": (0.002, 0.006)},)),
+            "learning_rate=0.002 is not on the ladder",
+        ),
+        (
+            arm(search=({"learning_rate": (0.003, 0.001)},)),
+            "arm 'Adam': search has learning_rate=(0.003, 0.001): give neighbours on the",
+        ),
+        (arm(search=({"decay": ("constant",)},)), "arm 'Adam': adam needs a learning_rate"),
+        (arm(search=({"learning_rate": (0.002,)},)), "learning_rate=0.002 is not on the ladder"),
+        (
+            arm(search=({"learning_rate": (0.001, 0.003)},)),
+            "its arms enter unequal numbers of candidates into the search: AdaGrad 0, Adam 2",
+        ),
+        (paper(rungs=(8, 46)), "profile paper: rungs need arms with `search`"),
         (arm(name="Nadam"), "arm 'Nadam': the paper shows no curve of it: give it plotted=False"),
         (alternative(arm="Adma"), "unknown arm 'Adma': did you mean Adam"),
         (alternative(arm="Adam", settings={"beta": 1}), "unknown parameter of adam 'beta'"),

@@ -55,6 +55,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
             axis.set(
                 xlabel="log₁₀ of the step size α", ylabel=f"{held}loss after {passes} passes (nats)"
             )
+        losses = table.groupby(["arm", "learning_rate"])["loss"].agg(["min", "max"]).astype(float)
         kinds = {"biascorr": "with bias correction", "nocorr": "without"}
         handles = [
             Line2D([], [], color=CORRECTED[kind], lw=2, marker="o", ms=4, label=text)
@@ -63,6 +64,10 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
         if not held and not results.stand_in:
             handles.append(Line2D([], [], color="#555555", ls=DASHED, label="the paper's curve"))
         handles.append(Line2D([], [], color="#555555", ls="", marker="^", label="above the axis"))
+        if (np.isfinite(losses["min"]) & ~np.isfinite(losses["max"])).any():
+            handles.append(
+                Line2D([], [], color="#555555", ls="", marker="+", label="some seeds diverged")
+            )
         handles.append(Line2D([], [], color="#555555", ls="", marker="x", label="diverged"))
         legend_above(figure, handles)
         n = sorted(set(table.groupby(["arm", "learning_rate"])["seed"].count())) or [0]
@@ -109,7 +114,12 @@ def _grid_line(axis: Axes, panel: Panel, table: pd.DataFrame, arm: str, colour: 
     spread = np.abs(ours[["min", "max"]].to_numpy()[inside].T - mean[inside])
     axis.errorbar(x[inside], mean[inside], spread, color=colour, fmt="o", ms=4, elinewidth=1.2)
     edge = top - 0.025 * (top - panel.y[0]) * (1 if arm.endswith("biascorr") else 2.4)
-    for marker, chosen in (("^", np.isfinite(mean) & ~inside), ("x", ~np.isfinite(mean))):
+    some = ~np.isfinite(mean) & np.isfinite(ours["min"].to_numpy())
+    for marker, chosen in (
+        ("^", np.isfinite(mean) & ~inside),
+        ("+", some),
+        ("x", ~np.isfinite(mean) & ~some),
+    ):
         axis.plot(x[chosen], np.full(chosen.sum(), edge), marker, color=colour, ms=5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import matplotlib
@@ -13,7 +14,7 @@ import pytest
 from experiments import figures
 from experiments.analysis.defaults import Case
 from experiments.analysis.results import AVERAGES, Results
-from experiments.figures import style
+from experiments.figures import grids, style
 from experiments.figures import theory as theory_figures
 from experiments.figures.axes import cost_range, log_axis, show_hidden
 from experiments.figures.costs import _clock
@@ -608,6 +609,28 @@ def test_the_grid_shows_what_is_off_its_axis_and_what_diverged():
     assert len(figure.axes) == 6
     for axis in figure.axes:
         assert axis.get_ylim() == (95, 140)
+
+
+def test_a_setting_of_which_some_seeds_diverged_is_not_drawn_like_one_of_which_all_did():
+    losses = {0.001: (100.0, 101.0, 102.0), 0.01: (110.0, math.inf, 112.0), 0.1: (math.inf,) * 3}
+    table = pd.DataFrame(
+        [
+            ("b1=0/b2=0.99/biascorr", rate, seed, loss)
+            for rate, own in losses.items()
+            for seed, loss in enumerate(own)
+        ],
+        columns=["arm", "learning_rate", "seed", "loss"],
+    )
+    panel = STUDIES["fig4"].panel
+    with style.styled():
+        _, axes = new_figure(1)
+        grids._grid_line(axes[0, 0], panel, table, "b1=0/b2=0.99/biascorr", "#000000")
+    marked = {
+        line.get_marker(): line.get_xdata().tolist()
+        for line in axes[0, 0].lines
+        if line.get_marker() in ("^", "+", "x")
+    }
+    assert marked == {"^": [], "+": [-2.0], "x": [-1.0]}
 
 
 def test_the_grid_is_drawn_at_the_most_passes_that_are_complete():
