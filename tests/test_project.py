@@ -364,6 +364,21 @@ def test_the_training_time_holds_what_came_before_an_interruption(manifest, seco
     assert pages._training_seconds(record) == seconds
 
 
+def test_a_page_whose_verdicts_are_others_now_is_not_current(monkeypatch):
+    """A rule or its computation has changed, and no record."""
+    page = ROOT / "notebooks" / f"{STUDIES['fig4'].notebook}.ipynb"
+    assert report.is_current(page)
+    judged = pages.verdicts
+
+    def other(*results):
+        table = judged(*results)
+        table.loc[0, "matched"] = table.loc[0, "matched"].replace("reproduced", "inconclusive")
+        return table
+
+    monkeypatch.setattr(pages, "verdicts", other)
+    assert not report.is_current(page)
+
+
 @pytest.mark.parametrize("stale", [None, STUDIES["fig4"].notebook, "00_adam_explained"])
 @pytest.mark.parametrize("profile", ["published", "smoke"])
 def test_the_report_shows_the_committed_pages_while_they_are_current(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import html
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -206,13 +207,17 @@ def notebooks_of(studies: Sequence[Study]) -> list[Path]:
 
 
 def is_current(page: Path) -> bool:
-    """Whether a committed page has its outputs, and these are of the records now published."""
+    """Whether a committed page has its outputs: of the records and by the rules of now."""
     cells = nbformat.read(page, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
-    shown = json.dumps([cell.outputs for cell in code])
-    files = [pages.published_file(s) for s in STUDIES.values() if s.notebook == page.stem]
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()]
-    return any(cell.outputs for cell in code) and all(digest in shown for digest in digests)
+    shown = html.unescape(json.dumps([cell.outputs for cell in code], ensure_ascii=False))
+    studies = [study for study in STUDIES.values() if study.notebook == page.stem]
+    files = [file for study in studies if (file := pages.published_file(study)).exists()]
+    told = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    if files:
+        verdicts = pages.verdicts(*(pages.existing(study, "published") for study in studies))
+        told += map(str, verdicts.to_numpy().ravel())
+    return any(cell.outputs for cell in code) and all(text in shown for text in told)
 
 
 def _execute(page: Path, output: Path, values: Mapping[str, object]) -> None:
