@@ -23,6 +23,7 @@ from adam_tf.validation import (
     check_names,
     check_rate,
     check_together,
+    chosen_clips,
 )
 
 
@@ -280,10 +281,8 @@ class MomentOptimizer(Optimizer):
 
     def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The clipped gradients; rows that occur twice are added up first."""
-        if self.clipnorm or self.clipvalue or self.global_clipnorm:
-            gradients = [
-                backend.without_duplicates(g) if backend.is_sparse(g) else g for g in gradients
-            ]
+        if chosen_clips(self) and any(map(backend.is_sparse, gradients)):
+            return backend.clip_rows(gradients, super().clip)
         return super().clip(gradients)
 
     def decay(self, variables: Sequence[Variable]) -> None:

@@ -313,13 +313,20 @@ def check_together(optimizer: Any) -> None:
         )
 
 
+def chosen_clips(optimizer: Any) -> list[str]:
+    """The ways of clipping that an optimizer has been given, as `name=value`."""
+    names = ("clipnorm", "clipvalue", "global_clipnorm")
+    return [f"{name}={getattr(optimizer, name)}" for name in names if getattr(optimizer, name)]
+
+
 def check_clips(optimizer: Any) -> None:
     """Refuse two ways of clipping, one of them set later: such an optimizer could not be reloaded.
 
     Raises:
         ValueError: when there are two.
     """
-    names = ("clipnorm", "clipvalue", "global_clipnorm")
-    chosen = [f"{name}={getattr(optimizer, name)}" for name in names if getattr(optimizer, name)]
+    chosen = chosen_clips(optimizer)
     if len(chosen) > 1:
-        raise ValueError(f"only one of {', '.join(names)} can be set, got {', '.join(chosen)}")
+        raise ValueError(
+            "only one of clipnorm, clipvalue, global_clipnorm can be set, got " + ", ".join(chosen)
+        )

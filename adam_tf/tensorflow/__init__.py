@@ -5,6 +5,7 @@ from adam_tf.tensorflow.kernels import apply_adam, apply_adamax, obstacle, round
 from adam_tf.tensorflow.rows import (
     at,
     cast,
+    clip_rows,
     is_sparse,
     known_shape,
     of_shape,
@@ -20,6 +21,7 @@ __all__ = [
     "apply_adamax",
     "at",
     "cast",
+    "clip_rows",
     "is_sparse",
     "join",
     "known_shape",

@@ -1,5 +1,7 @@
 """Gradients that come as rows and indices (tf.IndexedSlices), and shapes and bits of tensors."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -27,6 +29,24 @@ def without_duplicates(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     indices, position = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, position, tf.shape(indices)[0])
     return tf.IndexedSlices(values, indices, gradient.dense_shape)
+
+
+def clip_rows(
+    gradients: Sequence[Tensor], clip: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+) -> list[Tensor]:
+    """The clipped gradients, rows as rows: Keras would make them dense by their global norm.
+
+    Args:
+        gradients: dense or rows; rows that occur twice are added up first.
+        clip: clips dense gradients.
+    """
+    gradients = [without_duplicates(g) if is_sparse(g) else g for g in gradients]
+    # Each row is listed once, so that the numbers have the norm of the whole gradient.
+    clipped = clip([g.values if is_sparse(g) else g for g in gradients])
+    return [
+        tf.IndexedSlices(numbers, g.indices, g.dense_shape) if is_sparse(g) else numbers
+        for g, numbers in zip(gradients, clipped, strict=True)
+    ]
 
 
 def read(variable: Variable, indices: Tensor | None) -> Tensor:

@@ -62,8 +62,9 @@ def test_lazy_equals_dense_while_every_row_occurs(make, clip):
 
 
 @pytest.mark.parametrize("compile_with", [lambda step: step, tf.function])
-def test_lazy_touches_only_the_rows_present(make, compile_with):
-    optimizer = make(sparse="lazy")
+@pytest.mark.parametrize("clip", CLIPS, ids=str)
+def test_lazy_touches_only_the_rows_present(make, compile_with, clip):
+    optimizer = make(sparse="lazy", **clip)
     variable = keras.Variable(np.ones((5, 2)), dtype="float64")
     optimizer.build([variable])
     step = compile_with(lambda gradient: optimizer.apply([gradient], [variable]))
@@ -76,6 +77,16 @@ def test_lazy_touches_only_the_rows_present(make, compile_with):
             assert changed <= set(ROWS[i])
         changed = set(np.flatnonzero((variable.numpy() != before[0]).any(axis=1)))
         assert changed == set(ROWS[i])
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=str)
+def test_clipped_rows_stay_rows(make, clip):
+    gradients = [tf.ones((5, 2), "float64"), slices(0)]
+    dense = make(**clip).clip([gradients[0], tf.constant(summed(0))])
+    beside, rows = make(sparse="lazy", **clip).clip(gradients)
+    assert isinstance(rows, tf.IndexedSlices)
+    np.testing.assert_allclose(beside, dense[0], rtol=1e-12)
+    np.testing.assert_allclose(tf.convert_to_tensor(rows), dense[1], rtol=1e-12)
 
 
 def test_lazy_adds_duplicates_up():
