@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from adam_tf.typing import Tensor, Variable
-from adam_tf.validation import check_exclusion
+from adam_tf.validation import check_exclusion, check_whole
 
 EXCLUDED = "exclude_from_weight_decay"  # in a configuration
 
@@ -141,6 +141,29 @@ class Optimizer(keras.optimizers.Optimizer):
         if strategy is None:
             return contextlib.nullcontext()
         return strategy.extended.colocate_vars_with(native(variable))
+
+    def _filter_empty_gradients(
+        self, grads: Sequence[Tensor], variables: Sequence[Variable]
+    ) -> tuple[Sequence[Tensor], Sequence[Variable]]:
+        """The gradients that there are; with accumulation, 0 for those that a batch lacks.
+
+        Keras would drop what a variable has accumulated if the last batch of a step lacks it.
+        """
+        found = super()._filter_empty_gradients(grads, variables)  # warns
+        if not self.gradient_accumulation_steps:
+            return found
+        meant = {self._var_key(v) for v in self.trained if not self.is_overwritten(v)}
+        check_whole(len(meant - set(map(self._var_key, variables))), len(meant))
+        pairs = [
+            (self._accumulator_zeros(v) if g is None else g, v)
+            for g, v in zip(grads, variables, strict=True)
+            if g is not None or not self.is_overwritten(v)
+        ]
+        return [g for g, _ in pairs], [v for _, v in pairs]
+
+    def _accumulator_zeros(self, variable: Variable) -> Tensor:
+        accumulator = self._accumulated_gradients[self.index_of(variable)]
+        return ops.zeros(accumulator.shape, dtype=accumulator.dtype)
 
     def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The clipped gradients. A subclass may prepare them."""

@@ -239,6 +239,23 @@ def check_built(optimizer: Any) -> None:
         )
 
 
+def check_whole(missing: int, trained: int) -> None:
+    """Refuse to accumulate the gradients of a part of the variables.
+
+    Args:
+        missing: how many of the variables a call lacks.
+        trained: how many the optimizer was built with.
+
+    Raises:
+        ValueError: when there are missing ones.
+    """
+    if missing:
+        raise ValueError(
+            "with gradient_accumulation_steps, apply needs every variable that the optimizer was "
+            f"built with, and {missing} of {trained} are missing: give None as their gradients"
+        )
+
+
 def check_keras_arguments(kwargs: dict[str, Any]) -> None:
     """Check the numbers among the keywords of every Keras optimizer that Keras does not check.
 

@@ -147,6 +147,46 @@ def test_gradient_accumulation(make, reference, fused, compile_with):
 
 @BOTH
 @PATHS
+@pytest.mark.parametrize("beside", [0, 8], ids=["alone", "joined"])
+@pytest.mark.parametrize("compile_with", [lambda step: step, tf.function], ids=["eager", "graph"])
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_accumulation_keeps_gradients_that_the_last_batch_lacks(
+    make, reference, fused, beside, compile_with
+):
+    variables = [keras.Variable(START, dtype="float64") for _ in range(2 + beside)]
+    optimizer = make(0.1, gradient_accumulation_steps=2, fused=fused)
+    optimizer.build(variables)
+    rest = [tf.ones(10, "float64")] * beside
+    first = compile_with(lambda g: optimizer.apply([g, None, *rest], variables))
+    second = compile_with(lambda g: optimizer.apply([None, g, *rest], variables))
+    for g in G:
+        first(tf.constant(g))
+        second(tf.constant(-g))
+    for variable, sign in zip(variables, (0.5, -0.5), strict=False):
+        expected = reference(START, sign * G, 0.1)[-1]
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-12)
+
+
+@BOTH
+def test_accumulation_needs_every_variable_that_is_not_overwritten(make, reference):
+    scale, *theta = (keras.Variable([1.0]) for _ in range(3))
+    scale.overwrite_with_gradient = True
+    optimizer = make(0.1, gradient_accumulation_steps=2)
+    optimizer.build([scale, *theta])
+    with pytest.raises(ValueError, match="and 1 of 2 are missing: give None") as caught:
+        optimizer.apply([tf.ones(1)] * 2, [scale, theta[0]])
+    assert "\n" not in str(caught.value)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="Gradients do not exist"):
+            optimizer.apply([None, tf.ones(1), tf.ones(1)], [scale, theta[0].value, theta[1]])
+    found = [float(v.numpy()[0]) for v in (scale, *theta)]
+    np.testing.assert_allclose(found, [1.0, 0.9, 0.9], rtol=1e-6)
+    with pytest.raises(ValueError, match="No gradients"):
+        optimizer.apply([None] * 3)
+
+
+@BOTH
+@PATHS
 def test_loss_scaling(make, reference, fused):
     variable = keras.Variable(START)
     inner = make(0.1, fused=fused)
