@@ -110,6 +110,7 @@ class MomentOptimizer(Optimizer):
         for variable in variables:
             check_variable(variable)
         check_clips(self)
+        check_together(self)  # Keras' MultiOptimizer sets the loss scale afterwards
         # Whatever refuses a variable comes before Keras builds: there is no way back.
         ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
         for variable in variables if self.divide_state else ():

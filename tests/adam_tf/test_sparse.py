@@ -136,6 +136,18 @@ def test_lazy_does_not_accumulate():
         Adam(sparse="lazy", gradient_accumulation_steps=2)
 
 
+def test_lazy_goes_without_a_loss_scale_even_of_a_multi_optimizer():
+    said = "sparse='lazy' must go without loss_scale_factor"
+    with pytest.raises(ValueError, match=said):
+        Adam(sparse="lazy", loss_scale_factor=4.0)
+    table = keras.Variable(np.zeros((3, 2)))
+    chosen = keras.optimizers.OptimizerMap(Adam(sparse="lazy"), {})
+    optimizer = keras.optimizers.MultiOptimizer(chosen, loss_scale_factor=4.0)
+    with pytest.raises(ValueError, match=said) as caught:
+        optimizer.apply([tf.IndexedSlices(tf.ones((1, 2)), [1], [3, 2])], [table])
+    assert "\n" not in str(caught.value)
+
+
 def test_rows_that_are_not_named_decay_even_if_lazy():
     variable = keras.Variable(np.ones((3, 2)), dtype="float64")
     optimizer = Adam(0.1, sparse="lazy", weight_decay=0.5)
