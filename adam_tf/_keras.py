@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from adam_tf.typing import Tensor, Variable
-from adam_tf.validation import check_exclusion, check_whole
+from adam_tf.validation import check_exclusion, check_whole, warn_unmatched
 
 EXCLUDED = "exclude_from_weight_decay"  # in a configuration
 
@@ -69,7 +69,13 @@ class Optimizer(keras.optimizers.Optimizer):
         if not self._excluded_keys:  # in a copy
             for path in self._excluded_paths:
                 # A model that Keras loads may lack its own name at the head of its paths.
-                excluded.add(path if path in present else path.partition("/")[2])
+                known = path if path in present else path.partition("/")[2]
+                excluded.add(known)
+                if known not in present:
+                    warn_unmatched("var_list", path)
+        for name in dict.fromkeys(self._excluded_names):
+            if not any(re.search(name, path) for path in present):
+                warn_unmatched("var_names", name)
         keys = [
             self._var_key(variable)
             for variable in variables
@@ -184,6 +190,7 @@ class Optimizer(keras.optimizers.Optimizer):
         Args:
             var_list: the variables; a copy knows them by their paths.
             var_names: regular expressions; a variable is excluded when its path holds a match.
+                The build warns of one that no path matches.
 
         Raises:
             TypeError: when one is not a list of variables or strings.

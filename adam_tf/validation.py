@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -224,6 +225,20 @@ def check_exclusion(
                 f"var_names must be regular expressions, got {name!r} ({error}): use re.escape"
             ) from None
     return variables, names
+
+
+def warn_unmatched(argument: str, what: str) -> None:
+    """Warn that a part of what is excluded from weight decay is no variable of the optimizer.
+
+    Args:
+        argument: of `exclude_from_weight_decay`.
+        what: the path or pattern.
+    """
+    warnings.warn(
+        f"exclude_from_weight_decay: {what!r} of {argument} matches none of the variables that the "
+        "optimizer is built with, so it excludes nothing",
+        stacklevel=2,
+    )
 
 
 def check_built(optimizer: Any) -> None:

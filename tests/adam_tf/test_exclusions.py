@@ -75,6 +75,21 @@ def test_a_list_means_these_variables_and_not_others_of_the_same_path():
     np.testing.assert_allclose([one.numpy()[0], other.numpy()[0]], [1.0, 0.95], rtol=1e-6)
 
 
+@BOTH
+def test_a_pattern_or_path_without_a_match_is_warned_of(make):
+    model = network(make(0.1, weight_decay=0.5))
+    model.optimizer.exclude_from_weight_decay(var_names=["bais", "norm", "bais"])
+    with pytest.warns(UserWarning, match="'bais' of var_names matches none") as caught:
+        assert decayed(model) == {"head/kernel", "head/bias"}
+    assert len(caught) == 1
+    optimizer = make(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay([*model.trainable_variables, keras.Variable([1.0])])
+    copy = make.from_config(optimizer.get_config())
+    with pytest.warns(UserWarning, match="'variable.*' of var_list matches none") as caught:
+        assert decayed(network(copy)) == set()
+    assert len(caught) == 1
+
+
 def test_native_variables_are_known_by_their_names():
     one, other = tf.Variable([1.0], name="bias"), tf.Variable([1.0], name="kernel")
     optimizer = Adam(0.1, weight_decay=0.5)
