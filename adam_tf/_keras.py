@@ -103,6 +103,11 @@ class Optimizer(keras.optimizers.Optimizer):
         return self._overwrite_variable_with_gradient(variable)
 
     @property
+    def was_restored(self) -> bool:
+        """Whether a `tf.train.Checkpoint` was restored into this optimizer."""
+        return getattr(self, "_update_uid", -1) >= 0  # TensorFlow backend only
+
+    @property
     def own_variables(self) -> list[keras.Variable]:
         """What the optimizer itself holds, in the order in which it was made."""
         return self._variables[:]

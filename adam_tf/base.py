@@ -146,6 +146,8 @@ class MomentOptimizer(Optimizer):
                 first, rest, remainders, ways, joined, strict=True
             )
         ]
+        if self.was_restored:
+            backend.check_restored(self.iterations, [m for s in self._slots for m in s.moments])
 
     def _joined(self, members: dict[int, Variable], size: int) -> Any:
         """The group of `members`, given by index, which hold `size` numbers in all."""

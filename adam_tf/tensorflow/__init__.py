@@ -1,6 +1,6 @@
 """The TensorFlow backend: one kernel per variable, joined variables, gradients of rows."""
 
-from adam_tf.tensorflow.joined import Joined, join
+from adam_tf.tensorflow.joined import Joined, check_restored, join
 from adam_tf.tensorflow.kernels import apply_adam, apply_adamax, obstacle, rounded
 from adam_tf.tensorflow.rows import (
     at,
@@ -21,6 +21,7 @@ __all__ = [
     "apply_adamax",
     "at",
     "cast",
+    "check_restored",
     "clip_rows",
     "is_sparse",
     "join",

@@ -64,6 +64,27 @@ def join(
     return groups
 
 
+def check_restored(steps: Tensor, moments: Iterable[keras.Variable]) -> None:
+    """Refuse what a checkpoint restored before the build when it had no moments that fit.
+
+    TensorFlow leaves such moments at 0 and says nothing.
+
+    Args:
+        steps: how many there were.
+        moments: after the build.
+
+    Raises:
+        ValueError: when there were steps, and all moments are 0.
+    """
+    if not tf.executing_eagerly() or int(tf.convert_to_tensor(steps)) == 0:
+        return
+    if not any(bool(tf.reduce_any(tf.not_equal(moment.value, 0))) for moment in moments):
+        raise ValueError(
+            "the checkpoint holds moments of variables that were joined otherwise: restore it with "
+            "the same variables, fused= and strategy"
+        )
+
+
 class Part(keras.Variable):
     """A moment of one variable, stored in the flat variable that holds those of many.
 

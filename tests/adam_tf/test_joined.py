@@ -305,6 +305,32 @@ def test_checkpoint_round_trip(make, tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.parametrize("first", ["joined", "apart", "by hand"])
+@pytest.mark.parametrize("place", ["alone", "replicas"])
+def test_checkpoint_of_others_before_the_build_is_refused(first, place, two_replicas, tmp_path):
+    trained = Trained(Adam(0.1), apart=first == "apart")
+    trained.optimizer.apply(gradients(0), trained.variables)
+    path = tf.train.Checkpoint(optimizer=trained.optimizer).save(str(tmp_path / "state"))
+    strategy = two_replicas if place == "replicas" else tf.distribute.get_strategy()
+    for fused in (None, False):
+        with strategy.scope():
+            variables = [keras.Variable(np.ones(shape), dtype="float32") for shape in SHAPES]
+            optimizer = Adam(0.1, fused=fused)
+            if first == "by hand":
+                optimizer.iterations.assign(1)
+                optimizer.build(variables)
+                continue
+            tf.train.Checkpoint(optimizer=optimizer).restore(path).expect_partial()
+            assert int(optimizer.iterations.numpy()) == 1
+            if (first == "joined") == (fused is None and place == "alone"):
+                optimizer.build(variables)
+                assert np.any(optimizer.variables[2].numpy())
+                continue
+            with pytest.raises(ValueError, match="moments of variables that were joined") as caught:
+                optimizer.build(variables)
+        assert "\n" not in str(caught.value)
+
+
 def test_loss_scaling_keeps_the_layout(tmp_path):
     wrapped = [keras.optimizers.LossScaleOptimizer(Adam(0.01)) for _ in range(2)]
     trained, copy = model(wrapped[0]), model(wrapped[1], joined=False)
