@@ -176,6 +176,11 @@ class Optimizer(keras.optimizers.Optimizer):
         accumulator = self._accumulated_gradients[self.index_of(variable)]
         return ops.zeros(accumulator.shape, dtype=accumulator.dtype)
 
+    @property
+    def replicas(self) -> int:
+        """How many copies of the variables the strategy keeps (`tf.distribute`)."""
+        return getattr(getattr(self, "_distribution_strategy", None), "num_replicas_in_sync", 1)
+
     def clip(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         """The clipped gradients. A subclass may prepare them."""
         return super()._clip_gradients(gradients)

@@ -22,6 +22,7 @@ from adam_tf.validation import (
     check_keras_arguments,
     check_names,
     check_rate,
+    check_replicas,
     check_together,
     chosen_clips,
 )
@@ -110,6 +111,7 @@ class MomentOptimizer(Optimizer):
         for variable in variables:
             check_variable(variable)
         check_clips(self)
+        check_replicas(self, self.replicas)
         check_together(self)  # Keras' MultiOptimizer sets the loss scale afterwards
         # Whatever refuses a variable comes before Keras builds: there is no way back.
         ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]

@@ -351,6 +351,24 @@ def chosen_clips(optimizer: Any) -> list[str]:
     return [f"{name}={getattr(optimizer, name)}" for name in names if getattr(optimizer, name)]
 
 
+def check_replicas(optimizer: Any, replicas: int) -> None:
+    """Refuse what Keras cannot do on several replicas.
+
+    Args:
+        optimizer: about to be built.
+        replicas: of its strategy.
+
+    Raises:
+        ValueError: when there are several, and it is to do such a thing.
+    """
+    for name in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+        if replicas > 1 and (value := getattr(optimizer, name)):
+            raise ValueError(
+                f"{name} must be None under a strategy of {replicas} replicas, where Keras cannot "
+                f"branch within a step, got {value}"
+            )
+
+
 def check_clips(optimizer: Any) -> None:
     """Refuse two ways of clipping, one of them set later: such an optimizer could not be reloaded.
 

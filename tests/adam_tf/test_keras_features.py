@@ -317,6 +317,23 @@ def test_gradient_scales_of_the_oracle_are_those_promised():
 
 
 @BOTH
+@pytest.mark.parametrize(
+    "options",
+    [{"gradient_accumulation_steps": 2}, {"use_ema": True, "ema_overwrite_frequency": 2}],
+    ids=["accumulation", "overwriting"],
+)
+def test_refused_on_several_replicas(make, reference, options, two_replicas):
+    with two_replicas.scope():
+        variable, optimizer = keras.Variable(START), make(0.1, **options)
+        with pytest.raises(ValueError, match=r"under a strategy of 2 replicas.* got 2") as caught:
+            optimizer.build([variable])
+    assert "\n" not in str(caught.value)
+    assert not optimizer.built
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        make(0.1, **options).build([keras.Variable(START)])
+
+
+@BOTH
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_averages_go_to_their_own_variables(make, reference, replicas, request):
     """Fit ends with the averages of what is trainable then: a layer may have been frozen."""
