@@ -12,7 +12,7 @@ from adam_tf.arithmetic import decayed_average, maximum, moment_dtype, one_minus
 from adam_tf.backend import backend
 from adam_tf.base import MomentOptimizer
 from adam_tf.typing import Scalar, Tensor, Variable
-from adam_tf.validation import check_choice, check_number
+from adam_tf.validation import check_setting, check_together, checked_settings
 
 
 class AdamCoefficients(NamedTuple):
@@ -125,18 +125,14 @@ class Adam(MomentOptimizer):
     ) -> None:
         """See the class."""
         super().__init__(learning_rate, fused, sparse, moments, cautious, divide_state, **kwargs)
-        self.beta_1 = check_number("beta_1", beta_1, 0, 1, high_open=True)
-        self.beta_2 = check_number("beta_2", beta_2, 0, 1, high_open=True)
-        self.epsilon = check_number("epsilon", epsilon, 0)
-        self.epsilon_form = check_choice("epsilon_form", epsilon_form, ("algorithm1", "hat"))
-        self.bias_correction = check_choice("bias_correction", bias_correction, (True, False))
-        self.amsgrad = check_choice("amsgrad", amsgrad, (True, False))
-        self.beta_1_decay = check_number("beta_1_decay", beta_1_decay, 0, 1, low_open=True)
-        if self.amsgrad and self.moments:
-            raise ValueError(
-                "amsgrad=True must go without moments='bfloat16': its maximum would accumulate "
-                "what is rounded up"
-            )
+        self.beta_1 = check_setting("beta_1", beta_1)
+        self.beta_2 = check_setting("beta_2", beta_2)
+        self.epsilon = check_setting("epsilon", epsilon)
+        self.epsilon_form = check_setting("epsilon_form", epsilon_form)
+        self.bias_correction = check_setting("bias_correction", bias_correction)
+        self.amsgrad = check_setting("amsgrad", amsgrad)
+        self.beta_1_decay = check_setting("beta_1_decay", beta_1_decay)
+        check_together(self)
 
     def moment_names(self) -> tuple[str, ...]:
         """The moments kept for each variable."""
@@ -282,12 +278,5 @@ class Adam(MomentOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` rebuilds this optimizer."""
-        return super().get_config() | {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "epsilon_form": self.epsilon_form,
-            "bias_correction": self.bias_correction,
-            "amsgrad": self.amsgrad,
-            "beta_1_decay": self.beta_1_decay,
-        }
+        names = ("beta_1", "beta_2", "epsilon", "epsilon_form", "bias_correction", "amsgrad")
+        return super().get_config() | checked_settings(self, (*names, "beta_1_decay"))

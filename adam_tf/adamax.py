@@ -11,7 +11,7 @@ from adam_tf.arithmetic import decayed_average, maximum, moment_dtype, one_minus
 from adam_tf.backend import backend
 from adam_tf.base import MomentOptimizer
 from adam_tf.typing import Scalar, Tensor, Variable
-from adam_tf.validation import check_number
+from adam_tf.validation import check_setting, checked_settings
 
 
 class AdaMaxCoefficients(NamedTuple):
@@ -89,8 +89,8 @@ class AdaMax(MomentOptimizer):
     ) -> None:
         """See the class."""
         super().__init__(learning_rate, fused, sparse, moments, cautious, divide_state, **kwargs)
-        self.beta_1 = check_number("beta_1", beta_1, 0, 1, high_open=True)
-        self.beta_2 = check_number("beta_2", beta_2, 0, 1, high_open=True)
+        self.beta_1 = check_setting("beta_1", beta_1)
+        self.beta_2 = check_setting("beta_2", beta_2)
 
     def moment_names(self) -> tuple[str, ...]:
         """The moments kept for each variable."""
@@ -182,7 +182,7 @@ class AdaMax(MomentOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` rebuilds this optimizer."""
-        return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2}
+        return super().get_config() | checked_settings(self, ("beta_1", "beta_2"))
 
 
 def tiny(dtype: Any) -> float:

@@ -17,13 +17,17 @@ from adam_tf.slots import Scalars, Slot, Way, divided_layout, state_name
 from adam_tf.typing import Scalar, Tensor, Variable
 from adam_tf.validation import (
     check_built,
-    check_choice,
     check_clips,
+    check_held_rate,
     check_keras_arguments,
     check_names,
     check_rate,
     check_replicas,
+    check_setting,
+    check_settings,
     check_together,
+    checked_config,
+    checked_settings,
     chosen_clips,
 )
 
@@ -61,11 +65,11 @@ class MomentOptimizer(Optimizer):
         wide = isinstance(learning_rate, float) and scalar_dtype() != keras.config.floatx()
         super().__init__((lambda: learning_rate) if wide else learning_rate, **kwargs)
         self._slots: list[Slot] = []
-        self.fused = check_choice("fused", fused, (None, True, False))
-        self.sparse = check_choice("sparse", sparse, ("dense", "lazy"))
-        self.moments = check_choice("moments", moments, (None, "bfloat16"))
-        self.cautious = check_choice("cautious", cautious, (True, False))
-        self.divide_state = check_choice("divide_state", divide_state, (True, False))
+        self.fused = check_setting("fused", fused)
+        self.sparse = check_setting("sparse", sparse)
+        self.moments = check_setting("moments", moments)
+        self.cautious = check_setting("cautious", cautious)
+        self.divide_state = check_setting("divide_state", divide_state)
         check_together(self)
         if wide:
             self.hold_learning_rate(learning_rate, scalar_dtype())
@@ -110,9 +114,8 @@ class MomentOptimizer(Optimizer):
             return
         for variable in variables:
             check_variable(variable)
-        check_clips(self)
+        check_settings(self)
         check_replicas(self, self.replicas)
-        check_together(self)  # Keras' MultiOptimizer sets the loss scale afterwards
         # Whatever refuses a variable comes before Keras builds: there is no way back.
         ways = [Way(moment_dtype(variable), self._takes_kernel(variable)) for variable in variables]
         for variable in variables if self.divide_state else ():
@@ -481,11 +484,10 @@ class MomentOptimizer(Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` rebuilds this optimizer."""
+        # Whatever was set since is checked here: the constructor would refuse it in a file.
+        names = ("fused", "sparse", "moments", "cautious", "divide_state")
+        check_held_rate(self.given_learning_rate)
+        config = checked_config(super().get_config()) | checked_settings(self, names)
         check_clips(self)
-        return super().get_config() | {
-            "fused": self.fused,
-            "sparse": self.sparse,
-            "moments": self.moments,
-            "cautious": self.cautious,
-            "divide_state": self.divide_state,
-        }
+        check_together(self)
+        return config

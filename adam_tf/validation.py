@@ -4,7 +4,8 @@ import inspect
 import math
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -185,6 +186,20 @@ InverseSqrtDecay(...)
     return value
 
 
+def check_held_rate(rate: Any) -> None:
+    """Check a learning rate once more, which may have been set since construction.
+
+    Args:
+        rate: a variable, a schedule or a callable.
+
+    Raises:
+        TypeError: when it cannot be called.
+        ValueError: when it is negative, NaN or infinite.
+    """
+    number = rate.numpy() if isinstance(rate, keras.Variable) else rate
+    check_rate(rate if callable(rate) else float(number))
+
+
 def check_exclusion(
     optimizer: Any, var_list: Any, var_names: Any
 ) -> tuple[tuple[Any, ...], tuple[str, ...]]:
@@ -281,7 +296,7 @@ def check_keras_arguments(kwargs: dict[str, Any]) -> None:
         TypeError: when one is not a number.
         ValueError: when one is out of its range.
     """
-    for name in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
+    for name in ("weight_decay", *CLIPS):
         if kwargs.get(name) is not None:
             # Keras reads a clip of 0 as "no clip", which None says better.
             kwargs[name] = check_number(name, kwargs[name], 0, low_open=name != "weight_decay")
@@ -295,6 +310,90 @@ def check_keras_arguments(kwargs: dict[str, Any]) -> None:
     for name, low in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 1)):
         if kwargs.get(name) is not None:
             kwargs[name] = check_integer(name, kwargs[name], low)
+
+
+# The settings that are not Keras', as they are when they are given and when they are read again.
+SETTINGS: dict[str, Callable[[str, Any], Any]] = {
+    "fused": partial(check_choice, choices=(None, True, False)),
+    "sparse": partial(check_choice, choices=("dense", "lazy")),
+    "moments": partial(check_choice, choices=(None, "bfloat16")),
+    "cautious": partial(check_choice, choices=(True, False)),
+    "divide_state": partial(check_choice, choices=(True, False)),
+    "beta_1": partial(check_number, low=0, high=1, high_open=True),
+    "beta_2": partial(check_number, low=0, high=1, high_open=True),
+    "epsilon": partial(check_number, low=0),
+    "epsilon_form": partial(check_choice, choices=("algorithm1", "hat")),
+    "bias_correction": partial(check_choice, choices=(True, False)),
+    "amsgrad": partial(check_choice, choices=(True, False)),
+    "beta_1_decay": partial(check_number, low=0, high=1, low_open=True),
+}
+CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
+# Keras reads a 0 that is set later as "off".
+CAN_BE_OFF = (*CLIPS, "gradient_accumulation_steps", "ema_overwrite_frequency")
+
+
+def check_setting(name: str, value: Any) -> Any:
+    """Return the value of a setting that is not Keras', checked; numbers as Python's.
+
+    Args:
+        name: of the setting, one of `SETTINGS`.
+        value: what it is set to.
+
+    Raises:
+        TypeError: when it has the wrong type.
+        ValueError: when it is not allowed.
+    """
+    return SETTINGS[name](name, value)
+
+
+def checked_settings(optimizer: Any, names: Iterable[str]) -> dict[str, Any]:
+    """The present values of settings, which may have been set after construction.
+
+    Args:
+        optimizer: whose settings they are.
+        names: some of `SETTINGS`.
+
+    Raises:
+        TypeError: when one has the wrong type.
+        ValueError: when one is not allowed.
+    """
+    return {name: check_setting(name, getattr(optimizer, name)) for name in names}
+
+
+def checked_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Keras' part of a configuration, if the constructor will take it; what is off as None.
+
+    Args:
+        config: what Keras' `get_config` gave.
+
+    Raises:
+        TypeError: when a setting has the wrong type.
+        ValueError: when a setting is not allowed.
+    """
+    config = dict(config)
+    for name in CAN_BE_OFF:
+        config[name] = config[name] or None
+    check_keras_arguments(config)
+    return config
+
+
+def check_settings(optimizer: Any) -> None:
+    """Check once more what may have been set since construction, except the learning rate.
+
+    Raises:
+        TypeError: when a setting has the wrong type.
+        ValueError: when a setting is not allowed, or two conflict.
+    """
+    checked_settings(optimizer, [name for name in SETTINGS if hasattr(optimizer, name)])
+    decay = optimizer.weight_decay
+    names = ("loss_scale_factor", "use_ema", "ema_momentum")
+    check_keras_arguments(
+        {"weight_decay": None if decay is None else float(decay)}
+        | {name: getattr(optimizer, name) for name in names}
+        | {name: getattr(optimizer, name) or None for name in CAN_BE_OFF}
+    )
+    check_clips(optimizer)
+    check_together(optimizer)
 
 
 def check_together(optimizer: Any) -> None:
@@ -313,6 +412,11 @@ def check_together(optimizer: Any) -> None:
     ):
         if optimizer.fused and (value := getattr(optimizer, name)) != default:
             raise ValueError(f"fused=True must go without {name}={value!r}: {why}; use fused=None")
+    if getattr(optimizer, "amsgrad", False) and optimizer.moments:
+        raise ValueError(
+            "amsgrad=True must go without moments='bfloat16': its maximum would accumulate what "
+            "is rounded up"
+        )
     if optimizer.divide_state and keras.backend.backend() != "jax":
         raise ValueError(
             f"divide_state=True needs the jax backend, got {keras.backend.backend()!r}"
@@ -347,8 +451,7 @@ def check_together(optimizer: Any) -> None:
 
 def chosen_clips(optimizer: Any) -> list[str]:
     """The ways of clipping that an optimizer has been given, as `name=value`."""
-    names = ("clipnorm", "clipvalue", "global_clipnorm")
-    return [f"{name}={getattr(optimizer, name)}" for name in names if getattr(optimizer, name)]
+    return [f"{name}={getattr(optimizer, name)}" for name in CLIPS if getattr(optimizer, name)]
 
 
 def check_replicas(optimizer: Any, replicas: int) -> None:
@@ -377,6 +480,4 @@ def check_clips(optimizer: Any) -> None:
     """
     chosen = chosen_clips(optimizer)
     if len(chosen) > 1:
-        raise ValueError(
-            "only one of clipnorm, clipvalue, global_clipnorm can be set, got " + ", ".join(chosen)
-        )
+        raise ValueError(f"only one of {', '.join(CLIPS)} can be set, got {', '.join(chosen)}")

@@ -1,13 +1,14 @@
 """Bad arguments are refused in one line that holds the value and what is allowed."""
 
 import math
+import re
 
 import keras
 import numpy as np
 import pytest
 
 from adam_tf import Adam, AdaMax, InverseSqrtDecay
-from adam_tf.validation import check_together
+from adam_tf.validation import CAN_BE_OFF, check_together
 
 NAN, INF = math.nan, math.inf
 BAD = [
@@ -48,6 +49,59 @@ def test_refused(make, name, value, error, allowed):
     assert message.startswith(f"{name} must be ")
     assert repr(value) in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        *((Adam, "learning_rate", v) for v in (-0.5, NAN, INF)),
+        (Adam, "learning_rate", InverseSqrtDecay),
+        (Adam, "weight_decay", -1.0),
+        (Adam, "clipnorm", -1.0),
+        (Adam, "ema_momentum", 2.0),
+        (Adam, "use_ema", 1),
+        (Adam, "gradient_accumulation_steps", 1),
+        *((Adam, "beta_2", v) for v in (1.0, "0.9")),
+        (Adam, "epsilon", -1e-8),
+        (Adam, "epsilon_form", "x"),
+        (Adam, "bias_correction", 0),
+        (Adam, "beta_1_decay", 0),
+        (Adam, "sparse", "Lazy"),
+        (AdaMax, "beta_1", NAN),
+        (AdaMax, "moments", "float16"),
+        (AdaMax, "cautious", None),
+    ],
+)
+def test_refused_when_set_later(make, name, value):
+    """By the constructor's line, before a file holds what nothing can read."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make(**{name: value})
+    said = f"^{re.escape(str(caught.value))}$"
+    optimizer = make()
+    setattr(optimizer, name, value)
+    with pytest.raises(caught.type, match=said):
+        optimizer.get_config()
+    if name != "learning_rate":  # a graph that builds cannot read it
+        with pytest.raises(caught.type, match=said):
+            optimizer.build([keras.Variable([1.0])])
+
+
+def test_conflicts_are_refused_when_they_are_set_later():
+    optimizer = Adam(amsgrad=True)
+    optimizer.moments = "bfloat16"
+    for read in (optimizer.get_config, lambda: optimizer.build([keras.Variable([1.0])])):
+        with pytest.raises(ValueError, match=r"^amsgrad=True must go without moments='bfloat16'"):
+            read()
+
+
+@pytest.mark.parametrize("make", [Adam, AdaMax])
+@pytest.mark.parametrize("name", CAN_BE_OFF)
+def test_keras_may_be_told_later_that_something_is_off(make, name):
+    optimizer = make(0.1, use_ema=True, **{name: 2})
+    setattr(optimizer, name, 0)
+    assert optimizer.get_config()[name] is None
+    assert make.from_config(optimizer.get_config()).get_config() == optimizer.get_config()
+    optimizer.build([keras.Variable([1.0])])
 
 
 @pytest.mark.parametrize("make", [Adam, AdaMax])
