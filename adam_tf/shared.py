@@ -13,8 +13,8 @@ SHARED = """sparse: what a gradient of rows (`tf.IndexedSlices`) means. `"dense"
             right on average (Gupta et al.), at the cost of noise: 0.4% in each rounding.
         cautious: `True` is a different algorithm (Liang et al.): where what is subtracted and the
             gradient have opposite signs, so that the step would go uphill, the step is 0, and the
-            variable's other steps are enlarged in turn, by its size over 1 + the number of those
-            that are left.
+            variable's other steps are multiplied by its size over 1 + the number of those that are
+            left (a variable of one number makes half its step).
         divide_state: `True` divides the moments among the devices that share a batch under
             `keras.distribution` (stage 1 of ZeRO, Rajbhandari et al.; JAX only). `False` lays
             them out as their variable is.

@@ -99,6 +99,14 @@ def test_cautious_steps_are_those_of_the_paper(make):
     assert phi.sum() == 2  # of the second step
 
 
+@BOTH
+@pytest.mark.parametrize(("size", "share"), [(1, 1 / 2), (3, 3 / 4)])
+def test_cautious_steps_of_numbers_that_all_agree(make, size, share):
+    theta = keras.Variable(np.zeros(size), dtype="float32")
+    make(0.1, cautious=True).apply([ops.ones(size)], [theta])
+    np.testing.assert_allclose(numbers(theta), -0.1 * share, rtol=1e-5)
+
+
 def test_cautious_where_products_underflow():
     theta = keras.Variable(np.zeros(2), dtype="float32")
     optimizer = Adam(1e-20, cautious=True)
