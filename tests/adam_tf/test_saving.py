@@ -1,5 +1,8 @@
 """Configurations, whole models and bare weights come back and continue bit-identically."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -71,6 +74,27 @@ def test_saved_model_continues_bit_identically(make, tmp_path):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(model.optimizer.variables, copy.optimizer.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+LOADING = """
+import sys, keras
+try:
+    keras.models.load_model(sys.argv[1])
+except TypeError as error:
+    assert "Could not locate class 'Adam'" in str(error), error
+else:
+    raise AssertionError("loaded")
+assert not keras.models.load_model(sys.argv[1], compile=False).compiled
+import adam_tf
+assert type(keras.models.load_model(sys.argv[1]).optimizer) is adam_tf.Adam
+"""
+
+
+def test_a_new_process_has_to_import_the_optimizer_or_leave_it_out(tmp_path):
+    compiled_model(Adam()).save(tmp_path / "model.keras")
+    line = [sys.executable, "-c", LOADING, str(tmp_path / "model.keras")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_saved_weights_continue_bit_identically(make, tmp_path):
