@@ -78,8 +78,8 @@ class Adam(MomentOptimizer):
             $\hat\epsilon$ of the reordering at the end of Section 2: `epsilon` is added to
             $\sqrt{v_t}$, which amounts to $\epsilon / \sqrt{1 - \beta_2^t}$ above.
         bias_correction: `False` takes $\hat m_t = m_t$, $\hat v_t = v_t$, as in Section 6.4.
-        amsgrad: put $\max_{s \le t} v_s$ in place of $v_t$ in the last two lines
-            (Reddi et al.; with `bias_correction=False` it is their algorithm to the letter).
+        amsgrad: put $\max_{s \le t} v_s$ in place of $v_t$ in $\hat v_t$ (Reddi et al.;
+            with `bias_correction=False` it is their algorithm to the letter).
         beta_1_decay: $\lambda$ of Theorem 4.1, in (0, 1]. The correction of the first moment
             stays $1 - \beta_1^t$, as in the proof.
         {shared arguments}

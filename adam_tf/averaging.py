@@ -235,7 +235,11 @@ class WeightAveraging(keras.callbacks.Callback):
             self._swap_out()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the average to `path` (.npz), to be kept next to the model's own file."""
+        """Write the average, to be kept next to the model's own file.
+
+        Args:
+            path: of a NumPy archive; NumPy adds `.npz` where that is missing.
+        """
         averages = {f"average_{i}": average.numpy() for i, average in enumerate(self._averages)}
         decay = math.nan if self.decay is None else self.decay
         np.savez(path, steps=self.steps, decay=decay, **averages)
@@ -243,22 +247,34 @@ class WeightAveraging(keras.callbacks.Callback):
     def load(self, path: str | PathLike[str], model: Any) -> None:
         """Resume the average that `save` wrote to the same path, for `model`.
 
+        Args:
+            path: what `save` was given.
+            model: the model that goes on training, with the weights it had then.
+
         Raises:
-            ValueError: when the file was written with another `decay` or for other shapes.
+            ValueError: when `save` did not write the file, or with another `decay` or for other
+                shapes.
         """
         variables = list(model.trainable_variables)
         if os.path.isfile(f"{path}.npz") and not os.path.isfile(path):
             path = f"{path}.npz"  # NumPy adds the ending when it saves
         with np.load(path, allow_pickle=False) as file:
+            count = len(file.files) - 2
+            wanted = {"steps", "decay", *(f"average_{i}" for i in range(count))}
+            if set(file.files) != wanted:
+                raise ValueError(
+                    f"{path} must be a file of WeightAveraging.save, got one with "
+                    f"{', '.join(file.files[:3]) or 'nothing'}: give the path that save was given"
+                )
             number = float(file["decay"])
             decay = None if math.isnan(number) else number
             if decay != self.decay:
                 raise ValueError(f"decay must be that of {path}, {decay}, got {self.decay}")
-            averages = [file[f"average_{i}"] for i in range(len(file.files) - 2)]
+            averages = [file[f"average_{i}"] for i in range(count)]
             steps = int(file["steps"])
-        shapes, wanted = [a.shape for a in averages], [tuple(v.shape) for v in variables]
-        if shapes != wanted:
-            raise ValueError(f"{path} must hold averages of shapes {wanted}, got {shapes}")
+        given, shapes = [a.shape for a in averages], [tuple(v.shape) for v in variables]
+        if given != shapes:
+            raise ValueError(f"{path} must hold averages of shapes {shapes}, got {given}")
         self.set_model(model)
         self._build(variables)
         self.steps = steps

@@ -95,6 +95,16 @@ def test_another_optimizer_and_steps_that_do_not_step():
             np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("held", [{"a": 1}, {}, {"steps": 1, "decay": 0.9, "average_1": 1}])
+def test_a_file_of_something_else_is_refused(held, tmp_path):
+    path = tmp_path / "other.npz"
+    np.savez(path, **held)
+    with pytest.raises(ValueError, match=r"must be a file of WeightAveraging\.save") as caught:
+        WeightAveraging(0.9).load(path, make_model())
+    assert (", ".join(held) or "nothing") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_saved_with_the_model_and_taken_up_again(tmp_path):
     whole, averaging = make_model(), WeightAveraging(0.9)
     fit(whole, averaging, epochs=4)
