@@ -21,7 +21,11 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "betas": ("beta_1", "beta_2"),
     "lambda": ("beta_1_decay",),
     "lambda_": ("beta_1_decay",),
+    "wd": ("weight_decay",),
+    "clip_norm": ("clipnorm",),
+    "global_clip_norm": ("global_clipnorm",),
 }
+CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
 def check_number(
@@ -61,7 +65,10 @@ def check_number(
         allowed += f" in {left}{low}, {high}{right}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {allowed}, got {value!r} ({type(value).__name__})")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
     below = number <= low if low_open else number < low
     above = number >= high if high_open else number > high
     if not math.isfinite(number) or below or above:
@@ -135,7 +142,7 @@ def check_names(cls: type, names: Iterable[str]) -> None:
         ...
         ValueError: Adam has no argument 'lr': use learning_rate
     """
-    allowed = inspect.signature(cls).parameters
+    allowed = {*inspect.signature(cls).parameters, "weight_decay", *CLIPS}
     for name in names:
         meant = OTHER_NAMES.get(name.lower(), ())
         if name in allowed or not meant:
@@ -165,8 +172,13 @@ def check_rate(value: Any) -> Any:
         TypeError: learning_rate must be an instance, got the class InverseSqrtDecay: use \
 InverseSqrtDecay(...)
     """
-    if isinstance(value, str) or not callable(value):
+    if isinstance(value, Real) and not isinstance(value, bool):
         return check_number("learning_rate", value, 0)
+    if isinstance(value, str) or not callable(value):
+        raise TypeError(
+            "learning_rate must be a finite number in [0, inf), a LearningRateSchedule or a "
+            f"callable without arguments, got {value!r} ({type(value).__name__})"
+        )
     if inspect.isclass(value):
         name = value.__name__
         raise TypeError(f"learning_rate must be an instance, got the class {name}: use {name}(...)")
@@ -303,7 +315,8 @@ def check_keras_arguments(kwargs: dict[str, Any]) -> None:
     if kwargs.get("loss_scale_factor") is not None:
         scale = check_number("loss_scale_factor", kwargs["loss_scale_factor"], 0, low_open=True)
         kwargs["loss_scale_factor"] = scale
-    if kwargs.get("ema_momentum") is not None:
+    needed = kwargs.get("use_ema") and "ema_momentum" in kwargs
+    if needed or kwargs.get("ema_momentum") is not None:
         kwargs["ema_momentum"] = check_number("ema_momentum", kwargs["ema_momentum"], 0, 1)
     if "use_ema" in kwargs:
         check_choice("use_ema", kwargs["use_ema"], (True, False))
@@ -327,7 +340,6 @@ SETTINGS: dict[str, Callable[[str, Any], Any]] = {
     "amsgrad": partial(check_choice, choices=(True, False)),
     "beta_1_decay": partial(check_number, low=0, high=1, low_open=True),
 }
-CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 # Keras reads a 0 that is set later as "off".
 CAN_BE_OFF = (*CLIPS, "gradient_accumulation_steps", "ema_overwrite_frequency")
 

@@ -42,6 +42,9 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "betas": ("beta_1", "beta_2"),
     "lambda": ("beta_1_decay",),
     "lambda_": ("beta_1_decay",),
+    "wd": ("weight_decay",),
+    "clip_norm": ("clipnorm",),
+    "global_clip_norm": ("global_clipnorm",),
 }
 
 

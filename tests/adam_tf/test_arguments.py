@@ -14,6 +14,11 @@ NAN, INF = math.nan, math.inf
 BAD = [
     *((Adam, "learning_rate", v, ValueError, r"in \[0, inf\)") for v in (-1e-3, -1, NAN, INF)),
     *((Adam, "learning_rate", v, TypeError, "a finite number") for v in ("0.1", None, True, 1j)),
+    pytest.param(Adam, "learning_rate", 10**400, ValueError, r"in \[0, inf\)", id="400 digits"),
+    *(
+        (Adam, "learning_rate", v, TypeError, "a LearningRateSchedule or a callable without")
+        for v in ("cosine", keras.ops.convert_to_tensor(0.1))
+    ),
     *((Adam, "beta_1", v, ValueError, r"in \[0, 1\)") for v in (-0.1, 1, 1.5, NAN, -INF)),
     *((Adam, "beta_1", v, TypeError, r"in \[0, 1\)") for v in ("0.9", None, [0.9], False)),
     *((Adam, "beta_2", v, ValueError, r"in \[0, 1\)") for v in (-0.1, 1.0, NAN)),
@@ -121,6 +126,9 @@ def test_unknown_argument(make):
         (Adam, "beta1", "use beta_1"),
         (AdaMax, "lr", "use learning_rate"),
         (AdaMax, "betas", "use beta_1 and beta_2"),
+        *((make, "wd", "use weight_decay") for make in (Adam, AdaMax)),
+        (Adam, "clip_norm", "use clipnorm"),
+        (Adam, "global_clip_norm", "use global_clipnorm"),
         (AdaMax, "eps", "its rule has no epsilon"),
         (AdaMax, "epsilon", "its rule has no epsilon"),
     ],
@@ -180,3 +188,6 @@ def test_settings_that_conflict(make):
         with pytest.raises(ValueError, match="ema_overwrite_frequency must go with use_ema=True"):
             make(ema_overwrite_frequency=3, **ema)
     make(ema_overwrite_frequency=3, use_ema=True)
+    with pytest.raises(TypeError, match=r"^ema_momentum must be .* in \[0, 1\], got None"):
+        make(use_ema=True, ema_momentum=None)
+    make(ema_momentum=None)
