@@ -11,7 +11,7 @@ from keras import ops
 from adam_tf._keras import Optimizer, layout_of, native, number_of
 from adam_tf.arithmetic import Seed, agreeing, is_narrow, moment_dtype, scalar_dtype, with_remainder
 from adam_tf.backend import backend
-from adam_tf.inputs import check_variable, check_weights, checked_gradient, name_of
+from adam_tf.inputs import check_variable, check_weights, checked_gradient, listed, name_of
 from adam_tf.shared import SHARED, SHARED_REFERENCES
 from adam_tf.slots import Scalars, Slot, Way, divided_layout, state_name
 from adam_tf.typing import Scalar, Tensor, Variable
@@ -112,6 +112,7 @@ class MomentOptimizer(Optimizer):
         """Create the moments of `variables` and choose the path of each."""
         if self.built:
             return
+        variables = listed("variables", variables)
         for variable in variables:
             check_variable(variable)
         check_settings(self)
@@ -244,13 +245,15 @@ class MomentOptimizer(Optimizer):
         """Update the variables by their gradients, as `keras.optimizers.Optimizer.apply` does.
 
         Raises:
-            ValueError: when a gradient does not have the shape of its variable, or is complex.
+            TypeError: when one is not a list, or something is not a variable.
+            ValueError: when a gradient does not have the shape of its variable, or is complex, or
+                there are more or fewer gradients than variables.
         """
-        grads = list(grads)
+        grads = listed("grads", grads)
         if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-        targets = trainable_variables or self.trained
-        if grads and targets:
+            trainable_variables = listed("trainable_variables", trainable_variables)
+        targets = self.trained if trainable_variables is None else trainable_variables
+        if grads and (self.built or trainable_variables is not None):
             grads = self._checked(grads, targets)
         super().apply(grads, trainable_variables)
 

@@ -1,6 +1,7 @@
 """Checks of an optimizer's inputs: variables, their gradients, weights to load."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,17 +15,47 @@ def name_of(variable: Variable) -> str:
     return getattr(variable, "path", None) or getattr(variable, "name", None) or repr(variable)
 
 
-def check_variable(variable: Variable) -> None:
-    """Refuse a variable that has no real gradient, or no shape to give its moments.
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def listed(name: str, values: Iterable[Any]) -> list[Any]:
+    """`values` as a list; a tensor or variable would be a list of its rows.
+
+    Args:
+        name: of the argument, for the message.
+        values: what the caller passed.
 
     Raises:
+        TypeError: when it is a single tensor or variable.
+    """
+    if hasattr(values, "dtype"):
+        raise TypeError(f"{name} must be a list, got one {type(values).__name__}: put it in [...]")
+    return list(values)
+
+
+def check_variable(variable: Variable) -> None:
+    """Refuse what is no variable, or one without a real gradient or a shape for its moments.
+
+    Raises:
+        TypeError: when it is not a variable.
         ValueError: when the dtype is not a real floating one, or a dimension is unknown.
     """
+    if not (hasattr(variable, "assign") and hasattr(variable, "dtype")):
+        raise TypeError(
+            f"variables must be those of Keras or TensorFlow, got one {type(variable).__name__}: "
+            "gradients come first, variables second"
+        )
     dtype = keras.backend.standardize_dtype(variable.dtype)
     if not keras.backend.is_float_dtype(dtype):
         hint = "; train its two parts as real variables" if dtype.startswith("complex") else ""
         raise ValueError(
             f"variable {name_of(variable)!r} must have a real floating dtype, got {dtype}{hint}"
+        )
+    # A float8 scale, which its "gradient" overwrites, has no moments.
+    if dtype not in DTYPES and not getattr(variable, "overwrite_with_gradient", False):
+        raise ValueError(
+            f"variable {name_of(variable)!r} must have one of the dtypes {', '.join(DTYPES)}, "
+            f"got {dtype}: make it wider"
         )
     shape = backend.known_shape(variable)
     if shape is None or None in shape:

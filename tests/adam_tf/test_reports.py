@@ -174,6 +174,37 @@ def test_a_variable_without_a_known_shape(make, shape):
             act(make(0.1))
 
 
+@BOTH
+def test_mistyped_calls_are_refused_in_one_line(make):
+    gradient, theta = ones((2,)), variables([(2,)])[0]
+    tensor = type(gradient).__name__
+    narrow = keras.Variable([1.0, 2.0], dtype="float8_e4m3fn", name="narrow")
+    alone = r"must be a list, got one \w+: put it in \[\.\.\.\]$"
+    swapped = f"^variables must be those of Keras or TensorFlow, got one {tensor}: gradients come"
+    dtypes = "float16, bfloat16, float32, float64, got float8_e4m3fn: make it wider$"
+    for error, said, call in (
+        (TypeError, swapped, lambda o: o.apply_gradients([(theta, gradient)])),
+        (TypeError, swapped, lambda o: o.build([gradient])),
+        (TypeError, f"^grads {alone}", lambda o: o.apply(gradient, theta)),
+        (TypeError, f"^grads {alone}", lambda o: o.apply(gradient, [theta])),
+        (TypeError, f"^trainable_variables {alone}", lambda o: o.apply([gradient], theta)),
+        (TypeError, f"^variables {alone}", lambda o: o.build(theta)),
+        (ValueError, "as many gradients as variables, 0, got 1", lambda o: o.apply([gradient], [])),
+        (ValueError, dtypes, lambda o: o.apply([gradient], [narrow])),
+        (ValueError, dtypes, lambda o: o.build([narrow])),
+    ):
+        optimizer = make(0.1)
+        with pytest.raises(error, match=said) as caught:
+            call(optimizer)
+        assert "\n" not in str(caught.value)
+        optimizer.apply([gradient], [theta])  # it is still good for the right call
+    built = make(0.1)
+    built.build(v for v in [theta])
+    with pytest.raises(ValueError, match="as many gradients as variables, 0, got 1"):
+        built.apply([gradient], [])
+    built.apply([gradient])
+
+
 # --- what stands in optimizer.variables -----------------------------------------------------------
 
 
