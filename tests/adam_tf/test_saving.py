@@ -1,5 +1,8 @@
 """Configurations, whole models and bare weights come back and continue bit-identically."""
 
+import gc
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import adam_tf
 from adam_tf import Adam, AdaMax, InverseSqrtDecay
 
 # Keras reads its variables through an __array__ without `copy` when it saves.
@@ -135,3 +139,24 @@ def test_tensorflow_checkpoint(make, rate, tmp_path):
     tf.train.Checkpoint(optimizer=optimizers[1]).restore(path).assert_existing_objects_matched()
     for a, b in zip(optimizers[0].variables, optimizers[1].variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_the_learning_rate_is_float64_and_is_cast_as_the_page_says():
+    page = pathlib.Path(adam_tf.__file__).with_name("README.md").read_text(encoding="utf-8")
+    line = re.search(r"`(w\.assign_sub\(.*?)`", page)[1]
+    optimizer, w, g = Adam(0.5), tf.Variable([1.0, 2.0]), tf.constant([1.0, 1.0])
+    with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError)):
+        w.assign_sub(optimizer.learning_rate * g)
+    exec(line, {"tf": tf, "w": w, "g": g, "optimizer": optimizer})
+    np.testing.assert_array_equal(w.numpy(), [0.5, 1.5])
+
+
+def test_checkpoints_do_not_pass_between_keras_adam_and_this_one(tmp_path):
+    variable, keras_adam, ours = keras.Variable([1.0]), keras.optimizers.Adam(0.1), Adam(0.1)
+    for optimizer in (keras_adam, ours):
+        optimizer.build([variable])
+    for one, other in ((keras_adam, ours), (ours, keras_adam)):
+        path = tf.train.Checkpoint(optimizer=one).save(str(tmp_path / "state"))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected dtype"):
+            tf.train.Checkpoint(optimizer=other).restore(path)
+        gc.collect()  # TensorFlow warns when it drops the checkpoint, which no test captures later
