@@ -57,9 +57,15 @@ class WeightAveraging(keras.callbacks.Callback):
     When a validation with averaged weights is interrupted, the model gets its own weights back at
     the start of the next `fit`, `evaluate` or `applied`.
 
+    Only trainable weights are averaged: the statistics of batch normalization stay those of the
+    last step.
+
     Args:
         decay: $\beta$ in [0, 1), or `None` for the mean of all steps.
-        validate: whether `fit` validates with the averaged weights.
+        validate: whether `fit` validates with the averaged weights. They are gone when an epoch
+            ends: `EarlyStopping(restore_best_weights=True)` and
+            `ModelCheckpoint(save_best_only=True)` find the epoch whose average was best and keep
+            the model's own weights of that epoch.
 
     Raises:
         TypeError: when an argument has the wrong type.

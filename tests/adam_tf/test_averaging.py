@@ -83,6 +83,20 @@ def test_validation_with_the_average():
     assert abs(raw - averaged) > 1e-3
 
 
+def test_the_best_epoch_is_kept_with_its_own_weights(tmp_path):
+    """It is chosen by the average, which is out of the model again when the epoch ends."""
+    model, trace, averaging = make_model(), Trace(), WeightAveraging(None, validate=True)
+    best = {"monitor": "val_loss", "mode": "max"}  # the first epoch's
+    path = tmp_path / "best.keras"
+    stop = keras.callbacks.EarlyStopping(restore_best_weights=True, patience=1, **best)
+    keep = keras.callbacks.ModelCheckpoint(path, save_best_only=True, **best)
+    fit(model, trace, averaging, stop, keep, validation_data=(X, Y), epochs=4)
+    kept = keras.models.load_model(path)
+    for found in (model, kept):
+        for a, b in zip(found.get_weights(), trace.points[5], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_another_optimizer_and_steps_that_do_not_step():
     model = make_model(optimizer=keras.optimizers.SGD(0.01, gradient_accumulation_steps=3))
     trace, averaging = Trace(), WeightAveraging(None)
