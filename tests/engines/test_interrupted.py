@@ -37,7 +37,7 @@ def test_killed_while_it_writes_a_record(command, engine):
     assert code == (-signal.SIGKILL if engine == "serial" else 1)
     assert "Traceback" not in err
     if engine != "serial":
-        assert "training processes ended in a row; of the last one its process was killed" in err
+        assert "training processes ended in a row; the last time, its process was killed" in err
     # The half file; what a worker leaves is swept by the command that it worked for.
     assert len(list(command.records.glob(".new-*"))) == (engine == "serial")
     found = Store(command.records)
