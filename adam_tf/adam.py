@@ -12,7 +12,7 @@ from adam_tf.arithmetic import decayed_average, maximum, moment_dtype, one_minus
 from adam_tf.backend import backend
 from adam_tf.base import MomentOptimizer
 from adam_tf.typing import Scalar, Tensor, Variable
-from adam_tf.validation import check_setting, check_together, checked_settings
+from adam_tf.validation import check_setting, check_together
 
 
 class AdamCoefficients(NamedTuple):
@@ -275,8 +275,3 @@ class Adam(MomentOptimizer):
             step = np.divide(rate * m_hat, root + epsilon, out=np.zeros_like(m), where=moving)
             snr = np.divide(m_hat, root, out=np.zeros_like(m), where=moving)
         return AdamDiagnostics(m, v, m_hat, v_hat, step, snr)
-
-    def get_config(self) -> dict[str, Any]:
-        """The configuration from which `from_config` rebuilds this optimizer."""
-        names = ("beta_1", "beta_2", "epsilon", "epsilon_form", "bias_correction", "amsgrad")
-        return super().get_config() | checked_settings(self, (*names, "beta_1_decay"))

@@ -11,7 +11,7 @@ from adam_tf.arithmetic import decayed_average, maximum, moment_dtype, one_minus
 from adam_tf.backend import backend
 from adam_tf.base import MomentOptimizer
 from adam_tf.typing import Scalar, Tensor, Variable
-from adam_tf.validation import check_setting, checked_settings
+from adam_tf.validation import check_setting
 
 
 class AdaMaxCoefficients(NamedTuple):
@@ -179,10 +179,6 @@ class AdaMax(MomentOptimizer):
         with np.errstate(divide="ignore", invalid="ignore"):
             snr = np.divide(m_hat, u, out=np.zeros_like(m), where=m != 0)
         return AdaMaxDiagnostics(m, u, m_hat, rate * snr, snr)
-
-    def get_config(self) -> dict[str, Any]:
-        """The configuration from which `from_config` rebuilds this optimizer."""
-        return super().get_config() | checked_settings(self, ("beta_1", "beta_2"))
 
 
 def tiny(dtype: Any) -> float:

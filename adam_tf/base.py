@@ -488,9 +488,8 @@ class MomentOptimizer(Optimizer):
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` rebuilds this optimizer."""
         # Whatever was set since is checked here: the constructor would refuse it in a file.
-        names = ("fused", "sparse", "moments", "cautious", "divide_state")
         check_held_rate(self.given_learning_rate)
-        config = checked_config(super().get_config()) | checked_settings(self, names)
+        config = checked_config(super().get_config()) | checked_settings(self)
         check_clips(self)
         check_together(self)
         return config

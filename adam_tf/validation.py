@@ -358,18 +358,21 @@ def check_setting(name: str, value: Any) -> Any:
     return SETTINGS[name](name, value)
 
 
-def checked_settings(optimizer: Any, names: Iterable[str]) -> dict[str, Any]:
-    """The present values of settings, which may have been set after construction.
+def checked_settings(optimizer: Any) -> dict[str, Any]:
+    """The present values of an optimizer's own settings, which may have been set since it was made.
 
     Args:
         optimizer: whose settings they are.
-        names: some of `SETTINGS`.
 
     Raises:
         TypeError: when one has the wrong type.
         ValueError: when one is not allowed.
     """
-    return {name: check_setting(name, getattr(optimizer, name)) for name in names}
+    return {
+        name: check_setting(name, getattr(optimizer, name))
+        for name in SETTINGS
+        if hasattr(optimizer, name)
+    }
 
 
 def checked_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -396,7 +399,7 @@ def check_settings(optimizer: Any) -> None:
         TypeError: when a setting has the wrong type.
         ValueError: when a setting is not allowed, or two conflict.
     """
-    checked_settings(optimizer, [name for name in SETTINGS if hasattr(optimizer, name)])
+    checked_settings(optimizer)
     decay = optimizer.weight_decay
     names = ("loss_scale_factor", "use_ema", "ema_momentum")
     check_keras_arguments(

@@ -16,7 +16,7 @@ from experiments.methods import optimizers
 from experiments.options import Interval, known
 from experiments.paper import curves
 from experiments.problems import registry as problems
-from experiments.search import blocks, neighbour
+from experiments.search import check_numbers, neighbour
 from experiments.study import Arm, Profile, Settings, Study, combinations
 
 PROFILES = ("smoke", "quick", "paper")
@@ -123,14 +123,7 @@ def _check_candidates(study: Study) -> None:
         if rungs := [name for name, profile in study.profiles.items() if profile.rungs]:
             raise ValueError(f"profile {rungs[0]}: rungs need arms with `search`")
         return
-    numbers = {
-        arm.name: sum(len(block.rates) for block in blocks(arm))
-        for arm in study.arms
-        if arm.search or arm.tune
-    }
-    if len(set(numbers.values())) > 1:
-        told = ", ".join(f"{name} {number}" for name, number in numbers.items())
-        raise ValueError(f"its arms enter unequal numbers of candidates into the search: {told}")
+    check_numbers(arm for arm in study.arms if arm.search or arm.tune)
 
 
 def _tried(arm: Arm) -> Iterator[Settings]:

@@ -19,7 +19,7 @@ promoted once stays promoted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,9 @@ class _Field:
     def block(self, settings: Settings) -> _Block:
         return next(block for block in self.blocks if block.holds(settings))
 
+    def neighbours(self, settings: Settings) -> list[Settings]:
+        return self.block(settings).neighbours(settings)
+
     def grow(self, settings: Settings, rung: int) -> None:
         """Add a candidate next to `settings`, which trains to this rung."""
         self.enter(self.block(settings).grow(settings), rung)
@@ -137,6 +140,18 @@ def blocks(arm: Arm) -> list[_Block]:
     return found
 
 
+def check_numbers(arms: Iterable[Arm]) -> None:
+    """Refuse arms that enter unequal numbers of candidates.
+
+    Raises:
+        ValueError: which names the numbers.
+    """
+    numbers = {arm.name: sum(len(block.rates) for block in blocks(arm)) for arm in arms}
+    if len(set(numbers.values())) > 1:
+        told = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        raise ValueError(f"the arms enter unequal numbers of candidates into the search: {told}")
+
+
 def halving(study: Study, profile: Profile, data: str, records: Records) -> Found:
     """The runs of the search that are known to be needed, and what it has found so far.
 
@@ -150,12 +165,8 @@ def halving(study: Study, profile: Profile, data: str, records: Records) -> Foun
         ValueError: the arms do not enter the same number of candidates.
     """
     arms = [arm for arm in study.arms if arm.search]
+    check_numbers(arms)
     fields = {arm.name: _Field(arm, len(profile.rungs)) for arm in arms}
-    numbers = {len(each.at[0]) for each in fields.values()}
-    if len(numbers) != 1:
-        raise ValueError(
-            f"the arms of {study.name} enter unequal numbers of candidates: {sorted(numbers)}"
-        )
     climb = _Climb(study, profile, data, records, fields)
     for allowed in range(profile.rounds, -1, -1):
         rung = climb.up(grows=allowed > 0)
@@ -183,7 +194,7 @@ class _Climb:
         complete: whether every rung is.
         later: runs that are sure to follow the incomplete one, by their passes.
         best: by arm and ranking, the best candidate of the highest complete rung.
-        edges: by arm, a best that has an end of its block.
+        edges: by arm, a best that is at an end of its block.
     """
 
     def __init__(
@@ -227,11 +238,12 @@ class _Climb:
         number = max(len(each.at[0]) for each in self.fields.values())
         for rung in range(len(self.profile.rungs)):
             self.top, self.edges = rung, {}
-            scores = {name: self._scores(name, rung) for name in self.fields}
-            if any(each is None for each in scores.values()):
-                self.later = self._later(rung, number)
+            scores = {name: self._scores(name) for name in self.fields}
+            known = {name: found for name, found in scores.items() if found is not None}
+            if len(known) < len(scores):
+                self.later = self._later(number)
                 return None
-            ranked = {name: self._ranked(name, scored or {}) for name, scored in scores.items()}
+            ranked = {name: self._ranked(name, found) for name, found in known.items()}
             if self.edges and grows:
                 return rung
             if rung + 1 < len(self.profile.rungs):
@@ -242,19 +254,22 @@ class _Climb:
         entered = [
             own.enter(settings, self.top)
             for name, own in self.fields.items()
-            for settings in own.block(self.best[name]["cost"]).neighbours(self.best[name]["cost"])
+            for settings in own.neighbours(self.best[name]["cost"])
         ]
         if any(entered):
             return self.up(grows=grows)
         self.complete = True
         return None
 
-    def _scores(self, name: str, rung: int) -> dict[str, dict[str, float]] | None:
-        """By ranking, the score of each candidate of a rung; None if one has no record."""
+    def _scores(self, name: str) -> dict[str, dict[str, float]] | None:
+        """By ranking, the score of an arm's candidates of the rung at the top.
+
+        None if one has no record.
+        """
         rankings = _rankings(self.study, self.study.arm(name))
         scores: dict[str, dict[str, float]] = {ranking: {} for ranking in rankings}
-        for trial, settings in self.fields[name].at[rung].items():
-            found = [self.records.get(run.id) for run in self.runs(name, settings, rung)]
+        for trial, settings in self.fields[name].at[self.top].items():
+            found = [self.records.get(run.id) for run in self.runs(name, settings, self.top)]
             known = [record for record in found if record is not None]
             if len(known) < len(found):
                 return None
@@ -275,10 +290,10 @@ class _Climb:
             orders.append(order)
         return orders
 
-    def _later(self, rung: int, number: int) -> dict[int, int]:
-        """What is sure to follow a rung: a third of each arm, less what was promoted before."""
+    def _later(self, number: int) -> dict[int, int]:
+        """What is sure to follow the top: a third of each arm, less what was promoted before."""
         counts = {}
-        for above in range(rung + 1, len(self.profile.rungs)):
+        for above in range(self.top + 1, len(self.profile.rungs)):
             kept = math.ceil(number / KEPT**above)
             more = sum(max(0, kept - len(own.at[above])) for own in self.fields.values())
             counts[self.profile.rungs[above]] = more * self.profile.tuning_seeds

@@ -85,7 +85,7 @@ def test_every_study_is_declared_as_it_must_be(name):
         (arm(search=({"learning_rate": (0.002,)},)), "learning_rate=0.002 is not on the ladder"),
         (
             arm(search=({"learning_rate": (0.001, 0.003)},)),
-            "its arms enter unequal numbers of candidates into the search: AdaGrad 0, Adam 2",
+            "the arms enter unequal numbers of candidates into the search: AdaGrad 0, Adam 2",
         ),
         (paper(rungs=(8, 46)), "profile paper: rungs need arms with `search`"),
         (arm(name="Nadam"), "arm 'Nadam': the paper shows no curve of it: give it plotted=False"),

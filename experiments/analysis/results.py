@@ -117,10 +117,8 @@ class Results:
         frames = []
         for entry, record in self.recorded(*roles):
             frame = pd.DataFrame(record["metrics"])
-            number = pd.array(range(len(frame)), dtype="Int64")
-            if frame.empty:
-                frame = frame.reindex([0])
-                number = pd.array([pd.NA], dtype="Int64")
+            number = pd.array(range(len(frame)) if len(frame) else [pd.NA], dtype="Int64")
+            frame = frame.reindex(range(len(number)))
             about = {
                 "study": self.study.name,
                 "role": entry.role,

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from experiments.analysis.metrics import counterpart
 from experiments.analysis.results import Results, paper_curve
 from experiments.figures.axes import legend_above
-from experiments.figures.style import CORRECTED, DASHED, footer, new_figure, note, styled
+from experiments.figures.style import CORRECTED, DASHED, footer, new_figure, note_alone, styled
 from experiments.paper import curves as digitised
 from experiments.study import Panel
 
@@ -38,7 +38,7 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
     panel = study.panel
     with styled():
         if not pairs:
-            return _none_yet(results, passes)
+            return note_alone(results, f"no run of {passes} passes is finished yet")
         columns = min(3, len(pairs))
         figure, axes = new_figure(columns, 3.3, rows=-(-len(pairs) // columns))
         for axis in axes.flat[len(pairs) :]:
@@ -78,15 +78,6 @@ def grid(results: Results, passes: int | None = None, metric: str = "training_co
             text += f" Not trained yet: {len(every) - len(pairs)} pairs of betas."
         footer(figure, results, text)
         return figure
-
-
-def _none_yet(results: Results, passes: int) -> Figure:
-    """The figure that replaces one of nothing but crosses."""
-    figure, axes = new_figure(1, 1.1)
-    axes[0][0].set_axis_off()
-    note(axes[0][0], f"no run of {passes} passes is finished yet")
-    footer(figure, results, "")
-    return figure
 
 
 def complete_passes(results: Results) -> int:

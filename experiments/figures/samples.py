@@ -12,7 +12,15 @@ from matplotlib.lines import Line2D
 
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
-from experiments.figures.style import DASHED, colour_of, footer, new_figure, note, styled
+from experiments.figures.style import (
+    DASHED,
+    colour_of,
+    footer,
+    new_figure,
+    note,
+    note_alone,
+    styled,
+)
 from experiments.problems.samples import pixels
 from experiments.study import PROTOCOLS
 
@@ -33,7 +41,8 @@ def images_drawn(results: Results) -> Figure:
     options = {**results.study.options, **results.study.profile(results.profile).options}
     count = options["drawn"]
     if not count and not real:
-        return _none(results)
+        text = f"profile {results.profile} draws no images: reading them takes too long"
+        return note_alone(results, text)
     with styled():
         figure, axes = new_figure(3, 1.05, len(arms))
         figure.set_figwidth(15.0)
@@ -58,16 +67,6 @@ def images_drawn(results: Results) -> Figure:
             results,
             f"Images of the first seed, and the share of {count} that is read as digits.{known}",
         )
-        return figure
-
-
-def _none(results: Results) -> Figure:
-    """The figure of a profile that draws no images."""
-    with styled():
-        figure, axes = new_figure(1, 1.1)
-        axes[0][0].set_axis_off()
-        note(axes[0][0], f"profile {results.profile} draws no images: reading them takes too long")
-        footer(figure, results, "")
         return figure
 
 

@@ -137,6 +137,16 @@ def note(axis: Axes, text: str) -> None:
     axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, bbox=box)
 
 
+def note_alone(results: Results, text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    with styled():
+        figure, axes = new_figure(1, 1.1)
+        axes[0][0].set_axis_off()
+        note(axes[0][0], text)
+        footer(figure, results, "")
+        return figure
+
+
 def source(path: Path) -> str | None:
     """The source that `png` stored in a picture; None if there is no source or no picture."""
     from PIL import Image

@@ -108,8 +108,8 @@ def digest(record: dict[str, Any]) -> str:
 
 
 def passes_of(record: Mapping[str, Any]) -> int:
-    """How many passes a record has; for a measurement, how many rows."""
-    return len(next(iter(record["metrics"].values()), ()))
+    """How many passes a record has, one that diverged included; of a measurement, the rows."""
+    return len(next(iter(record["metrics"].values()), ())) + (record["diverged_at"] is not None)
 
 
 def train_again(
@@ -298,7 +298,6 @@ class _Session:
 
 
 def _check(item: Item, record: dict[str, Any], **found: Any) -> Check:
-    published = passes_of(record)
     return Check(
         run=item.run.id,
         record=digest(record),
@@ -307,7 +306,7 @@ def _check(item: Item, record: dict[str, Any], **found: Any) -> Check:
         arm=item.arm,
         seed=item.run.seed,
         **{"passes": 0, **found},
-        published=published + (record["diverged_at"] is not None),
+        published=passes_of(record),
         seconds_published=_pace(record),
     )
 

@@ -63,7 +63,7 @@ def briefly(lines: Mapping[str, str]) -> dict[str, str]:
     """These lines with one row for all studies of which nothing was checked for the same reason.
 
     Args:
-        lines: as `by_study` gives them, of two studies or more.
+        lines: as `by_study` gives them.
 
     Returns:
         The rows, in the same order; what studies share comes last.

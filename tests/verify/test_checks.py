@@ -302,7 +302,7 @@ def test_all_passes_are_all_of_them_also_where_runs_diverge():
     records = kept.published_records([found])
     runs = []
     for run, record in records.items():
-        passes = again.passes_of(record) + (record["diverged_at"] is not None)
+        passes = len(record["metrics"]["training_cost"]) + (record["diverged_at"] is not None)
         runs.append(dataclasses.replace(CHECK, run=run, passes=passes, published=passes))
     assert any(record["diverged_at"] is not None for record in records.values())
     done = checks.Checks(runs=runs)
