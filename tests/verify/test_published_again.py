@@ -11,10 +11,13 @@ from experiments import pages
 from experiments.data import catalogue, files
 from experiments.engines import execution
 from experiments.records.published import Published
+from experiments.records.store import Store
 from experiments.studies import STUDIES
+from experiments.study import Run
+from experiments.training.train import train
 from experiments.verify import again, sample
 
-DEAR, CHEAP = 20.0, 4.0  # seconds; see `few`
+DEAREST, DEAR, CHEAP = 60.0, 20.0, 4.0  # seconds; see `few`
 
 
 def few(
@@ -25,7 +28,8 @@ def few(
     Of the runs that `adam-study verify` would draw, it is the first whose method no cheaper study
     trains, unless that is dear; otherwise the first at any price, unless a cheaper study trains the
     same problem. A fault lies in a problem or in a method, so each is trained once. One pass, or
-    two if they are cheap; `make reproduce` goes further.
+    two if they are cheap; `make reproduce` goes further. It also begins with the pass of minutes
+    that is the dearest of all; here `test_a_fraction_of_a_dear_pass` stands in for that one.
     """
     runs = {run.id for run in pages.published(study).plan.runs()}
     drawn = []
@@ -38,6 +42,8 @@ def few(
             drawn.append(item)
     new = [i for i in drawn if i.run.optimizer not in methods and i.seconds < DEAR]
     item = (new or drawn)[0]
+    if item.seconds > DEAREST:
+        return None
     if not new and item.run.problem in problems and item.seconds >= CHEAP:
         return None
     problems.add(item.run.problem)
@@ -82,7 +88,8 @@ def test_published_runs_can_be_trained_again(drawn, checks, study):
         pytest.skip(f"ADAM_TF_DATA holds no {study.data_set}")
     item = drawn[study.name]
     if item is None:
-        assert study.problem in {other.run.problem for other in drawn.values() if other}
+        trained = {other.run.problem for other in drawn.values() if other}
+        assert study.problem in trained | {FRACTION.problem}
         return
     check = checks[item.run.id]
     assert check.fault == ""
@@ -97,6 +104,37 @@ def test_every_published_method_is_among_them(drawn):
         for run in pages.published(study).plan.runs()
     }
     assert {item.run.optimizer for item in drawn.values() if item} == published
+
+
+# Figure 3's network on a twentieth of its images, but with weights that let it learn at once.
+FRACTION = Run(
+    problem="cifar10_convolutional",
+    options={
+        **STUDIES["fig3"].options,
+        "weights": "glorot_normal",
+        "input_dropout": 0.2,
+        "hidden_dropout": 0.5,
+        "train_examples": 2_560,
+        "held_out_examples": 500,
+    },
+    data="cifar10",
+    optimizer="adam",
+    settings={"learning_rate": 0.0003},
+    batch_size=128,
+    epochs=2,
+    seed=0,
+)
+
+
+@pytest.mark.skipif(not files.available("cifar10"), reason="ADAM_TF_DATA holds no CIFAR-10")
+def test_a_fraction_of_a_dear_pass(tmp_path):
+    """Trained once by the code that met the published passes; rounding alone moves it by 0.3%.
+
+    Another padding, whitening, dropout, step size or beta_1 moves a number by 0.9% or more.
+    """
+    metrics = train(FRACTION, Store(tmp_path))["metrics"]
+    assert metrics["training_cost"] == pytest.approx([2.29604, 2.17508], rel=0.005)
+    assert metrics["held_out_cost"] == pytest.approx([2.24709, 2.10509], rel=0.005)
 
 
 TUNED = STUDIES["fig1-imdb"]
