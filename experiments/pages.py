@@ -225,6 +225,21 @@ def one_rates(cases: Sequence[Case]) -> pd.DataFrame:
     return table.rename(columns=names).reset_index(drop=True)
 
 
+def starts(cases: Iterable[Case]) -> pd.DataFrame:
+    """Adam at its default against the best of all, by three measures; see `defaults.starts`."""
+    import pandas as pd
+
+    rows = []
+    for case in cases:
+        if case.compared and (found := defaults.starts(case.results)):
+            (cost, *ends), *shares = found.values()
+            first = f"{cost:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
+            rest = [f"{mean:.0%} [{100 * low:.0f}, {100 * high:.0f}]" for mean, low, high in shares]
+            rows.append((case.title, first, *rest))
+    names = ("cost / the lowest", "share from the first pass", "share from the second pass")
+    return pd.DataFrame(rows, columns=["problem", *names])
+
+
 def valleys(cases: Iterable[Case]) -> pd.DataFrame:
     """How wide each method's valley is on each problem; see `analysis.defaults.valley`."""
     import pandas as pd
@@ -279,7 +294,7 @@ def origin(results: Results) -> dict[str, str]:
         seconds = [_training_seconds(record) for record in records]
         rows["trained"] = _span(manifest["started"][:10] for manifest in manifests)
         rows["training time"] = (
-            f"{sum(seconds) / 60:.1f} minutes in all, {statistics.median(seconds):.1f} s a run"
+            f"{sum(seconds) / 60:.1f} minutes in all; median run {statistics.median(seconds):.1f} s"
         )
     if not results.published:
         rows["commit of this page"] = commit()

@@ -1,8 +1,9 @@
 """What a default costs: regret, the width of the valley, and one rate for all problems.
 
 The regret of a run is how far its training cost ends above the lowest of all methods and rates, as
-a share of the way down: from the lowest cost that any of them had in the first pass to the lowest
-in the last. At 0% no run ended lower; at 100% a run ended where the fastest was after one pass.
+a share of the way down: from the lowest cost that any of them had in the first pass (the mean over
+that pass) to the lowest in the last. At 0% no run ended lower; at 100% a run ended at the fastest
+one's mean over its first pass.
 """
 
 from __future__ import annotations
@@ -95,18 +96,39 @@ class Case:
         }
 
 
-def regret(cost: float, curves: Iterable[Sequence[float]]) -> float:
+def regret(cost: float, curves: Iterable[Sequence[float]], first: int = 0) -> float:
     """The regret of a run that ended at `cost`, given the costs of all runs, pass by pass.
 
     Infinite where the cost is; NaN where no run got below the lowest first pass.
+
+    Args:
+        cost: of its last pass.
+        curves: the costs of all runs; a single infinite cost stands for one that diverged.
+        first: the pass from which the way down is measured.
     """
-    curves = [curve for curve in curves if len(curve)]
-    start, best = (min(curve[k] for curve in curves) for k in (0, -1))
+    curves = [curve for curve in curves if len(curve) > first]
+    start, best = (min(curve[k] for curve in curves) for k in (first, -1))
     return (cost - best) / (start - best) if start > best else math.nan
 
 
-def regrets(results: Results) -> dict[tuple[str, str], dict[int, float]]:
-    """By arm and protocol, the regret of each seed for which every arm has run under both."""
+def regrets(results: Results, first: int = 0) -> dict[tuple[str, str], dict[int, float]]:
+    """By arm and protocol, the regret of each seed for which every arm has run under both.
+
+    Args:
+        results: of a study with a problem of today.
+        first: the pass from which the way down is measured.
+    """
+    return {
+        key: {seed: regret(row[-1], rows.values(), first) for seed, (row, rows) in by_seed.items()}
+        for key, by_seed in _by_seed(results).items()
+    }
+
+
+Seeds = dict[int, tuple[list[float], dict[tuple[str, str], list[float]]]]
+
+
+def _by_seed(results: Results) -> dict[tuple[str, str], Seeds]:
+    """By arm and protocol, and by seed that every arm has, its costs and those of all arms."""
     curves = {
         (arm.name, protocol): results.matrix(protocol, arm.name)
         for arm in results.study.arms
@@ -114,12 +136,28 @@ def regrets(results: Results) -> dict[tuple[str, str], dict[int, float]]:
     }
     whole = {key: table[table.notna().all(axis=1)] for key, table in curves.items()}
     seeds = sorted(set.intersection(*(set(table.index) for table in whole.values())))
-    found: dict[tuple[str, str], dict[int, float]] = {key: {} for key in whole}
+    found: dict[tuple[str, str], Seeds] = {key: {} for key in whole}
     for seed in seeds:
         rows = {key: table.loc[seed].to_numpy(float).tolist() for key, table in whole.items()}
         for key, row in rows.items():
-            found[key][seed] = regret(row[-1], rows.values())
+            found[key][seed] = row, rows
     return found
+
+
+def starts(results: Results) -> dict[str, tuple[float, float, float]]:
+    """How far Adam's default ends above the best, by where the way down starts: mean, low, high.
+
+    Under "cost" the cost is a multiple of the lowest one, which needs no start; then regrets whose
+    way down starts at the first pass, as everywhere, and at the second.
+    """
+    if not (seeds := _by_seed(results)["Adam", "matched"]):
+        return {}
+    ratios = [row[-1] / min(each[-1] for each in rows.values()) for row, rows in seeds.values()]
+    found = {"cost": interval(np.array(ratios), log=True)}
+    for first, name in ((0, "first pass"), (1, "second pass")):
+        values = regrets(results, first)["Adam", "matched"].values()
+        found[name] = interval(np.array(list(values)))
+    return {name: (float(at), float(low), float(high)) for name, (at, low, high) in found.items()}
 
 
 def regret_table(results: Results) -> pd.DataFrame:

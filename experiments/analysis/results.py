@@ -171,9 +171,12 @@ class Results:
         frames = []
         for arm in self.study.arms:
             for block in of_equal_seeds(self.matrix(role, arm.name, metric)):
-                mean, low, high = interval(
-                    block.to_numpy(), log=metric.endswith(("cost", "objective"))
-                )
+                values = block.to_numpy()
+                log = metric.endswith(("cost", "objective"))
+                mean, low, high = interval(values, log=log)
+                if log:  # a cost of exactly 0 makes the geometric mean 0
+                    zero = (values == 0).any(axis=0)
+                    mean, low, high = (np.where(zero, 0.0, x) for x in (mean, low, high))
                 columns = {"pass": block.columns, "mean": mean, "low": low, "high": high}
                 frames.append(pd.DataFrame({"arm": arm.name, **columns, "n": len(block)}))
         return _joined(frames, CURVES)

@@ -86,14 +86,20 @@ def last_pass(results: Results, protocols: Iterable[str], arms: Iterable[Arm]) -
     return max((int(table.notna().any().sum()) - 1 for table in tables), default=-1)
 
 
-def seeds_drawn(*tables: pd.DataFrame) -> str:
-    """How many seeds were averaged, in words."""
+def seeds_drawn(*tables: pd.DataFrame, mean: str = "Mean", band: bool = True) -> str:
+    """How many seeds were averaged, in words.
+
+    Args:
+        *tables: the curves that are drawn.
+        mean: what kind of mean; that of costs is geometric.
+        band: whether the interval is drawn.
+    """
     found = sorted({int(n) for table in tables for n in table["n"]})
     if not found:
         return "No runs yet."
     n = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
-    text = f"Mean of {n} seed{'s' * (n != '1')}"
-    return text + (" with 95% interval." if found[-1] > 1 else ".")
+    text = f"{mean if n != '1' else 'Mean'} of {n} seed{'s' * (n != '1')}"
+    return text + (" with 95% interval." if band and found[-1] > 1 else ".")
 
 
 def pass_limits(
@@ -170,7 +176,8 @@ def counted(name: str, seeds: Sequence[int]) -> str:
 def legend_of(arms: Sequence[Arm], results: Results, *tables: pd.DataFrame) -> list[Line2D]:
     """The legend's lines: one per method with its n; one for the paper's curves if they are drawn.
 
-    One more stands for single seeds if there are some beside means.
+    A method of which nothing is drawn, neither runs nor the paper's curve, is left out. One more
+    line stands for single seeds if there are some beside means.
 
     Args:
         arms: those that are drawn.
@@ -178,6 +185,7 @@ def legend_of(arms: Sequence[Arm], results: Results, *tables: pd.DataFrame) -> l
         *tables: the curves that are drawn.
     """
     seeds = seeds_of((arm.method for arm in arms), *tables)
+    plotted = {arm.method for arm in arms if arm.plotted}
     handles = [
         Line2D(
             [],
@@ -187,6 +195,7 @@ def legend_of(arms: Sequence[Arm], results: Results, *tables: pd.DataFrame) -> l
             **(ONE_SEED if n == [1] else SEVERAL),
         )
         for method, n in seeds.items()
+        if n or method in plotted or not any(seeds.values())
     ]
     every = set().union(*seeds.values())
     if 1 in every and len(every) > 1:
@@ -343,7 +352,7 @@ def log_axis(axis: Axes) -> None:
     axis.yaxis.set_major_formatter("{x:g}")
     if high < 5 * low:
         axis.yaxis.set_minor_formatter("{x:g}")
-    elif high < 20 * low:
+    elif high < 100 * low:
         axis.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "235" else "")
     else:
         axis.yaxis.set_minor_formatter("")

@@ -35,6 +35,8 @@ from experiments.figures.axes import (
 from experiments.figures.style import PASSES, colour_of, footer, new_figure, note, styled
 from experiments.study import PROTOCOLS, Study
 
+GEOMETRIC = "Geometric mean"
+
 
 def clocked(results: Results, protocol: str = "matched") -> Figure:
     """Training cost by pass and by wall time, over the paper's curves; then with noise, by pass.
@@ -69,7 +71,7 @@ def clocked(results: Results, protocol: str = "matched") -> Figure:
                 axis.set(ylim=around(ours["mean"]))
                 log_axis(axis)
         legend_above(figure, legend_of(clean, results, table))
-        footer(figure, results, seeds_drawn(table))
+        footer(figure, results, seeds_drawn(table, mean=GEOMETRIC))
         return figure
 
 
@@ -125,7 +127,7 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                 pass_axis(axis, results, panel, arms, [protocol])
                 axis.set(title=panel_title(study, variant, title), ylim=cost_limits(panel, axis))
                 axis.set(ylabel="training cost (nats)")
-                decades = axis.get_ylim()[1] > 20 * axis.get_ylim()[0]
+                decades = axis.get_ylim()[1] > 100 * axis.get_ylim()[0]
                 if panel.log and in_paper and decades:  # with powers of ten, as the paper's axis
                     axis.set_yscale("log")
                 elif panel.log:
@@ -145,7 +147,8 @@ def curves(results: Results, protocols: Sequence[str] = ()) -> Figure:
                     axis.set_visible(False)
         handles = legend_of(next(iter(variants.values())), results, *tables.values())
         legend_above(figure, handles)
-        footer(figure, results, seeds_drawn(*tables.values()) + left_out_of(results))
+        drawn = seeds_drawn(*tables.values(), mean=GEOMETRIC)
+        footer(figure, results, drawn + left_out_of(results))
         return figure
 
 
@@ -192,7 +195,7 @@ def averages(results: Results, protocol: str = "matched") -> Figure:
             for which, (style, width) in styles.items()
         ]
         legend_above(figure, handles)
-        footer(figure, results, seeds_drawn(*tables))
+        footer(figure, results, seeds_drawn(*tables, mean=GEOMETRIC))
         return figure
 
 
@@ -248,5 +251,6 @@ def held_out(results: Results) -> Figure:
                         log_axis(axis)
         handles = legend_of(next(iter(variants.values())), results, *tables)
         legend_above(figure, [h for h in handles if h.get_label() != "the paper's curve"])
-        footer(figure, results, f"Not in the paper. {seeds_drawn(*tables)}")
+        kind = "Mean (of costs, the geometric one)" if len(shown) > 1 else GEOMETRIC
+        footer(figure, results, f"Not in the paper. {seeds_drawn(*tables, mean=kind)}")
         return figure

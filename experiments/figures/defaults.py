@@ -16,7 +16,7 @@ from experiments.figures.style import DASHED, new_figure, note, styled, watermar
 from experiments.studies.defaults import RATES
 
 SHOWN = 0.5  # of the way down; higher regrets have the darkest colour
-MARKERS = "osD^vP*X<>dphH"  # one for each problem; colours repeat after ten
+MARKERS = "osD^vP*X<>dphH"  # one for each problem; those of the paper are grey
 
 
 def overview(cases: Sequence[Case]) -> Figure:
@@ -98,10 +98,14 @@ def rates(cases: Sequence[Case]) -> Figure:
     """Regret against the step size, a line per problem, for the methods tuned on most of them."""
     most = tuned_on_most(cases)
     methods = [name for name in RATES if name in most]
-    colours = sns.color_palette("colorblind", len(cases))
+    new = iter(sns.color_palette("dark", max(sum(case.compared for case in cases), 1)))
+    colours = [next(new) if case.compared else "#999999" for case in cases]
     with styled():
-        figure, axes = new_figure(max(len(methods), 1), 3.8)
-        for axis, method in zip(axes[0], methods, strict=False):
+        columns = min(max(len(methods), 1), 3)
+        figure, axes = new_figure(columns, 3.6, rows=max(-(-len(methods) // columns), 1))
+        for axis in axes.flat[len(methods) :] if methods else ():
+            axis.remove()
+        for axis, method in zip(axes.flat, methods, strict=False):
             for case, colour, marker in zip(cases, colours, MARKERS[: len(cases)], strict=True):
                 tried = case.regrets.get(method, {})
                 axis.plot(
@@ -115,7 +119,8 @@ def rates(cases: Sequence[Case]) -> Figure:
             axis.axvline(RATES[method], color="black", ls=DASHED, lw=1, label="default")
             axis.set(title=method, xscale="log", ylim=(-3, 103), xlabel="step size α")
             axis.yaxis.set_major_formatter("{x:g}%")
-        axes[0, 0].set_ylabel("regret (100% or more at the top)")
+        for row in axes:
+            row[0].set_ylabel("regret (100% or more at the top)")
         if not methods:
             note(axes[0, 0], "no method is tuned on most problems yet")
         else:

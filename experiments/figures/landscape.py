@@ -25,7 +25,7 @@ HEIGHTS = mpl.colors.LinearSegmentedColormap.from_list("heights", ["#fdfdfe", "#
 
 
 def draw_map(axis: Axes, surface: Surface, points: int = 161) -> None:
-    """The surface from above: the darker, the higher; from line to line the height doubles.
+    """The surface from above: the stronger the tint, the higher; each line doubles the height.
 
     Args:
         axis: to draw on.

@@ -30,6 +30,8 @@ from experiments.figures.style import (
     styled,
 )
 
+LAYERS = {"full": "1000 units", "logits": "ten scores"}
+
 
 def iteration_cost(results: Results) -> Figure:
     """The time of an SFO iteration over that of its gradient, and SFO's memory, by minibatches."""
@@ -52,7 +54,7 @@ def iteration_cost(results: Results) -> Figure:
                 n, 1000 * whole, "o-", color=COLOURS["SFO"], lw=2, label="iteration of SFO"
             )
             axes[0][0].plot(
-                n, 1000 * gradient, "s--", color=COLOURS["Adam"], lw=2, label="its gradient alone"
+                n, 1000 * gradient, "s--", color="black", lw=2, label="its gradient alone"
             )
             legend_below(axes[0][0])
             axes[0][1].plot(n, whole / gradient, "o-", color=COLOURS["SFO"], lw=2)
@@ -94,8 +96,8 @@ def second_moments(results: Results) -> Figure:
         for axis, arm in zip(axes[0], arms, strict=True):
             names = results.diagnostic("matched", arm.name)
             layers = sorted({name.partition(" ")[2] for name in names} - {"all", ""})
-            colours = dict(zip([*layers, "all"], sns.color_palette("colorblind"), strict=False))
-            colours["all"] = (0.0, 0.0, 0.0)
+            palette = sns.color_palette("viridis", len(layers))
+            colours = dict(zip([*layers, "all"], [*palette, (0.0, 0.0, 0.0)], strict=True))
             for layer, (kind, style) in itertools.product(
                 colours, zip(kinds, ("-", ":"), strict=True)
             ):
@@ -103,7 +105,7 @@ def second_moments(results: Results) -> Figure:
                 ours = table[table["arm"] == arm.name]
                 if len(ours):
                     tables.append(ours)
-                    label = layer if kind == "below_epsilon" else None
+                    label = LAYERS.get(layer, layer) if kind == "below_epsilon" else None
                     width = 2.6 if layer == "all" else 1.6
                     axis.plot(
                         ours["pass"],
@@ -113,17 +115,18 @@ def second_moments(results: Results) -> Figure:
                         lw=width,
                         label=label,
                     )
+            axis.axhline(0.5, color="#555555", ls=DASHED, lw=1, label="half: the claim")
             pass_axis(axis, results, study.panel, [arm])
             axis.set(title=arm.name.replace("+", " with "), ylim=(-0.02, 1.02))
             axis.set(ylabel="share of coordinates")
-            if axis.lines:
+            if len(axis.lines) > 1:
                 handles, _ = axis.get_legend_handles_labels()
                 handles += [
                     Line2D([], [], color="#555555", ls=style, label=text)
                     for style, text in zip(("-", ":"), kinds.values(), strict=True)
                 ]
                 legend_below(axis, handles, 3)
-        footer(figure, results, seeds_drawn(*tables))
+        footer(figure, results, seeds_drawn(*tables, band=False))
         return figure
 
 
@@ -131,7 +134,7 @@ def gradient_sparsity(results: Results) -> Figure:
     """How few coordinates carry a batch's gradient, by pass, at the paper's default step size."""
     with styled():
         figure, axes = new_figure(2)
-        colours = sns.color_palette("colorblind")
+        colours = ("#0173b2", "#8a4fbf", "#555555")  # no method's, nor those of the correction
         for axis, beta_1 in zip(axes[0], ("0", "0.9"), strict=True):
             for arm in results.study.arms:
                 first, beta_2, kind = (part.rpartition("=")[2] for part in arm.name.split("/"))

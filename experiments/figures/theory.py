@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
-from experiments.figures.axes import legend_below, show_hidden
+from experiments.figures.axes import legend_below, log_axis, show_hidden
 from experiments.figures.style import COLOURS, footer, new_figure, styled
 
 PAIRS = {
@@ -37,23 +37,32 @@ def _line(
     style: str = "-",
     change: Callable[[np.ndarray], np.ndarray] = lambda y: y,
     x: str | None = "t",
+    band: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]] = interval,
 ) -> None:
-    """Mean over seeds with its interval, against the number of steps, or else against the row."""
+    """Mean over seeds with a band, against the number of steps, or else against the row."""
     values = _values(results, arm, name)
     if not values.size:
         return
     places = _values(results, arm, x)[0] if x else np.arange(values.shape[1])
-    mean, low, high = interval(change(values))
+    mean, low, high = band(change(values))
     axis.plot(places, mean, style, color=colour, lw=2, label=label)
     if len(values) > 1:
         axis.fill_between(places, low, high, color=colour, alpha=0.2, lw=0)
 
 
-def _finish(axis: Axes, title: str, x: str, y: str, columns: int = 2) -> None:
+def _range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over seeds and their range: an interval of maxima would reach where no step was."""
+    return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+
+
+def _finish(
+    axis: Axes, title: str, x: str, y: str, columns: int = 2, *, hidden: bool = True
+) -> None:
     axis.set(title=title, xlabel=x, ylabel=y)
     if x == "pass":
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    show_hidden(axis)
+    if hidden:
+        show_hidden(axis)
     legend_below(axis, columns=columns)
 
 
@@ -67,7 +76,8 @@ def step_sizes(results: Results) -> Figure:
         figure, axes = new_figure(3, 3.9)
         longest, annealing, invariance = axes[0]
         for pair, colour in PAIRS.items():
-            _line(longest, results, pair, "largest_over_paper", colour, _name(pair), x=None)
+            name, label = "largest_over_paper", _name(pair)
+            _line(longest, results, pair, name, colour, label, x=None, band=_range)
         longest.axhline(1, color=GREY, ls="--", lw=1, label="the paper's bound")
         longest.set(ylim=(0, None))
         _finish(longest, "longest step / the paper's bound", "pass", "ratio")
@@ -94,7 +104,8 @@ def step_sizes(results: Results) -> Figure:
             _line(invariance, results, pair, name, colour, label, style, x=None)
         invariance.set(yscale="log")
         _finish(invariance, "rescaled gradients: change of θ", "pass", "relative difference")
-        footer(figure, results, "Logistic regression on MNIST.")
+        text = "Logistic regression on MNIST. Bands of the longest step: the range of the seeds."
+        footer(figure, results, text)
         return figure
 
 
@@ -151,11 +162,14 @@ def moment_bias(results: Results) -> Figure:
                 _line(axis, results, arm, f"{moment}_corrected", colour, f"{sign}, corrected")
                 _line(axis, results, arm, moment, colour, f"{sign}, as it is", ":")
                 if arm == "fixed":
+                    expected = _values(results, arm, f"{moment}_expected")
                     label = "1 - βᵗ" if moment == "second" else ""
-                    _line(axis, results, arm, f"{moment}_expected", GREY, label, "--")
+                    if expected.size:
+                        t = _values(results, arm, "t")[0]
+                        axis.plot(t, expected[0], ".", color="black", ms=3, zorder=4, label=label)
             axis.axhline(1, color="#999999", lw=0.8)
             axis.set(xscale="log")
-            _finish(axis, title, "step t", "moment / expectation")
+            _finish(axis, title, "step t", "moment / expectation", hidden=False)
         footer(figure, results, "Gradients of MNIST minibatches.")
         return figure
 
@@ -199,6 +213,15 @@ def _positive(values: np.ndarray) -> np.ndarray:
     return np.where(values > 0, values, np.nan)
 
 
+def _seeds(axis: Axes, results: Results, arm: str, name: str, colour: str, label: str) -> None:
+    """A line for each seed, thin if there are several."""
+    values = _values(results, arm, name)
+    for i, row in enumerate(values):
+        t = _values(results, arm, "t")[0]
+        width = 1 if len(values) > 1 else 2
+        axis.plot(t, row, color=colour, lw=width, label="" if i else label)
+
+
 def counterexample(results: Results) -> Figure:
     """Where Adam and AMSGrad go on the functions of Reddi, Kale and Kumar, and their regret."""
     kinds = list(dict.fromkeys(arm.name.partition("/")[0] for arm in results.study.arms))
@@ -207,7 +230,7 @@ def counterexample(results: Results) -> Figure:
         figure, axes = new_figure(len(kinds), 3.4, rows=2)
         for (place, paid), kind in zip(axes.T, kinds, strict=True):
             for method, colour in methods.items():
-                _line(place, results, f"{kind}/{method}", "x", colour, method)
+                _seeds(place, results, f"{kind}/{method}", "x", colour, method)
                 _line(
                     paid,
                     results,
@@ -222,7 +245,9 @@ def counterexample(results: Results) -> Figure:
             paid.set(xscale="log", yscale="log")
             _finish(place, kind, "step t", "x")
             _finish(paid, "", "step t", "average regret")
-        footer(figure, results, "For the regret, each function has the mean slope.")
+            log_axis(paid)
+        text = "Where there are several seeds, x has a line for each. For the regret, each "
+        footer(figure, results, text + "function has the mean slope.")
         return figure
 
 
@@ -261,7 +286,9 @@ def optimizer_state(results: Results) -> Figure:
             if values.size:
                 colour = COLOURS.get(label, GREY)
                 axis.barh(place, values[0, -1], color=colour, height=0.6)
-                axis.text(values[0, -1] + 0.1, place, f"{values[0, -1]:.2f}", va="center", size=9)
+                axis.text(
+                    values[0, -1] + 0.1, place, f"{round(values[0, -1], 2):g}", va="center", size=9
+                )
         axis.set_yticks(range(len(names)), list(names.values()))
         axis.invert_yaxis()
         axis.set(xlim=(0, 9.5))

@@ -139,14 +139,14 @@ def _sensitivity(
 def best_of_trials(results: Results) -> Figure:
     """How good the best of k trials drawn at random from the grid is: what a little tuning buys."""
     study, table = results.study, results.best_of()
-    variants = variants_of(study)
+    variants, off_axis = variants_of(study), False
     with styled():
         figure, axes = new_figure(len(variants), 3.8)
         for axis, (variant, arms) in zip(axes[0], variants.items(), strict=True):
             names = [arm.name for arm in arms]
             here = table[table["arm"].isin(names)]
             lines = {arm.method: here[here["arm"] == arm.name] for arm in arms if len(here)}
-            _best_of(axis, lines, {name: colour_of(name) for name in lines})
+            off_axis |= _best_of(axis, lines, {name: colour_of(name) for name in lines})
             if not lines:
                 note(axis, "tuning is not finished")
                 axis.set(xticks=[], yticks=[])
@@ -155,7 +155,8 @@ def best_of_trials(results: Results) -> Figure:
                 xlabel="trials k, drawn from the grid", ylabel="training cost, last pass (nats)"
             )
         few = len(table) and table.groupby("arm")["k"].max().min() < FEWEST_FOR_QUARTILES
-        text = "Median of the best of k trials" + ("." if few else "; band: its quartiles.")
+        text = "Median of the best of k trials" + ("" if few else "; band: its quartiles")
+        text += "; costs off the axis are at its edge." if off_axis else "."
         footer(figure, results, text)
         return figure
 
@@ -185,10 +186,13 @@ def best_of_settings(results: Results) -> Figure:
         return figure
 
 
-def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str, str]) -> None:
+def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str, str]) -> bool:
+    """Draw each method's line; whether a cost lies off the axis, and is drawn at its edge."""
     every = [line["high"] for line in lines.values() if len(line)]
     costs = pd.DataFrame({"final_cost": pd.concat(every) if every else []})
     low, top, log = cost_range(costs)
+    ends = [float(line["median"].iloc[-1]) for line in lines.values() if len(line)]
+    top = max([top, *(1.1 * end for end in ends if math.isfinite(end))])
     for name, line in lines.items():
         axis.plot(line["k"], line["median"].clip(low, top), color=colours[name], lw=2, label=name)
         low_edge, high_edge = line["low"].clip(low, top), line["high"].clip(low, top)
@@ -199,3 +203,4 @@ def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str
         log_axis(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(axis, columns=3)
+    return any(not line["median"].between(low, top).all() for line in lines.values())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from experiments.report.webpage import Page
 
 OPEN = "open"  # the tag of a cell whose code is part of the text; other code is folded
+LARGE = 600  # CSS pixels of a picture's width beyond which a phone shows it in parts
 RECORDS = "Provenance"  # the heading under which a page names the records it was made from
 
 
@@ -199,7 +200,9 @@ def image_of(mime: str, data: str, alt: str) -> str:
     if mime == "image/png":
         width, height = _png_size(base64.b64decode(data))
         size = f' width="{width}" height="{height}"'
-        style = ' class="panorama"' if width > 1.5 * height else ""
+        size += f' style="--width: {width}px"' if width > LARGE else ""
+        classes = ["panorama"] * (width > 1.5 * height) + ["large"] * (width > LARGE)
+        style = f' class="{" ".join(classes)}"' if classes else ""
     return f'<img{style} src="data:{mime};base64,{data}" alt="{html.escape(alt)}"{size}>'
 
 

@@ -227,6 +227,7 @@ def tables(fragment: str) -> str:
         for header in table.find_all("th"):
             header.attrs.setdefault("scope", "col" if header.find_parent("thead") else "row")
         _align(table)
+        _label(table)
         _code(soup, table)
         frame = soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "region"})
         frame.attrs["aria-label"] = "Table"
@@ -236,6 +237,21 @@ def tables(fragment: str) -> str:
         while frame.parent is not None and frame.parent.name == "div" and not frame.parent.attrs:
             frame.parent.unwrap()
     return str(soup).strip()
+
+
+def _label(table: Any) -> None:
+    """Turns a table with columns of sentences into cards on a phone: each cell names its column."""
+    heads = [cell.get_text(" ", strip=True) for cell in table.select("thead tr:last-child > *")]
+    if not table.select("td.long"):
+        return
+    for row in table.select("tbody tr"):
+        cells = row.find_all(["th", "td"], recursive=False)
+        if len(cells) != len(heads):
+            return
+        for cell, head in zip(cells, heads, strict=True):
+            if cell.name == "td" and head:
+                cell["data-label"] = head
+    table["class"] = [*table.get("class", []), "cards"]
 
 
 def _align(table: Any) -> None:

@@ -183,12 +183,32 @@ def finding(part: Part) -> str:
     return said(part.section, part.judged) or "; ".join(by_protocol(part.judged)) + "."
 
 
+def rows_in_words(shown: Sequence[Part]) -> str:
+    """What the rows are that the page of verdicts shows, in a sentence; "" if all are alike."""
+    rows = [row.claim for part in shown for row in part.judged]
+    controls = sum(claim.source == "control" for claim in rows)
+    of_paper = sum(claim.of_paper and claim.source != "control" for claim in rows)
+    kinds = (
+        (of_paper, "of the paper's statements and curves"),
+        (len(rows) - of_paper - controls, "of our own on Adam's defaults"),
+        (controls, f"{'control' if controls == 1 else 'controls'}, which no count includes"),
+    )
+    named = [f"{number} {words}" for number, words in kinds if number]
+    if len(named) < 2:
+        return ""
+    return f"{len(rows)} rows: {', '.join(named[:-1])} and {named[-1]}."
+
+
 def totals(shown: Sequence[Part]) -> str:
     """How many statements hold under each protocol, in a sentence."""
     rows = [row for part in shown for row in part.judged if row.claim.source != "control"]
-    what = "statement beyond the paper", "statements beyond the paper"
+    whose, what = "", ("statement beyond the paper", "statements beyond the paper")
     if of_paper := [row for row in rows if row.claim.of_paper]:
-        rows, what = of_paper, ("statement or curve", "statements and curves")
+        rows, whose, what = (
+            of_paper,
+            "the paper's ",
+            ("statement or curve", "statements and curves"),
+        )
     if not rows:
         return "No statement is judged here."
     phrases: list[str] = []
@@ -196,13 +216,15 @@ def totals(shown: Sequence[Part]) -> str:
         counts = count(rows, protocol)
         if not (tested := sum(counts.values()) - counts[claims.NOT_TESTED]):
             continue
-        words = "" if phrases else " tested hold"  # said once
-        open_ = f" ({counts[claims.INCONCLUSIVE]} open)" if counts[claims.INCONCLUSIVE] else ""
-        phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}**{words} *{protocol}*{open_}")
-    found = [" and ".join(phrases)] if phrases else []
-    if untested := sum(not any(v.judged for v in row.verdicts.values()) for row in rows):
-        found.append(f"{counted(untested, 'is', 'are')} not tested")
-    return f"Of {counted(len(rows), *what)}, {'; '.join(found)}."
+        held = "with *matched* settings" if protocol == "matched" else "with *tuned* ones"
+        held = held if phrases else f"hold {held.replace('ones', 'settings')}"  # said once
+        unknown = counts[claims.INCONCLUSIVE]
+        undecided = f" ({unknown} undecided)" if unknown else ""
+        phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}** {held}{undecided}")
+    judged_rows = sum(any(v.judged for v in row.verdicts.values()) for row in rows)
+    could = f"{judged_rows or 'none'} could be tested" if judged_rows < len(rows) else ""
+    text = f"Of {whose}{counted(len(rows), *what)}, {could}{': ' if could and phrases else ''}"
+    return f"{text}{', '.join(phrases)}."
 
 
 # --- the picture ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], str]] = {
     "AdaGrad": (
         "adagrad",
         {"learning_rate": 0.001},
-        "keras.optimizers.Adagrad; torch.optim.Adagrad has 0.01",
+        "the rate of keras.optimizers.Adagrad; torch.optim.Adagrad has 0.01",
     ),
     "SGDNesterov": (
         "sgd_nesterov",
@@ -48,6 +48,11 @@ COMMON = (
         "Not in the paper. Everyone gets the same number of trials; a default is a method's own.",
     ),
     Departure(
+        "AdaGrad starts with an empty accumulator (Keras: 0.1), and AdaGrad and RMSProp have an "
+        "epsilon of 1e-16 inside the root (Keras: 1e-7).",
+        "Their textbook form. With Keras's accumulator AdaGrad's default would end higher.",
+    ),
+    Departure(
         "Constant rates: no warm-up, no decay, no clipping.",
         "The question is whether the default may be used as it is.",
     ),
@@ -55,7 +60,8 @@ COMMON = (
         "Regret is the excess of the last cost over the lowest of all methods and settings at "
         "equal seed, as a share of the way from the lowest cost of the first pass to the lowest of "
         "the last.",
-        "A ratio of losses near zero means nothing; a share of the way down does.",
+        "A ratio of losses near zero means nothing; a share of the way down does. But it depends "
+        "on where the way starts, so page 07 shows it from the second pass as well.",
     ),
 )
 
@@ -90,6 +96,11 @@ HIDDEN = (
         "Cost. With the GPT's sizes and 2,000 steps, some seeds never left the first plateau.",
     ),
     Departure(
+        "Norms before each part, no dropout, and every hidden letter replaced by a sign.",
+        "BERT has its norms after each part, has dropout, and leaves a tenth of its hidden words "
+        "as they are and changes another tenth at random. Norms placed before are easier to train.",
+    ),
+    Departure(
         "A trial takes all ten passes.",
         "The cost first stays on a plateau; the moment a run leaves it decides how low it ends.",
     ),
@@ -110,7 +121,8 @@ DRAWN = (
         "After each pass 100 images are drawn in 25 steps, and a small classifier reads them. It "
         "has an eleventh class, for images made of digits that are no digits themselves.",
         "Without this class it would read noise as a digit. It still reads a tenth of such images "
-        "as digits, and 92% of real ones.",
+        "as digits, and 92% of real ones. All runs draw from the same noise, so the intervals do "
+        "not cover other draws.",
     ),
     Departure(
         "Seen before the rules were fixed: Adam at 0.003 for 3,000 steps (30 of 100 images were "
@@ -143,7 +155,8 @@ CLASSES = (
     Departure(
         "500 classes around points drawn once, the same for every seed; a seed decides the order "
         "of the batches.",
-        "After Kunstner et al. (2024), who train on whole sets; batches of 500 of 20,000.",
+        "After Kunstner et al. (2024), who train on whole sets; batches of 500 of 20,000. So the "
+        "intervals do not cover other draws of the classes.",
     ),
     Departure(
         "20 dimensions, so that the classes overlap.",

@@ -97,8 +97,9 @@ STUDY = Study(
         ),
         Departure(
             "Two outputs and a softmax, as for MNIST.",
-            "The paper calls the experiment multi-class logistic regression. With one output and "
-            "a sigmoid, the same curves belong to learning rates twice as large.",
+            "The section speaks of multi-class logistic regression, for MNIST; the figure's "
+            "caption says logistic regression. With one output and a sigmoid, the same curves "
+            "belong to learning rates twice as large.",
         ),
         Departure(
             "Dropout multiplies what it keeps by 2, and the plotted cost has the noise on.",

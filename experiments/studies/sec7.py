@@ -33,7 +33,7 @@ DEPARTURES = (
         "Averages are compared after each pass by their cost without dropout on 5,000 training "
         "and 5,000 held-out examples, drawn at random and the same for every run.",
         "The cost over a pass, which the other figures show, belongs to no single set of weights. "
-        "Every twelfth image would not do: MNIST's training images are easy and hard by turns.",
+        "They are drawn at random because MNIST's training images are easy and hard by turns.",
     ),
 )
 

@@ -32,7 +32,8 @@ HOW = (
         "Twice the noise: 20 steps on a quarter of each batch, against 20 steps on whole ones.",
         "The standard deviation of a mean over a quarter of the examples is twice as large; its "
         "expectation is the same, except that on the residual network batch normalisation changes "
-        "with the batch, too.",
+        "with the batch, too. Twenty steps renew 2% of Adam's second moment: this is what noise "
+        "does before Adam has adapted to it.",
     ),
     Departure(
         "Adam at 0.001 and SGD-Nesterov at 0.01, their defaults; three seeds, nothing tuned.",

@@ -76,6 +76,18 @@ def test_regret_is_a_share_of_the_way_from_the_lowest_first_cost_to_the_lowest_l
     assert defaults.regret(1.5, [[1000, 1], [3, 1.5]]) == pytest.approx(0.25)
     assert defaults.regret(math.inf, [[3, 1], [math.inf]]) == math.inf
     assert math.isnan(defaults.regret(2.0, [[1, 2.0], [2, 3.0]]))
+    assert defaults.regret(1.5, [[9, 3, 1], [9, 4, 1.5], [math.inf]], 1) == pytest.approx(0.25)
+
+
+def test_where_the_way_down_starts():
+    """Adam's default costs 1.2 where the best costs 1; in 24 equal steps the best came from 3."""
+    found = defaults.starts(results(excess))
+    assert found["cost"] == pytest.approx((1.2, 1.2, 1.2))
+    assert found["first pass"] == pytest.approx(3 * (0.2 / 2,))
+    assert found["second pass"] == pytest.approx(3 * (0.2 / (2 - 2 / 24),))
+    unfinished = results(excess)
+    unfinished.records.runs.clear()
+    assert defaults.starts(unfinished) == {}
 
 
 def test_regret_of_defaults_and_of_best_rates():

@@ -14,11 +14,11 @@ import pytest
 from experiments import figures
 from experiments.analysis.defaults import Case
 from experiments.analysis.results import AVERAGES, Results
-from experiments.figures import grids, style
+from experiments.figures import grids, style, tuning
 from experiments.figures import theory as theory_figures
 from experiments.figures.axes import cost_range, log_axis, show_hidden
 from experiments.figures.costs import _clock
-from experiments.figures.style import COLOURS, new_figure
+from experiments.figures.style import COLOURS, new_figure, styled
 from experiments.paper import curves as digitised
 from experiments.plan import plan
 from experiments.problems import samples
@@ -659,7 +659,9 @@ def test_methods_stand_against_the_size_of_the_batches():
 
 
 def test_the_footer_counts_the_seeds():
-    assert "Mean of 2 seeds with 95% interval." in texts(figures.curves(results("fig1-mnist")))
+    assert "Geometric mean of 2 seeds with 95% interval." in texts(
+        figures.curves(results("fig1-mnist"))
+    )
     single = results("fig1-mnist", keep=lambda run: run.seed == 0 or run.seed >= 1000)
     assert "Mean of 1 seed." in texts(figures.curves(single))
 
@@ -786,3 +788,40 @@ def test_the_users_matplotlibrc_changes_no_byte():
     with matplotlib.rc_context(settings):
         assert drawn() == expected
         assert matplotlib.rcParams["text.usetex"]  # and the user's own figures stay theirs
+
+
+def test_a_cost_of_exactly_zero_makes_the_geometric_mean_zero(monkeypatch):
+    """A line that changed to the arithmetic mean half way would jump upwards."""
+    made = pd.DataFrame([[1.0, 4.0], [4.0, 0.0]])
+    monkeypatch.setattr(Results, "matrix", lambda *_: made)
+    ours = results("fig1-mnist").curves("matched")
+    assert ours.loc[ours["pass"] == 0, "mean"].tolist() == pytest.approx([2.0] * 3)
+    assert (ours.loc[ours["pass"] == 1, ["mean", "low", "high"]] == 0).all(axis=None)
+
+
+def test_a_best_trial_off_the_axis_is_told():
+    def drawn(*medians: float) -> tuple[bool, float]:
+        line = pd.DataFrame({"k": [1, 2], "median": medians, "low": medians, "high": medians})
+        with styled():
+            axes = new_figure(1)[1]
+        few = pd.DataFrame({"k": [1, 2], "median": [1e-3] * 2, "low": [1e-3] * 2, "high": 1e-3})
+        off = tuning._best_of(axes[0][0], {"Adam": few, "SGD": line}, {"Adam": "k", "SGD": "b"})
+        return off, axes[0][0].get_ylim()[1]
+
+    assert drawn(0.002, 0.001) == (False, pytest.approx(0.0022, rel=0.2))
+    off, top = drawn(1.0, 0.5)
+    assert off  # the first one
+    assert top > 0.5  # but the last one is in sight
+    assert drawn(1e-3, 1e-11)[0]
+
+
+def test_a_method_of_which_nothing_is_drawn_is_not_in_the_legend():
+    found = results("fig2-sfo", keep=lambda run: run.settings.get("minibatches") != 100)
+    assert "SFO/100" not in texts(figures.clocked(found))
+    assert "SFO/50" in texts(figures.clocked(found))
+
+
+def test_the_band_of_longest_steps_is_their_range():
+    """An interval of the mean would reach steps that no seed took."""
+    mean, low, high = theory_figures._range(np.array([[1.0, 2.0], [3.0, 8.0], [2.0, 2.0]]))
+    assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 4], [1, 2], [3, 8])

@@ -47,8 +47,8 @@ def test_what_no_protocol_tested_is_not_tested():
     """One protocol's test is enough; a statement for tuning alone counts, too."""
     said = summary.totals([PART])
     assert said == (
-        "Of 5 statements and curves, **1 of 2** tested hold *matched* and **1 of 2** *tuned* "
-        "(1 open); 2 are not tested."
+        "Of the paper's 5 statements and curves, 3 could be tested: **1 of 2** hold with *matched* "
+        "settings, **1 of 2** with *tuned* ones (1 undecided)."
     )
 
 
@@ -56,10 +56,17 @@ def test_totals_of_a_selection():
     """What is beyond the paper is counted where there is nothing else, a single one as such."""
     beyond, control = ROWS[6], ROWS[5]
     for rows, said in (
-        ((beyond, control), "Of 1 statement beyond the paper, **1 of 1** tested hold *matched*."),
-        ((ROWS[2],), "Of 1 statement or curve, 1 is not tested."),
-        ((ROWS[2], ROWS[3]), "Of 2 statements and curves, 2 are not tested."),
-        ((ROWS[4], beyond), "Of 1 statement or curve, **0 of 1** tested hold *tuned* (1 open)."),
+        (
+            (beyond, control),
+            "Of 1 statement beyond the paper, **1 of 1** hold with *matched* settings.",
+        ),
+        ((ROWS[2],), "Of the paper's 1 statement or curve, none could be tested."),
+        ((ROWS[2], ROWS[3]), "Of the paper's 2 statements and curves, none could be tested."),
+        (
+            (ROWS[4], beyond),
+            "Of the paper's 1 statement or curve, **0 of 1** hold with *tuned* settings "
+            "(1 undecided).",
+        ),
         ((control,), "No statement is judged here."),
     ):
         assert summary.totals([Part("6.1", "A part", "Section 6.1", rows)]) == said

@@ -1,6 +1,7 @@
 """The report opens offline, says what it was given, and is the same for the same arguments."""
 
 import base64
+import io
 import re
 import struct
 import zlib
@@ -10,10 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from experiments.figures import style
-from experiments.report import webpage
+from experiments.report import cells, prose, webpage
 from experiments.report.prose import to_mathml
 from experiments.report.webpage import Figure, Group, Page, Report, Result, Row, build, render
 
@@ -490,3 +493,27 @@ def test_colours_of_text_meet_wcag_aa():
                 assert contrast(theme[ground], theme[text]) >= 4.5, (ground, text)
         for name in (key.removeprefix("on-") for key in theme if key.startswith("on-")):
             assert contrast(theme[name], theme[f"on-{name}"]) >= 4.5, name
+
+
+def test_a_table_with_sentences_becomes_cards_on_a_phone():
+    """Each cell names its column there; a table of numbers stays a table."""
+    head = "<thead><tr><th></th><th>statement</th><th>tuned</th></tr></thead>"
+    rows = f"<tr><th>0</th><td>{'A sentence that is long. ' * 3}</td><td>yes</td></tr>"
+    made = prose.tables(f"<table>{head}<tbody>{rows}</tbody></table>")
+    shown = BeautifulSoup(made, "html.parser")
+    assert "cards" in shown.table["class"]
+    assert [cell.get("data-label") for cell in shown.find_all("td")] == ["statement", "tuned"]
+    assert "data-label" not in shown.tbody.th.attrs
+    plain = prose.tables("<table><thead><tr><th>n</th></tr></thead><tr><td>1</td></tr></table>")
+    assert "cards" not in plain
+    assert "data-label" not in plain
+
+
+@pytest.mark.parametrize(("width", "height", "large"), [(576, 380, False), (1400, 1300, True)])
+def test_a_phone_shows_a_picture_in_parts_if_it_is_large(width, height, large):
+    written = io.BytesIO()
+    Image.new("L", (width, height)).save(written, "PNG")
+    data = base64.b64encode(written.getvalue()).decode()
+    shown = cells.image_of("image/png", data, "what")
+    assert ("large" in shown) is large
+    assert (f'style="--width: {width}px"' in shown) is large

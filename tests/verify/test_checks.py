@@ -327,5 +327,5 @@ def test_the_end_counts_the_papers_statements_as_the_readme_does():
         counts = re.search(rf"{protocol}: ([^;.]*)", said)[1]
         number = {kind: int(n) for n, kind in re.findall(r"(\d+) ([a-z ]+)", counts)}
         tested = sum(number.values()) - number["not tested"]
-        words = " tested hold" if protocol == "matched" else ""  # said once
-        assert f"**{number['reproduced']} of {tested}**{words} *{protocol}*" in answer
+        words = "hold with *matched* settings" if protocol == "matched" else "with *tuned* ones"
+        assert f"**{number['reproduced']} of {tested}** {words}" in answer

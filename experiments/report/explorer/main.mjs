@@ -218,7 +218,7 @@ function methodRows() {
     const alpha = state.methods[key] ?? METHODS[key].alpha;
     slider.value = Math.log10(alpha);
     slider.setAttribute("aria-valuetext", label5(alpha));
-    $(`alpha-value-${key}`).textContent = label5(alpha);
+    $(`alpha-value-${key}`).textContent = label(alpha);
   }
   const body = $("numbers").tBodies[0];
   body.replaceChildren(...Object.keys(state.methods).map((key) =>
@@ -289,6 +289,11 @@ function show(key) {
   $("see").hidden = false;
 }
 
+/** A place, or the nearest one that the map shows. */
+function within([x, y]) {
+  return [Math.min(view[1], Math.max(view[0], x)), Math.min(view[3], Math.max(view[2], y))];
+}
+
 function moveStart(x, y) {
   const box = SURFACES[state.surface].box;
   state.start = box
@@ -329,7 +334,7 @@ function listen() {
       const value = Number($(id).value);
       const place = [...state.start];
       if ($(id).value.trim() && Number.isFinite(value)) place[i] = value;
-      moveStart(...place);
+      moveStart(...within(place));
     });
   }
   $("play").addEventListener("click", play);
@@ -377,8 +382,6 @@ function listenToMap() {
     return [scale.fromX(event.clientX - frame.left), scale.fromY(event.clientY - frame.top)]
       .map((value) => Number(value.toPrecision(4)));
   };
-  const within = ([x, y]) => [
-    Math.min(view[1], Math.max(view[0], x)), Math.min(view[3], Math.max(view[2], y))];
   map.addEventListener("click", (event) => moveStart(...within(place(event))));
   handle.addEventListener("pointerdown", (event) => {
     handle.setPointerCapture(event.pointerId);

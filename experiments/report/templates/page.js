@@ -28,6 +28,14 @@ if (headings.length) {
   follow();
 }
 
+// What scrolls sideways shows that there is more; the current page is in sight among the pages.
+for (const frame of document.querySelectorAll(".frame, .scroll")) {
+  const mark = () => frame.classList.toggle("more", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 2);
+  frame.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(frame);
+}
+document.querySelector(".bar a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
 // A link to code unfolds it.
 addEventListener("click", (event) => {
   const hash = event.target.closest?.('a[href^="#code-"]')?.hash;
