@@ -71,136 +71,102 @@ _minutes = _number(0, sys.float_info.max, "a number above 0, as in 0.5")
 _seconds = _number(0, 1e9, "seconds, more than 0")
 
 
+def _argument(*flags: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """What `add_argument` takes."""
+    return flags, settings
+
+
+def _profile(default: str, choices: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    return _argument("--profile", default=default, help=choices)
+
+
 ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "studies": (
-        ("studies",),
-        {"nargs": "*", "metavar": "STUDY", "help": "studies by name (default: all)"},
+    "studies": _argument(
+        "studies", nargs="*", metavar="STUDY", help="studies by name (default: all)"
     ),
-    "profile": (
-        ("--profile",),
-        {"default": "quick", "help": "smoke, quick (default) or paper"},
+    "profile": _profile("quick", "smoke, quick (default) or paper"),
+    "shown_profile": _profile("published", "published (default), smoke, quick or paper"),
+    "report_profile": _profile("quick", "smoke, quick (default), paper or published"),
+    "data": _argument(
+        "--data",
+        default="auto",
+        help="auto (default: real data, stand-ins without a network), real, stand-in, or the "
+        "folder that holds the data sets",
     ),
-    "shown_profile": (
-        ("--profile",),
-        {"default": "published", "help": "published (default), smoke, quick or paper"},
+    "protocol": _argument("--protocol", default="both", help="matched, tuned or both (default)"),
+    "engine": _argument("--engine", default="processes", help="processes (default), serial or ray"),
+    "workers": _argument(
+        "--workers", type=_count, metavar="N", help="processes to use (default: one per core)"
     ),
-    "report_profile": (
-        ("--profile",),
-        {"default": "quick", "help": "smoke, quick (default), paper or published"},
+    "timeout": _argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="give up on a run that takes longer (default: 86400, a day)",
     ),
-    "data": (
-        ("--data",),
-        {
-            "default": "auto",
-            "help": "auto (default: real data, stand-ins without a network), real, stand-in, or "
-            "the folder that holds the data sets",
-        },
+    "address": _argument(
+        "--address", help="of a Ray cluster, for example auto (default: Ray on this machine)"
     ),
-    "protocol": (
-        ("--protocol",),
-        {"default": "both", "help": "matched, tuned or both (default)"},
+    "gpus_per_run": _argument(
+        "--gpus-per-run",
+        type=_share,
+        metavar="SHARE",
+        help="of a GPU, on Ray: 0.25 trains four runs on one, 0 none "
+        "(default: 1 where the cluster has any)",
     ),
-    "engine": (
-        ("--engine",),
-        {"default": "processes", "help": "processes (default), serial or ray"},
+    "skip_published": _argument(
+        "--skip-published", action="store_true", help="count the runs under results/ as done"
     ),
-    "workers": (
-        ("--workers",),
-        {"type": _count, "metavar": "N", "help": "processes to use (default: one per core)"},
+    "arm": _argument("--arm", metavar="NAME", help="the arm to try settings on"),
+    "set": _argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="a setting to try, for example learning_rate=0.01; repeatable",
     ),
-    "timeout": (
-        ("--timeout",),
-        {
-            "type": _seconds,
-            "metavar": "SECONDS",
-            "help": "give up on a run that takes longer (default: 86400, a day)",
-        },
+    "json": _argument("--json", action="store_true", help="print JSON"),
+    "csv": _argument("--csv", action="store_true", help="print CSV"),
+    "runs": _argument(
+        "runs", nargs="*", metavar="RUN", help="an id, STUDY:ARM or STUDY:ARM:NAME=VALUE,..."
     ),
-    "address": (
-        ("--address",),
-        {
-            "metavar": "ADDRESS",
-            "help": "of a Ray cluster, for example auto (default: Ray on this machine)",
-        },
+    "format": _argument(
+        "--format", default="both", metavar="KIND", help="csv, tensorboard or both (default)"
     ),
-    "gpus_per_run": (
-        ("--gpus-per-run",),
-        {
-            "type": _share,
-            "metavar": "SHARE",
-            "help": "of a GPU, on Ray: 0.25 trains four runs on one, 0 none "
-            "(default: 1 where the cluster has any)",
-        },
+    "to": _argument("--to", metavar="FOLDER", help="where to (default: build/PROFILE/export)"),
+    "minutes": _argument(
+        "--minutes",
+        type=_minutes,
+        default=10.0,
+        metavar="N",
+        help="how long to train in all, earlier commands included (default 10)",
     ),
-    "skip_published": (
-        ("--skip-published",),
-        {"action": "store_true", "help": "count the runs under results/ as done"},
+    "report": _argument(
+        "--report", action="store_true", help="build the report of the published records too"
     ),
-    "arm": (("--arm",), {"metavar": "NAME", "help": "the arm to try settings on"}),
-    "set": (
-        ("--set",),
-        {
-            "action": "append",
-            "default": [],
-            "metavar": "K=V",
-            "help": "a setting to try, for example learning_rate=0.01; repeatable",
-        },
+    "export": _argument(
+        "--export", metavar="FILE", help="train nothing; write what was checked here to a file"
     ),
-    "json": (("--json",), {"action": "store_true", "help": "print JSON"}),
-    "csv": (("--csv",), {"action": "store_true", "help": "print CSV"}),
-    "runs": (
-        ("runs",),
-        {"nargs": "*", "metavar": "RUN", "help": "an id, STUDY:ARM or STUDY:ARM:NAME=VALUE,..."},
+    "import": _argument(
+        "--import", metavar="FILE", dest="import_", help="show and keep the checks of others"
     ),
-    "format": (
-        ("--format",),
-        {"default": "both", "metavar": "KIND", "help": "csv, tensorboard or both (default)"},
+    "action": _argument(
+        "action",
+        nargs="?",
+        default="status",
+        metavar="ACTION",
+        help="status (default), fetch or verify",
     ),
-    "to": (("--to",), {"metavar": "FOLDER", "help": "where to (default: build/PROFILE/export)"}),
-    "minutes": (
-        ("--minutes",),
-        {
-            "type": _minutes,
-            "default": 10.0,
-            "metavar": "N",
-            "help": "how long to train in all, earlier commands included (default 10)",
-        },
+    "folders": _argument(
+        "folders",
+        nargs="*",
+        metavar="FOLDER",
+        help="with records: ID.json files or published tables, a build folder, a checkout",
     ),
-    "report": (
-        ("--report",),
-        {"action": "store_true", "help": "build the report of the published records too"},
+    "results": _argument(
+        "--results", action="store_true", help="under results/, beside what is published"
     ),
-    "export": (
-        ("--export",),
-        {"metavar": "FILE", "help": "train nothing; write what was checked here to a file"},
-    ),
-    "import": (
-        ("--import",),
-        {"metavar": "FILE", "dest": "import_", "help": "show and keep the checks of others"},
-    ),
-    "action": (
-        ("action",),
-        {
-            "nargs": "?",
-            "default": "status",
-            "metavar": "ACTION",
-            "help": "status (default), fetch or verify",
-        },
-    ),
-    "folders": (
-        ("folders",),
-        {
-            "nargs": "*",
-            "metavar": "FOLDER",
-            "help": "with records: ID.json files or published tables, a build folder, a checkout",
-        },
-    ),
-    "results": (
-        ("--results",),
-        {"action": "store_true", "help": "under results/, beside what is published"},
-    ),
-    "names": (
-        ("names",),
-        {"nargs": "*", "metavar": "DATA_SET", "help": "data sets by name (default: all)"},
+    "names": _argument(
+        "names", nargs="*", metavar="DATA_SET", help="data sets by name (default: all)"
     ),
 }
