@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from unittest.mock import Mock
 
+import made_up
 import pytest
+from made_up import MadeUp
 
 from experiments import search
 from experiments.analysis.results import Results
@@ -33,19 +34,9 @@ def rates(found, arm: str, role: str) -> set[float]:
     return {run.settings["learning_rate"] for run in tried}
 
 
-class Trained:
-    """Records whose cost is a known function of a run; what was asked for and not there counts."""
-
-    def __init__(self, cost, only=math.inf):
-        self.cost, self.only, self.asked = cost, only, {}
-
-    def get(self, run_id):
-        run = self.asked.get(run_id)
-        if run is None or run.epochs > self.only:
-            return None
-        costs = self.cost(run)
-        status = "finished" if all(map(math.isfinite, costs)) else "diverged"
-        return {"status": status, "metrics": {"training_cost": costs}}
+def costing(cost, only=math.inf) -> MadeUp:
+    """Records whose cost is a known function of a run, of runs of at most so many passes."""
+    return MadeUp(lambda run: None if run.epochs > only else made_up.of_cost(cost(run)))
 
 
 @pytest.fixture
@@ -53,12 +44,12 @@ def found(monkeypatch):
     """A search in which the runs that `study.run` declares have records."""
 
     def run_search(cost, study=STUDY, only=math.inf):
-        records = Trained(cost, only)
+        records = costing(cost, only)
         make = type(study).run
 
         def remember(self, *args, **kwargs):
             run = make(self, *args, **kwargs)
-            records.asked[run.id] = run
+            records.train([run])
             return run
 
         monkeypatch.setattr(type(study), "run", remember)
@@ -211,20 +202,17 @@ def test_the_neighbours_of_the_selected_candidate_are_judged_at_the_whole_length
 @pytest.mark.parametrize("cost", [falling, late])
 def test_no_trained_run_ever_leaves_the_plan(cost):
     """Not when a longer rung makes the arms grow: `publish` would take it out of its file."""
-    records, done = Trained(cost), set()
-    held = Mock(get=lambda run_id: Trained.get(records, run_id) if run_id in done else None)
+    records = costing(cost)
     rounds = 0
     while True:
-        found = plan(STUDY, "paper", "mnist", held, ("tuned",))
-        assert done <= {run.id for run in found.runs()}
-        missing = found.missing(held)
-        assert bool(missing) == bool(found.missing(held) or found.later)
+        found = plan(STUDY, "paper", "mnist", records, ("tuned",))
+        assert records.runs.keys() <= {run.id for run in found.runs()}
+        missing = found.missing(records)
+        assert bool(missing) == bool(found.missing(records) or found.later)
         if not missing:
             break
         rounds += 1
-        for run in missing:
-            records.asked[run.id] = run
-            done.add(run.id)
+        records.train(missing)
     assert rounds > len(RUNGS)
     assert not found.later
     assert found.selected
@@ -295,7 +283,7 @@ def test_unequal_numbers_of_candidates_are_refused():
     arms = (dataclasses.replace(BASE.arms[0], search=BASE.arms[0].search[:1]), *BASE.arms[1:])
     study = dataclasses.replace(STUDY, arms=arms)
     with pytest.raises(ValueError, match=r"enter unequal numbers .*: AdaGrad 4, RMSProp 12"):
-        plan(study, "paper", "mnist", Trained(falling), ("tuned",))
+        plan(study, "paper", "mnist", costing(falling), ("tuned",))
 
 
 def test_the_cost_of_a_rung_is_that_of_its_last_passes():
@@ -330,8 +318,8 @@ def test_once_a_search_is_complete_the_grid_stays(found):
     grid = found(falling, dataclasses.replace(BASE, profiles={"paper": profile}))
     assert complete.runs("tuning") == grid.runs("tuning") != []
     assert complete.selected != grid.selected
-    costs = Trained(falling)
-    costs.asked = {run.id: run for run in complete.runs()}
+    costs = costing(falling)
+    costs.train(complete.runs())
     results = Results(STUDY, "paper", "mnist", costs, complete)
     searched = {e.trial for e in complete.entries if (e.role, e.arm) == ("search", "Adam")}
     assert set(results.selected()["trials"]) == {len(searched)}
@@ -346,31 +334,25 @@ def test_the_runs_of_a_search_come_before_those_that_do_not_wait_for_it(tmp_path
     """Otherwise runs of 200 passes at settings that are being replaced keep processes for hours."""
     profile = dataclasses.replace(PAPER, searching=True)
     study = dataclasses.replace(BASE, profiles={"paper": profile})
-    store, records = Store(tmp_path), Trained(falling)
-    records.done, rounds = set(), []
-
-    def get(run_id):
-        return Trained.get(records, run_id) if run_id in records.done else None
+    store, records, rounds = Store(tmp_path), costing(falling), []
 
     def train_all(runs, keep, on_pass):
         rounds.append({run.id for run in runs})
         for number, run in enumerate(runs):
-            records.asked[run.id] = run
             if fails := failing and len(rounds) == 1 and number == 0:
                 broken.append(run)
             else:
-                records.done.add(run.id)
+                records.train([run])
             yield Result(run, "", failed=fails)
 
     broken = []
-    found = Mock(get=get)
     if failing:
         with pytest.raises(RunsFailed):
-            complete(study, "paper", "mnist", store, records=found, train_all=train_all)
-        after = plan(study, "paper", "mnist", found)
-        assert after.missing(found) == broken, "the others were trained all the same"
+            complete(study, "paper", "mnist", store, records=records, train_all=train_all)
+        after = plan(study, "paper", "mnist", records)
+        assert after.missing(records) == broken, "the others were trained all the same"
     else:
-        after = complete(study, "paper", "mnist", store, records=found, train_all=train_all)
+        after = complete(study, "paper", "mnist", store, records=records, train_all=train_all)
         searched = {run.id for run in after.runs("search")}
         kinds = [
             "search" if ids <= searched else "mixed" if ids & searched else "other"
@@ -380,4 +362,4 @@ def test_the_runs_of_a_search_come_before_those_that_do_not_wait_for_it(tmp_path
         assert number >= len(RUNGS)
         assert kinds == ["search"] * number + ["other"] * (len(kinds) - number)
         assert kinds[-1] == "other"
-        assert after.missing(found) == []
+        assert after.missing(records) == []

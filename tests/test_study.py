@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from typing import Any
 
+import made_up
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import MadeUp
 
 from experiments import study
 from experiments.analysis.results import Results
@@ -38,24 +41,14 @@ RUN = Run(
 ROLES = ("matched", "tuning", "fit", "departure")
 
 
-class Fake:
+def fake(cost) -> MadeUp:
     """Records of runs whose final cost is a function of the run."""
 
-    def __init__(self, cost) -> None:
-        self.cost = cost
-        self.done: set[str] = set()
-        self.runs: dict[str, Run] = {}
+    def make(run: Run):
+        end = cost(run)
+        return made_up.AT_ONCE if math.isinf(end) else made_up.of_cost([9.0, end])
 
-    def train(self, runs) -> None:
-        self.runs |= {run.id: run for run in runs}
-
-    def get(self, run_id: str):
-        if run_id not in self.runs:
-            return None
-        cost = self.cost(self.runs[run_id])
-        if math.isinf(cost):
-            return {"status": "diverged", "metrics": {"training_cost": []}}
-        return {"status": "finished", "metrics": {"training_cost": [9.0, cost]}}
+    return MadeUp(make)
 
 
 def valley(best: dict[str, float]):
@@ -68,7 +61,7 @@ def valley(best: dict[str, float]):
     return cost
 
 
-def complete(records: Fake, profile: str = "quick", **arguments):
+def complete(records: MadeUp, profile: str = "quick", **arguments):
     """Train and plan until nothing is missing; every round's plan."""
     plans = [plan(FIG1, profile, "mnist", records, **arguments)]
     while missing := plans[-1].missing(records):
@@ -163,7 +156,7 @@ def test_every_arm_has_the_same_number_of_trials(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_declared_run_is_valid(name):
     for profile in STUDIES[name].profiles:
-        found = plan(STUDIES[name], profile, STUDIES[name].data_set, Fake(lambda run: 1.0))
+        found = plan(STUDIES[name], profile, STUDIES[name].data_set, {})
         assert found.runs()
         measured = STUDIES[name].measured
         assert measured or all("train_examples" in run.options for run in found.runs())
@@ -196,7 +189,7 @@ def test_an_arm_is_its_method_in_a_variant_of_the_problem():
         "Adam",
         "",
     )
-    found = plan(VARIANTS, "quick", "mnist", Fake(lambda run: 1.0))
+    found = plan(VARIANTS, "quick", "mnist", {})
     options = {e.arm: e.run.options for e in found.entries}
     assert options["Adam+dropout"] == {**options["Adam"], "initial_stddev": 0.5}
 
@@ -225,7 +218,7 @@ def test_every_arm_can_be_run_as_declared(name):
 def test_an_arm_may_have_batches_of_its_own_size():
     arm = dataclasses.replace(VARIANTS.arms[1], batch_size=4)
     study = dataclasses.replace(VARIANTS, arms=(VARIANTS.arms[0], arm))
-    found = plan(study, "quick", "mnist", Fake(lambda run: 1.0))
+    found = plan(study, "quick", "mnist", {})
     sizes = {entry.arm: entry.run.batch_size for entry in found.entries}
     assert sizes == {"Adam+dropout": VARIANTS.batch_size, "Adam": 4}
     for arm in STUDIES["batches-gpt"].arms:
@@ -235,11 +228,10 @@ def test_an_arm_may_have_batches_of_its_own_size():
 def test_stages_train_every_reported_run_to_shorter_lengths_first():
     size = dataclasses.replace(FIG1.profiles["quick"], stages=(4,))
     staged = dataclasses.replace(FIG1, profiles={"quick": size})
-    records = Fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
+    records = fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
     first = plan(staged, "quick", "mnist", records)
     assert first.later == 3 * size.seeds * 2
-    while missing := (found := plan(staged, "quick", "mnist", records)).missing(records):
-        records.train(missing)
+    found = records.complete(staged, "quick", "mnist")
     for role in ("matched", "tuned"):
         for arm in staged.arms:
             runs = [e.run for e in found.entries if (e.role, e.arm) == (role, arm.name)]
@@ -252,10 +244,9 @@ def test_stages_train_every_reported_run_to_shorter_lengths_first():
 def test_fewer_seeds_may_be_trained_to_the_full_length():
     size = dataclasses.replace(FIG1.profiles["quick"], stages=(4,), seeds=3, whole_seeds=2)
     staged = dataclasses.replace(FIG1, profiles={"quick": size})
-    records = Fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
+    records = fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
     assert plan(staged, "quick", "mnist", records).later == 3 * (3 + 2)
-    while missing := (found := plan(staged, "quick", "mnist", records)).missing(records):
-        records.train(missing)
+    found = records.complete(staged, "quick", "mnist")
     for role in ("matched", "tuned"):
         for arm in staged.arms:
             runs = [e.run for e in found.entries if (e.role, e.arm) == (role, arm.name)]
@@ -270,14 +261,14 @@ def test_fewer_seeds_may_be_trained_to_the_full_length():
 def test_tuning_and_fitting_may_take_fewer_passes():
     size = dataclasses.replace(FIG1.profiles["paper"], tuning_epochs=7, fit_epochs=5)
     short = dataclasses.replace(FIG1, profiles={"paper": size})
-    found = plan(short, "paper", "mnist", Fake(lambda run: 1.0))
+    found = plan(short, "paper", "mnist", {})
     epochs = {role: {e.run.epochs for e in found.entries if e.role == role} for role in ROLES}
     assert epochs == {"matched": {46}, "tuning": {7}, "fit": {5}, "departure": {5}}
 
 
 def test_a_grid_trains_every_setting_a_seed_at_a_time():
     fig4 = STUDIES["fig4"]
-    found = plan(fig4, "paper", "mnist", Fake(lambda run: 1.0))
+    found = plan(fig4, "paper", "mnist", {})
     assert {entry.role for entry in found.entries} == {"grid"}
     assert not found.selected
     assert found.later == 0
@@ -286,7 +277,7 @@ def test_a_grid_trains_every_setting_a_seed_at_a_time():
     assert len(found.runs()) == 2 * 3 * 12 * 9
     settings = {tuple(e.run.settings.values()) for e in found.entries}
     assert len(settings) == 12 * 9
-    smoke = plan(fig4, "smoke", "mnist", Fake(lambda run: 1.0))
+    smoke = plan(fig4, "smoke", "mnist", {})
     assert {e.run.settings["learning_rate"] for e in smoke.entries} == {1e-3}
     assert len(smoke.runs()) == 12
 
@@ -294,15 +285,14 @@ def test_a_grid_trains_every_setting_a_seed_at_a_time():
 def test_a_grid_grows_no_more_often_than_its_profile_allows():
     size = dataclasses.replace(FIG1.profiles["smoke"], rounds=1)
     bounded = dataclasses.replace(FIG1, profiles={"smoke": size})
-    records = Fake(lambda run: run.settings["learning_rate"])
-    while missing := (found := plan(bounded, "smoke", "mnist", records)).missing(records):
-        records.train(missing)
+    records = fake(lambda run: run.settings["learning_rate"])
+    found = records.complete(bounded, "smoke", "mnist")
     assert len(rates(found, "Adam")) == size.window + 1
     assert set(found.on_edge) == {arm.name for arm in FIG1.arms}
 
 
 def test_the_grid_starts_centred_and_waits_for_its_records():
-    found = plan(FIG1, "quick", "mnist", Fake(lambda run: 1.0))
+    found = plan(FIG1, "quick", "mnist", {})
     assert rates(found, "Adam") == [0.0001, 0.0003162, 0.001, 0.003162, 0.01]
     assert found.selected == {}
     assert found.later == 3 * FIG1.profiles["quick"].seeds
@@ -310,7 +300,7 @@ def test_the_grid_starts_centred_and_waits_for_its_records():
 
 
 def test_tuning_selects_the_best_and_reports_it_on_fresh_seeds():
-    records = Fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
+    records = fake(valley({"adam": 0.003, "adagrad": 0.3, "sgd_nesterov": 0.1}))
     found = complete(records)[-1]
     assert found.selected["Adam"] == {"learning_rate": 0.003162, "decay": "sqrt_epoch"}
     assert found.selected["AdaGrad"] == {"learning_rate": 0.3162, "decay": "sqrt_epoch"}
@@ -326,7 +316,7 @@ def test_tuning_selects_the_best_and_reports_it_on_fresh_seeds():
 @given(st.lists(st.floats(-6, 2), min_size=3, max_size=3))
 def test_grids_grow_alike_until_every_best_is_interior(exponents):
     names = ("adam", "adagrad", "sgd_nesterov")
-    records = Fake(valley({n: 10**e for n, e in zip(names, exponents, strict=True)}))
+    records = fake(valley({n: 10**e for n, e in zip(names, exponents, strict=True)}))
     for found in complete(records, "smoke"):
         assert len({len(trials(found, arm.name)) for arm in FIG1.arms}) == 1
     assert found.on_edge == ()
@@ -336,7 +326,7 @@ def test_grids_grow_alike_until_every_best_is_interior(exponents):
 
 
 def test_a_grid_that_never_ends_is_reported_as_on_its_edge():
-    records = Fake(lambda run: run.settings["learning_rate"])  # smaller is always better
+    records = fake(lambda run: run.settings["learning_rate"])  # smaller is always better
     found = complete(records, "smoke")[-1]
     assert set(found.on_edge) == {arm.name for arm in FIG1.arms}
     smoke = FIG1.profiles["smoke"]
@@ -347,7 +337,7 @@ def test_a_diverged_trial_is_the_worst():
     def cost(run: Run) -> float:
         return math.inf if run.settings["learning_rate"] > 0.02 else -run.settings["learning_rate"]
 
-    found = complete(Fake(cost), "smoke")[-1]
+    found = complete(fake(cost), "smoke")[-1]
     assert all(chosen["learning_rate"] == 0.01 for chosen in found.selected.values())
 
 
@@ -359,13 +349,13 @@ def test_trials_are_scored_by_their_mean_over_tuning_seeds():
             return 0.0 if run.seed == study.FIRST_TUNING_SEED else 1.0
         return 0.5 + abs(math.log10(rate / 0.003162))
 
-    found = complete(Fake(cost), "paper", protocols=("tuned",))[-1]
+    found = complete(fake(cost), "paper", protocols=("tuned",))[-1]
     assert found.selected["Adam"]["learning_rate"] == 0.003162
 
 
 def test_the_fit_and_the_departures_belong_to_the_paper_profile_alone():
     roles = {
-        profile: {e.role for e in plan(FIG1, profile, "mnist", Fake(lambda run: 1.0)).entries}
+        profile: {e.role for e in plan(FIG1, profile, "mnist", {}).entries}
         for profile in FIG1.profiles
     }
     assert {"fit", "departure"} <= roles["paper"]
@@ -373,7 +363,7 @@ def test_the_fit_and_the_departures_belong_to_the_paper_profile_alone():
 
 
 def test_only_the_asked_protocol_is_planned():
-    records = Fake(lambda run: 1.0)
+    records: dict[str, Any] = {}
     assert {e.role for e in plan(FIG1, "quick", "mnist", records, ["matched"]).entries} == {
         "matched"
     }
@@ -381,7 +371,7 @@ def test_only_the_asked_protocol_is_planned():
 
 
 def test_equal_runs_are_planned_once():
-    found = plan(FIG1, "paper", "mnist", Fake(lambda run: 1.0))
+    found = plan(FIG1, "paper", "mnist", {})
     assert len(found.runs()) < len(found.entries)
     assert len({run.id for run in found.runs()}) == len(found.runs())
 
@@ -457,7 +447,7 @@ def test_bad_settings_are_refused_in_one_line(chosen, message):
     [
         (lambda: FIG1.arm("Adm"), "unknown arm 'Adm': did you mean Adam"),
         (lambda: FIG1.profile("quik"), "unknown profile 'quik': did you mean quick"),
-        (lambda: plan(FIG1, "papr", "mnist", Fake(None)), "unknown profile 'papr'"),
+        (lambda: plan(FIG1, "papr", "mnist", {}), "unknown profile 'papr'"),
         (lambda: optimizers.check_settings("adma", {}), "unknown optimizer 'adma': did you mean"),
     ],
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import MadeUp
 
 from experiments import pages
 from experiments.analysis import claims, ledger, statistics
@@ -38,29 +40,23 @@ def shape(arm: str) -> np.ndarray:
     return curve + np.where(np.arange(46) < paper.index[0], 0.5, 0.0)
 
 
-class Synthetic:
+NAMES = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
+
+
+def costing(curve, diverged=()):
     """Records whose training cost is a function of arm, role and seed."""
 
-    def __init__(self, curve, diverged=()) -> None:
-        self.curve, self.diverged, self.runs = curve, diverged, {}
-
-    def get(self, run_id):
-        run = self.runs.get(run_id)
-        if run is None:
-            return None
+    def make(run):
         arm = OPTIMIZERS[run.optimizer]
-        cost = np.asarray(self.curve(arm, run), float)[: run.epochs]
-        status = "diverged" if arm in self.diverged and run.seed < 1000 else "finished"
-        cost = cost[:5] if status == "diverged" else cost
-        names = ("training_cost", "objective", "held_out_cost", "held_out_accuracy", "seconds")
-        return {"status": status, "metrics": {name: list(cost) for name in names}, "manifest": {}}
+        gone = arm in diverged and run.seed < 1000
+        cost = np.asarray(curve(arm, run), float)[: 5 if gone else run.epochs]
+        return made_up.record({name: list(cost) for name in NAMES}, diverged=gone)
+
+    return make
 
 
-def results(curve, profile="paper", data="mnist", **options) -> Results:
-    records = Synthetic(curve, **options)
-    while missing := (found := plan(FIG1, profile, data, records)).missing(records):
-        records.runs |= {run.id: run for run in missing}
-    return Results(FIG1, profile, data, records, found)
+def results(curve, profile="paper", data="mnist", study=FIG1, **options) -> Results:
+    return made_up.results(study, costing(curve, **options), profile, data)
 
 
 def noisy(scale=lambda arm: 1.0, noise=0.001):
@@ -133,8 +129,7 @@ def test_a_shortened_profile_tests_nothing():
 
 
 def test_unfinished_runs_test_nothing():
-    records = Synthetic(noisy())
-    found = Results(FIG1, "paper", "mnist", records, plan(FIG1, "paper", "mnist", records))
+    found = Results(FIG1, "paper", "mnist", {}, plan(FIG1, "paper", "mnist", {}))
     assert {v.verdict for v in claims.judge(found)} == {NOT_TESTED, ""}
     assert verdict(found, FASTER).reason == "its runs are not finished"
 
@@ -508,16 +503,12 @@ def test_a_method_that_only_diverges_has_no_valley():
     claim = BY_ID["fig1-mnist-little-tuning"]
     others = [name for name in claim.arms if name != "Adam"]
 
-    class Diverging(Synthetic):
-        def get(self, run_id):
-            record = super().get(run_id)
-            if record and OPTIMIZERS[self.runs[run_id].optimizer] in others:
-                return {**record, "status": "diverged", "diverged_at": 0}
-            return record
+    def diverging(run):
+        gone = OPTIMIZERS[run.optimizer] in others
+        return costing(noisy())(run) | ({"status": "diverged", "diverged_at": 0} if gone else {})
 
     found = results(noisy())
-    records = Diverging(noisy())
-    records.runs = found.records.runs
+    records = MadeUp(diverging, found.records.runs.values())
     values = metric(claim, "tuned", dataclasses.replace(found, records=records))
     assert len(values) == 3
     assert (values > 0).all()
@@ -603,7 +594,7 @@ def test_tables_hold_every_run_and_pass():
     declared = sum(len(departure.alternatives) for departure in FIG1.departures)
     assert len(alternatives) == declared + alternatives["arm"].nunique()
     assert (alternatives[alternatives["with"] == "as chosen"]["distance"] < 0.01).all()
-    assert not analysis.results(FIG1, "paper", "mnist", Synthetic(noisy())).plan.selected
+    assert not analysis.results(FIG1, "paper", "mnist", {}).plan.selected
 
 
 def test_a_run_that_diverges_at_once_counts_in_every_metric_and_another_in_those_it_has():
@@ -673,29 +664,18 @@ def test_a_table_says_how_many_seeds_diverged(gone):
     from experiments import pages
 
     study = STUDIES["sec7-logistic"]
-    diverged = {"status": "diverged", "manifest": {}}
+    names = ["training_cost"]
+    names += [f"{k} {e}_cost" for k in ("last", "mean") for e in ("training", "held_out")]
 
-    class Three:
-        def __init__(self):
-            self.runs = {}
-
-        def get(self, run_id):
-            run = self.runs.get(run_id)
-            if run is None:
-                return None
-            costs = [1.0] * run.epochs
-            names = ["training_cost"]
-            names += [f"{k} {e}_cost" for k in ("last", "mean") for e in ("training", "held_out")]
-            if run.optimizer == "adamax" and run.seed < gone:
-                return {**diverged, "metrics": {name: [] for name in names}}
-            value = 2.0 if run.optimizer == "adamax" else 1.0
-            metrics = {name: [value * cost for cost in costs] for name in names}
-            return {"status": "finished", "metrics": metrics, "manifest": {}}
+    def made(run):
+        ours = run.optimizer == "adamax"
+        diverged = ours and run.seed < gone
+        costs = [] if diverged else [2.0 if ours else 1.0] * run.epochs
+        return made_up.record(dict.fromkeys(names, costs), diverged=diverged)
 
     size = dataclasses.replace(study.profile("paper"), seeds=3)
     study = dataclasses.replace(study, profiles={"paper": size})
-    records = Three()
-    records.runs = {run.id: run for run in plan(study, "paper", "mnist", records).runs()}
+    records = MadeUp(made, plan(study, "paper", "mnist", {}).runs())
     found = Results(study, "paper", "mnist", records, plan(study, "paper", "mnist", records))
     ratio = pages._ratio(found, "matched")
     mean = found.averages().query("method == 'AdaMax' and average == 'mean of all steps'")
@@ -723,8 +703,7 @@ def test_alternatives_are_compared_at_equal_seeds():
 
 
 def test_an_empty_store_gives_empty_tables():
-    records = Synthetic(noisy())
-    found = Results(FIG1, "quick", "mnist", records, Plan((), 0, {}, ()))
+    found = Results(FIG1, "quick", "mnist", {}, Plan((), 0, {}, ()))
     assert found.passes().empty
     assert list(found.passes()) == list(analysis.PASSES)
     for table, column in (
@@ -790,10 +769,7 @@ def staged() -> Results:
     """Every seed to pass 3, the first two to the end."""
     size = dataclasses.replace(FIG1.profiles["paper"], stages=(4,))
     study = dataclasses.replace(FIG1, profiles={"paper": size})
-    records = Synthetic(noisy())
-    while missing := (found := plan(study, "paper", "mnist", records)).missing(records):
-        records.runs |= {run.id: run for run in missing}
-    whole = Results(study, "paper", "mnist", records, found)
+    whole = results(noisy(), study=study)
     return partly(whole, lambda run: run.seed < 2 or run.epochs == 4 or run.seed >= 1000)
 
 
@@ -814,10 +790,7 @@ def test_a_seed_counts_as_far_as_its_longest_run():
 def test_a_verdict_asks_for_as_many_seeds_as_its_passes_are_to_have(monkeypatch):
     size = dataclasses.replace(FIG1.profiles["paper"], stages=(4,), whole_seeds=3)
     study = dataclasses.replace(FIG1, profiles={"paper": size})
-    records = Synthetic(noisy())
-    while missing := (found := plan(study, "paper", "mnist", records)).missing(records):
-        records.runs |= {run.id: run for run in missing}
-    whole = Results(study, "paper", "mnist", records, found)
+    whole = results(noisy(), study=study)
     early = dataclasses.replace(FASTER, id="early", passes=(1, 3), limit=5.0)
     monkeypatch.setattr(claims, "of", lambda study: (early, FASTER))
     for claim, n in ((early, 10), (FASTER, 3)):
@@ -840,21 +813,17 @@ UNSTABLE, BEST, REGRET, BEST_REGRET, SPARSER = (
 def of_grid(loss, seeds=range(3)) -> Results:
     """Figure 4 after 10 passes, with a loss that is a function of arm, step size and seed."""
 
-    class Losses:
-        def get(self, run_id):
-            entry = entries[run_id]
-            if entry.run.seed not in seeds or entry.run.epochs != 10:
-                return None
-            value = loss(entry.arm, entry.run.settings["learning_rate"], entry.run.seed)
-            if np.isinf(value):
-                return {"status": "diverged", "metrics": {"training_cost": [200.0]}}
-            support = list(np.linspace(0.2, 0.1, 10))
-            metrics = {"training_cost": [300.0] * 9 + [value], "gradient_support": support}
-            return {"status": "finished", "metrics": metrics}
+    def made(run, arm):
+        if run.seed not in seeds or run.epochs != 10:
+            return None
+        value = loss(arm, run.settings["learning_rate"], run.seed)
+        if np.isinf(value):
+            return made_up.record({"training_cost": [200.0]}, diverged=True)
+        support = list(np.linspace(0.2, 0.1, 10))
+        return made_up.record({"training_cost": [300.0] * 9 + [value], "gradient_support": support})
 
-    found = plan(FIG4, "paper", "mnist", Synthetic(None))
-    entries = {entry.run.id: entry for entry in found.entries}
-    return Results(FIG4, "paper", "mnist", Losses(), found)
+    arms = {entry.run.id: entry.arm for entry in plan(FIG4, "paper", "mnist", {}).entries}
+    return made_up.results(FIG4, lambda run: made(run, arms[run.id]))
 
 
 def bowl(arm: str, rate: float, seed: int) -> float:
@@ -899,24 +868,21 @@ def test_instability_counts_losses_and_divergences_pass_by_pass():
         1e-2: (1, 1),  # at once: never worse
     }
 
-    class Losses:
-        def get(self, run_id):
-            run, arm = entries[run_id].run, entries[run_id].arm
-            if run.epochs != 10:
-                return None
-            costs, rate = [200.0] * 10, run.settings["learning_rate"]
-            if arm == arms["nocorr"] and rate == 1e-4:
-                costs[0] += 6
-            elif arm == arms["nocorr"] and rate == 3e-5:
-                costs[0] += 4
-            if arm in arms.values() and rate in lasting:
-                costs = costs[: lasting[rate][arm == arms["biascorr"]]]
-            status = "finished" if len(costs) == 10 else "diverged"
-            return {"status": status, "metrics": {"training_cost": costs}}
+    def made(run):
+        arm = arm_of[run.id]
+        if run.epochs != 10:
+            return None
+        costs, rate = [200.0] * 10, run.settings["learning_rate"]
+        if arm == arms["nocorr"] and rate == 1e-4:
+            costs[0] += 6
+        elif arm == arms["nocorr"] and rate == 3e-5:
+            costs[0] += 4
+        if arm in arms.values() and rate in lasting:
+            costs = costs[: lasting[rate][arm == arms["biascorr"]]]
+        return made_up.record({"training_cost": costs}, diverged=len(costs) < 10)
 
-    found = plan(FIG4, "paper", "mnist", Synthetic(None))
-    entries = {entry.run.id: entry for entry in found.entries}
-    judged = verdict(Results(FIG4, "paper", "mnist", Losses(), found), UNSTABLE)
+    arm_of = {entry.run.id: entry.arm for entry in plan(FIG4, "paper", "mnist", {}).entries}
+    judged = verdict(made_up.results(FIG4, made), UNSTABLE)
     assert judged.value == pytest.approx((1 + 2 + 2) / 36)
     assert judged.numbers == "0.1389 in all 3 seeds"
     assert judged.verdict == NOT_REPRODUCED
@@ -926,11 +892,7 @@ def test_a_grid_may_lack_its_far_ends_and_says_so():
     whole = of_grid(bowl)
     far = {run.run.id for run in whole.plan.entries if run.run.settings["learning_rate"] == 1e-5}
 
-    class Near:
-        def get(self, run_id):
-            return None if run_id in far else whole.records.get(run_id)
-
-    judged = verdict(dataclasses.replace(whole, records=Near()), BEST)
+    judged = verdict(partly(whole, lambda run: run.id not in far), BEST)
     assert judged.verdict == REPRODUCED
     assert judged.numbers.endswith("; without the step sizes 1e-05")
     assert "without" not in verdict(whole, BEST).numbers
@@ -980,18 +942,13 @@ def test_a_seed_without_all_its_settings_is_left_out():
 def test_the_share_of_vanished_second_moments_is_judged(share, expected):
     fig3 = STUDIES["fig3"]
 
-    class Shares:
-        def get(self, run_id):
-            run = runs[run_id]
-            below = [0.0] * 6 + [share + 0.01 * run.seed] * (run.epochs - 6)
-            return {
-                "status": "finished",
-                "metrics": {"training_cost": [1.0] * run.epochs, "below_epsilon all": below},
-            }
+    def made(run):
+        below = [0.0] * 6 + [share + 0.01 * run.seed] * (run.epochs - 6)
+        return made_up.record({"training_cost": [1.0] * run.epochs, "below_epsilon all": below})
 
-    found = plan(fig3, "paper", "cifar10", Synthetic(None), ["matched"])
-    runs = {entry.run.id: entry.run for entry in found.entries}
-    judged = verdict(Results(fig3, "paper", "cifar10", Shares(), found), BY_ID["fig3-v-vanishes"])
+    found = plan(fig3, "paper", "cifar10", {}, ["matched"])
+    records = MadeUp(made, found.runs())
+    judged = verdict(Results(fig3, "paper", "cifar10", records, found), BY_ID["fig3-v-vanishes"])
     assert judged.value == pytest.approx(share + 0.01)
     assert judged.verdict == expected
 
@@ -1139,26 +1096,14 @@ def test_a_metric_between_two_limits(low, high, expected):
 
 def timed(adam: float, manifests=({}, {})) -> claims.Verdict:
     """The verdict on time if Adam ends at `adam`, SFO at 1; manifests of SFO's runs and Adam's."""
-    study = STUDIES["fig2-sfo"]
-    runs = {}
 
-    class Timed:
-        def get(self, run_id):
-            run = runs.get(run_id)
-            if run is None:
-                return None
-            ours = run.optimizer == "adam"
-            cost = [adam if ours else 1.0] * run.epochs
-            seconds = [1 + 0.01 * run.seed] * run.epochs
-            names = ("training_cost", "objective", "held_out_cost", "held_out_accuracy")
-            metrics = dict.fromkeys(names, cost) | {"seconds": seconds}
-            return {"status": "finished", "metrics": metrics, "manifest": manifests[ours]}
+    def made(run):
+        ours = run.optimizer == "adam"
+        metrics = dict.fromkeys(NAMES, [adam if ours else 1.0] * run.epochs)
+        metrics["seconds"] = [1 + 0.01 * run.seed] * run.epochs
+        return made_up.record(metrics, **manifests[ours])
 
-    records = Timed()
-    while missing := (found := plan(study, "paper", "mnist", records)).missing(records):
-        runs |= {run.id: run for run in missing}
-    found = Results(study, "paper", "mnist", records, found)
-    return verdict(found, BY_ID["fig2-sfo-less-time"])
+    return verdict(made_up.results(STUDIES["fig2-sfo"], made), BY_ID["fig2-sfo-less-time"])
 
 
 @pytest.mark.parametrize(

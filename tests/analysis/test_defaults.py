@@ -7,8 +7,10 @@ import inspect
 import math
 from typing import Any
 
+import made_up
 import numpy as np
 import pytest
+from made_up import MadeUp
 
 from experiments.analysis import claims, defaults, ledger
 from experiments.analysis.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED
@@ -25,28 +27,20 @@ OTHER = STUDIES["defaults-imbalance-equal"]
 CENTRE = {arm.optimizer: arm.tune["learning_rate"] for arm in STUDY.arms}
 
 
-class Made:
+def costing(excess: Any) -> made_up.Make:
     """Records whose cost falls from 3 to 1 plus the size of `excess` of a run."""
 
-    def __init__(self, excess: Any) -> None:
-        self.excess, self.runs = excess, {}
-
-    def get(self, run_id: str) -> dict[str, Any] | None:
-        run = self.runs.get(run_id)
-        if run is None:
-            return None
-        end = 1 + self.excess(run)
+    def make(run: Run) -> dict[str, Any]:
+        end = 1 + excess(run)
         if math.isinf(end):
-            return {"status": "diverged", "metrics": {"training_cost": []}, "manifest": {}}
-        costs = np.linspace(3, end, run.epochs).tolist()
-        return {"status": "finished", "metrics": {"training_cost": costs}, "manifest": {}}
+            return made_up.AT_ONCE
+        return made_up.of_cost(np.linspace(3, end, run.epochs).tolist())
+
+    return make
 
 
 def results(excess: Any, study: Study = STUDY) -> Results:
-    records = Made(excess)
-    while missing := (found := plan(study, "paper", study.data_set, records)).missing(records):
-        records.runs |= {run.id: run for run in missing}
-    return Results(study, "paper", study.data_set, records, found)
+    return made_up.results(study, costing(excess))
 
 
 def away(run: Run) -> float:
@@ -170,8 +164,8 @@ def test_while_grids_grow_nothing_counts():
     def far(run: Run) -> float:  # the best rate is beyond the end of the first grids
         return 0.1 * abs(math.log10(run.settings["learning_rate"] / CENTRE[run.optimizer]) - 1.5)
 
-    whole, records = case(far), Made(far)
-    records.runs |= {run.id: run for run in plan(STUDY, "paper", STUDY.data_set, records).runs()}
+    whole = case(far)
+    records = MadeUp(costing(far), plan(STUDY, "paper", STUDY.data_set, {}).runs())
     found = plan(STUDY, "paper", STUDY.data_set, records)
     growing = Case("growing", Results(STUDY, "paper", STUDY.data_set, records, found))
     assert found.missing(records), "the grids grow"
@@ -246,7 +240,7 @@ def test_a_method_is_judged_on_the_problems_where_it_was_tuned():
 def test_every_method_is_given_as_many_rates_and_its_own_default():
     for study in declared.STUDIES:
         assert study.arms is declared.ARMS
-        entries = plan(study, "paper", study.data_set, Made(excess)).entries
+        entries = plan(study, "paper", study.data_set, {}).entries
         grid = {
             arm.name: {
                 e.run.settings["learning_rate"]

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import made_up
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -20,7 +21,6 @@ from experiments.figures.axes import cost_range, log_axis, show_hidden
 from experiments.figures.costs import _clock
 from experiments.figures.style import COLOURS, new_figure, styled
 from experiments.paper import curves as digitised
-from experiments.plan import plan
 from experiments.problems import samples
 from experiments.studies import STUDIES
 from experiments.studies import defaults as declared
@@ -52,73 +52,57 @@ MEASURED = {
 AVERAGED = ("last", *AVERAGES)
 
 
-class Synthetic:
-    """A record for every run that `keep` lets through: costs that fall with the passes."""
-
-    def __init__(self, keep=lambda run: True) -> None:
-        self.keep, self.runs = keep, {}
-
-    def get(self, run_id):
-        run = self.runs.get(run_id)
-        if run is None or not self.keep(run):
-            return None
-        if run.problem in MEASURED:
-            rows = np.arange(1.0, 13.0)
-            metrics = {name: list(rows + run.seed) for name in MEASURED[run.problem].split()}
-            return {"status": "finished", "metrics": metrics, "manifest": {}}
-        rate = np.log10(run.settings.get("learning_rate", 0.001))
-        level = 0.3 + 0.1 * abs(rate + 2.1) + 0.01 * (run.seed % 10)
-        if run.problem == "mnist_variational":
-            level *= 250
-        cost = level * (1 + 1 / np.arange(1, run.epochs + 1))
-        if rate > -1.5 and run.settings.get("bias_correction") is False:
-            return {"status": "diverged", "metrics": {"training_cost": []}, "manifest": {}}
-        metrics = {
-            "training_cost": cost,
-            "objective": cost,
-            "held_out_cost": cost * 1.1,
-            "held_out_accuracy": 1 - cost / cost.max() / 3,
-            "seconds": cost,
-        }
-        if run.optimizer == "sfo":
-            n = run.settings["minibatches"]
-            metrics |= {"gradient_seconds": cost / n, "optimizer_mb": n * np.ones(run.epochs)}
-        if "stability" in run.options:
-            for name in ("step_signal", "signal_agreement", "noise_rise"):
-                metrics[name] = 0.1 * cost
-        manifest = {}
-        if "drawn" in run.options:
-            metrics["read_as_digits"] = np.linspace(0.1, 0.3, run.epochs)
-            metrics["real_read_as_digits"] = np.full(run.epochs, 0.9)
-            images = np.full(
-                (10, 16, 16), run.seed % 10 + 100 * (run.optimizer == "adam"), np.uint8
-            )
-            manifest["drawn"] = samples.picture(images)
-        if "averages" in run.options:
-            for kind in AVERAGED:
-                metrics[f"{kind} training_cost"] = metrics[f"{kind} held_out_cost"] = cost
-        if run.problem == "mnist_variational":
-            del metrics["held_out_accuracy"]
-            metrics["gradient_support"] = np.linspace(0.3, 0.1, run.epochs)
-        if run.problem == "cifar10_convolutional" and run.optimizer == "adam":
-            for layer in ("conv1", "full", "all"):
-                metrics[f"below_epsilon {layer}"] = np.linspace(0, 0.3, run.epochs)
-                metrics[f"near_epsilon {layer}"] = np.linspace(0, 0.6, run.epochs)
-        lists = {name: list(map(float, values)) for name, values in metrics.items()}
-        return {"status": "finished", "metrics": lists, "manifest": manifest}
+def falling(run) -> dict[str, Any]:
+    """A record of costs that fall with the passes."""
+    if run.problem in MEASURED:
+        rows = np.arange(1.0, 13.0)
+        metrics = {name: list(rows + run.seed) for name in MEASURED[run.problem].split()}
+        return made_up.record(metrics)
+    rate = np.log10(run.settings.get("learning_rate", 0.001))
+    level = 0.3 + 0.1 * abs(rate + 2.1) + 0.01 * (run.seed % 10)
+    if run.problem == "mnist_variational":
+        level *= 250
+    cost = level * (1 + 1 / np.arange(1, run.epochs + 1))
+    if rate > -1.5 and run.settings.get("bias_correction") is False:
+        return made_up.AT_ONCE
+    metrics = {
+        "training_cost": cost,
+        "objective": cost,
+        "held_out_cost": cost * 1.1,
+        "held_out_accuracy": 1 - cost / cost.max() / 3,
+        "seconds": cost,
+    }
+    if run.optimizer == "sfo":
+        n = run.settings["minibatches"]
+        metrics |= {"gradient_seconds": cost / n, "optimizer_mb": n * np.ones(run.epochs)}
+    if "stability" in run.options:
+        for name in ("step_signal", "signal_agreement", "noise_rise"):
+            metrics[name] = 0.1 * cost
+    manifest = {}
+    if "drawn" in run.options:
+        metrics["read_as_digits"] = np.linspace(0.1, 0.3, run.epochs)
+        metrics["real_read_as_digits"] = np.full(run.epochs, 0.9)
+        images = np.full((10, 16, 16), run.seed % 10 + 100 * (run.optimizer == "adam"), np.uint8)
+        manifest["drawn"] = samples.picture(images)
+    if "averages" in run.options:
+        for kind in AVERAGED:
+            metrics[f"{kind} training_cost"] = metrics[f"{kind} held_out_cost"] = cost
+    if run.problem == "mnist_variational":
+        del metrics["held_out_accuracy"]
+        metrics["gradient_support"] = np.linspace(0.3, 0.1, run.epochs)
+    if run.problem == "cifar10_convolutional" and run.optimizer == "adam":
+        for layer in ("conv1", "full", "all"):
+            metrics[f"below_epsilon {layer}"] = np.linspace(0, 0.3, run.epochs)
+            metrics[f"near_epsilon {layer}"] = np.linspace(0, 0.6, run.epochs)
+    lists = {name: list(map(float, values)) for name, values in metrics.items()}
+    return made_up.record(lists, **manifest)
 
 
-def results(name: str, profile: str = "quick", data: str | None = None, **options) -> Results:
-    study = STUDIES[name]
-    records = Synthetic(**options)
-    kind = data or study.data_set
-    while True:
-        found = plan(study, profile, kind, records)
-        new = {run.id: run for run in found.runs() if run.id not in records.runs}
-        if not new:
-            break
-        records.runs |= new
-    return Results(study, profile, kind, records, found)
+def results(name: str, profile: str = "quick", data: str = "", keep=lambda run: True) -> Results:
+    """Results with a record for every run that `keep` lets through."""
+    return made_up.results(
+        STUDIES[name], lambda run: falling(run) if keep(run) else None, profile, data
+    )
 
 
 def texts(figure) -> str:
