@@ -16,44 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from originals import REAL, needs, one_line
 
 from experiments.data import catalogue, cifar10, download, files
 from experiments.data.arrays import Arrays, DataError
 from experiments.data.catalogue import DATASETS
 
-REAL = os.environ.get("ADAM_TF_DATA")
-real_cifar10 = pytest.mark.skipif(
-    not (REAL and files.available("cifar10")), reason="ADAM_TF_DATA holds no CIFAR-10"
-)
+real_cifar10 = needs("cifar10")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty data folder; nothing whitened yet."""
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
+def _nothing_whitened():
     for kept in (cifar10._whitened, cifar10.labels):
         kept.cache_clear()
-    yield tmp_path / "data"
-    for kept in (cifar10._whitened, cifar10.labels):
-        kept.cache_clear()
-
-
-@pytest.fixture
-def uncached():
-    cifar10._load.cache_clear()
     yield
-    cifar10._load.cache_clear()
-
-
-@pytest.fixture
-def real(monkeypatch):
-    monkeypatch.setenv("ADAM_TF_DATA", REAL or "")
-
-
-def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    return text
+    for kept in (cifar10._whitened, cifar10.labels):
+        kept.cache_clear()
 
 
 # --- Pickled batches ---------------------------------------------------------------------------

@@ -21,16 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from originals import REAL, needs, one_line, put
 
 from experiments.data import catalogue, download, files, mnist, standins
 from experiments.data.arrays import DataError, Decoded
 from experiments.data.catalogue import DATASETS, DataSet, File
 from experiments.data.download import Choice, DownloadError
 
-REAL = os.environ.get("ADAM_TF_DATA")
-real_mnist = pytest.mark.skipif(
-    not (REAL and files.available("mnist")), reason="ADAM_TF_DATA holds no MNIST"
-)
+real_mnist = needs("mnist")
 
 
 def described(path: str, content: bytes, *urls: str) -> File:
@@ -45,13 +43,10 @@ TOY = (described("toy/a.gz", A), described("toy/b", B))
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty data folder; no proxy."""
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
+def _no_proxy(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    return tmp_path / "data"
 
 
 def use(monkeypatch, *toy: File, archive: File | None = None) -> None:
@@ -62,12 +57,6 @@ def use(monkeypatch, *toy: File, archive: File | None = None) -> None:
 @pytest.fixture
 def toy(monkeypatch):
     use(monkeypatch, *TOY)
-
-
-def put(folder: Path, path: str, content: bytes) -> Path:
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    (folder / path).write_bytes(content)
-    return folder / path
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -120,11 +109,7 @@ def server():
     server.close()
 
 
-@pytest.fixture
-def second_server():
-    server = Server()
-    yield server
-    server.close()
+second_server = server
 
 
 @pytest.fixture
@@ -133,12 +118,6 @@ def nobody():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
-
-
-def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 # --- The table ---------------------------------------------------------------------------------
@@ -1001,18 +980,6 @@ def test_a_file_that_unpacks_to_far_too_much_is_not_kept_in_memory(monkeypatch):
 # --- MNIST -------------------------------------------------------------------------------------
 
 SHAPES = [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)]
-
-
-@pytest.fixture
-def uncached():
-    mnist._load.cache_clear()
-    yield
-    mnist._load.cache_clear()
-
-
-@pytest.fixture
-def real(monkeypatch):
-    monkeypatch.setenv("ADAM_TF_DATA", REAL or "")
 
 
 def test_unknown_kind():

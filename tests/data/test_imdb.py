@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from originals import REAL, needs, one_line, put
 
 from experiments.data import bags, catalogue, download, files, imdb
 from experiments.data.arrays import DataError
 from experiments.data.catalogue import DATASETS
 
-REAL = os.environ.get("ADAM_TF_DATA")
-real_imdb = pytest.mark.skipif(
-    not (REAL and files.available("imdb")), reason="ADAM_TF_DATA holds no IMDB"
-)
+real_imdb = needs("imdb")
 FEAT = b"9 0:9 1:1 9999:2\n1\n4 2:300 3:1\n10 17:1\n"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty data folder; nothing loaded."""
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def uncached():
-    imdb._load.cache_clear()
-    yield
-    imdb._load.cache_clear()
-
-
-@pytest.fixture
-def real(monkeypatch):
-    monkeypatch.setenv("ADAM_TF_DATA", REAL or "")
-
-
-def put(folder: Path, path: str, content: bytes) -> Path:
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    (folder / path).write_bytes(content)
-    return folder / path
-
-
-def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 # --- .feat files -------------------------------------------------------------------------------

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import socket
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from originals import REAL, needs, put
 
 from experiments.data import catalogue, download, files, shakespeare, standins
 from experiments.data.arrays import DataError, Text
 
-REAL = os.environ.get("ADAM_TF_DATA")
-real_text = pytest.mark.skipif(
-    not (REAL and files.available("tinyshakespeare")),
-    reason="ADAM_TF_DATA holds no Tiny Shakespeare",
-)
+real_text = needs("tinyshakespeare")
 PATH = "tinyshakespeare/input.txt"
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
-    shakespeare._load.cache_clear()
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def real(monkeypatch):
-    monkeypatch.setenv("ADAM_TF_DATA", REAL or "")
-
-
-def put(folder: Path, content: bytes) -> None:
-    (folder / PATH).parent.mkdir(parents=True)
-    (folder / PATH).write_bytes(content)
+pytestmark = pytest.mark.usefixtures("uncached")
 
 
 def read_back(text: Text) -> str:
@@ -84,7 +66,7 @@ def test_a_damaged_text_is_refused(folder, damage):
         del content[1_000_000:]
     else:
         content[1_000_000] ^= 1
-    put(folder, bytes(content))
+    put(folder, PATH, bytes(content))
     problem = "truncated: 1000000 bytes" if damage == "truncated" else "damaged: its SHA-256"
     with pytest.raises(DataError, match=rf"input.txt is {problem}") as error:
         shakespeare.load()
@@ -95,7 +77,7 @@ def test_a_damaged_text_is_refused(folder, damage):
 
 
 def test_another_text_is_refused_though_a_stand_in_could_be_had(folder):
-    put(folder, b"Enter a ghost.\n")
+    put(folder, PATH, b"Enter a ghost.\n")
     with pytest.raises(DataError, match=r"input.txt is truncated: 15 bytes instead of 1115394"):
         download.choose("tinyshakespeare", "auto")
 
