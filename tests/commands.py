@@ -13,6 +13,7 @@ from pathlib import Path
 
 from experiments import plan as planning
 from experiments import studies
+from experiments.cli.main import main
 from experiments.paths import ROOT
 from experiments.records.store import Store
 
@@ -70,6 +71,14 @@ class Often(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Often())
 """
+
+
+def run(line: str, *words: str) -> int:
+    """The exit code of a command line, in this process."""
+    try:
+        return main([*line.split(), *words])
+    except SystemExit as end:
+        return int(end.code or 0)
 
 
 class Command:

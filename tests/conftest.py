@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,14 @@ def chromium() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch) -> Path:
+    """An empty build folder; no data."""
+    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "no data"))
+    return tmp_path / "build"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from commands import run
 
 from experiments import pages, paths, studies
 from experiments import plan as planning
@@ -27,20 +28,8 @@ TRY = f"run {STUDY} --arm Adam --profile smoke --data stand-in"
 
 
 @pytest.fixture(autouse=True)
-def build(tmp_path, monkeypatch):
-    """An empty build folder; no data."""
-    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "build"))
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
+def _here(build, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")  # of argparse's help
-    return tmp_path / "build"
-
-
-def run(line: str) -> int:
-    """The exit code of a command line, in this process."""
-    try:
-        return main(line.split())
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 def start(line: str, **options) -> subprocess.Popen:
@@ -280,7 +269,7 @@ def first_run():
 def test_data_status_without_data(capfd, tmp_path):
     assert run("data") == 0
     out = capfd.readouterr().out
-    assert f"data folder: {tmp_path / 'data'}" in out
+    assert f"data folder: {tmp_path / 'no data'}" in out
     assert "mnist: mnist/train-images-idx3-ubyte.gz: missing" in out
     assert "imdb: aclImdb/test/labeledBow.feat: missing" in out
     assert "`adam-study data fetch`" in out

@@ -15,11 +15,11 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
+from commands import run
 
 import adam_study
 import adam_tf
 from experiments import paths, studies
-from experiments.cli.main import main
 from experiments.methods import optimizers
 from experiments.records.published import Published
 from experiments.studies import by_name
@@ -28,24 +28,13 @@ from experiments.training import runtime
 STUDY = "sec7-logistic"
 
 
-@pytest.fixture(autouse=True)
-def build(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "build"))
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
-    return tmp_path / "build"
+pytestmark = pytest.mark.usefixtures("build")
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
     """The published records, as pandas reads them."""
     return pd.read_parquet(paths.ROOT / "results" / f"{STUDY}.parquet")
-
-
-def run(*words: str) -> int:
-    try:
-        return main(list(words))
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 def said(capfd, *words: str) -> str:

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import OFTEN, alive
+from commands import OFTEN, alive, run
 
-from experiments.cli.main import main
 from experiments.engines import cluster, node, pool
 from experiments.engines.runs import Failure, Options
 from experiments.paths import ROOT
@@ -333,7 +332,7 @@ def test_a_cluster_that_is_gone_at_once_is_one_line(tmp_path, use):
 
 def test_without_ray_one_line_says_what_installs_it(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert main(["run", "fig1-mnist", "--engine", "ray"]) == 2
+    assert run("run fig1-mnist --engine ray") == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert "pip install -e '.[cluster]'" in err
@@ -350,11 +349,7 @@ def test_without_ray_one_line_says_what_installs_it(monkeypatch, capfd):
     ],
 )
 def test_options_of_a_cluster(line, words, capfd):
-    try:
-        code = main(["run", "fig1-mnist", *line.split()])
-    except SystemExit as ended:
-        code = ended.code
-    assert code == 2
+    assert run(f"run fig1-mnist {line}") == 2
     err = capfd.readouterr().err
     assert words in err
     assert err.count("\n") == 1
@@ -647,13 +642,13 @@ def test_a_node_is_lost_in_the_middle_of_a_run(tmp_path):
     wait_until(lambda: not left(marker))
     lost, whole = Store(tmp_path / "lost"), Store(tmp_path / "whole")
     assert lost.ids() == whole.ids() == sorted(run.id for run in runs())
-    for run in runs():
-        a, b = whole.get(run.id), lost.get(run.id)
+    for each in runs():
+        a, b = whole.get(each.id), lost.get(each.id)
         assert (a["config"], a["status"]) == (b["config"], b["status"])
         assert set(a["metrics"]) == set(b["metrics"])
         for name in set(a["metrics"]) - {"seconds"}:
             assert repr(a["metrics"][name]) == repr(b["metrics"][name])
-        assert b["manifest"]["resumed"] == (run.epochs == 400)
+        assert b["manifest"]["resumed"] == (each.epochs == 400)
     assert not list((tmp_path / "lost").glob("*.lock"))
     assert not list((tmp_path / "lost").glob("*.checkpoint"))
 

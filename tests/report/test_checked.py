@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -34,10 +35,8 @@ def check(found):
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "build"))
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "no data"))
-    return tmp_path / "build"
+def folder(build) -> Path:
+    return build
 
 
 def local(folder, found, here):

@@ -8,10 +8,10 @@ import re
 
 import numpy as np
 import pytest
+from commands import run
 
 from experiments import pages
 from experiments.analysis import claims
-from experiments.cli.main import main
 from experiments.records.published import Published
 from experiments.report import readme, summary
 from experiments.studies import STUDIES
@@ -25,23 +25,12 @@ CHECK = again.Check(
 SEED = seeds.Seed("fig1-mnist", "a-claim", "matched", 100, 0.5, 0.4, 0.6, 10, True, False)
 
 
-@pytest.fixture(autouse=True)
-def build(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path / "build"))
-    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "no data"))
-    return tmp_path / "build"
+pytestmark = pytest.mark.usefixtures("build")
 
 
 @pytest.fixture(scope="module")
 def published():
     return pages.published(STUDIES["fig1-mnist"])
-
-
-def run(line: str) -> int:
-    try:
-        return main(line.split())
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 def test_checks_come_back_as_they_were_and_add_up(tmp_path):
@@ -301,9 +290,9 @@ def test_all_passes_are_all_of_them_also_where_runs_diverge():
     found = pages.published(STUDIES["batches-gpt"])
     records = kept.published_records([found])
     runs = []
-    for run, record in records.items():
+    for run_id, record in records.items():
         passes = len(record["metrics"]["training_cost"]) + (record["diverged_at"] is not None)
-        runs.append(dataclasses.replace(CHECK, run=run, passes=passes, published=passes))
+        runs.append(dataclasses.replace(CHECK, run=run_id, passes=passes, published=passes))
     assert any(record["diverged_at"] is not None for record in records.values())
     done = checks.Checks(runs=runs)
     text = "\n".join(ending.end([found], [], done, {}, 1.0, (1.0, 1.0), None, 8.0))

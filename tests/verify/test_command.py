@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import multiprocessing
@@ -18,12 +19,11 @@ from pathlib import Path
 
 import machine
 import pytest
-from commands import PATIENCE, wait_for
+from commands import PATIENCE, run, wait_for
 from machine import NAMES, Changed, Machine, Part, published, with_records
 
 from experiments import pages, studies, study
 from experiments.analysis import claims
-from experiments.cli.main import main
 from experiments.data import catalogue, download
 from experiments.paths import ROOT
 from experiments.studies import STUDIES
@@ -67,11 +67,7 @@ def use(monkeypatch):
     return use
 
 
-def verify(*arguments: str) -> int:
-    try:
-        return main(["verify", *arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
+verify = functools.partial(run, "verify")
 
 
 def test_an_honest_machine_agrees_and_the_second_time_all_is_done(use, capsys):
