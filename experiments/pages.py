@@ -117,18 +117,19 @@ def verdicts(*results: Results) -> pd.DataFrame:
 
     return pd.DataFrame(
         {
-            "section": row["section"],
-            "statement": row["reading"],
-            "the paper's curves": row["paper"],
-            **{p: _judged(row, p) for p in PROTOCOLS},
+            "section": row.claim.section,
+            "statement": row.claim.reading,
+            "the paper's curves": row.paper,
+            **{protocol: _judged(row.verdicts[protocol]) for protocol in PROTOCOLS},
         }
-        for row in claims.rows(results)
+        for found in results
+        for row in claims.by_claim(found)
     )
 
 
-def _judged(row: Mapping[str, str], protocol: str) -> str:
+def _judged(verdict: claims.Verdict) -> str:
     """A verdict with its numbers and what they depend on."""
-    return ": ".join(filter(None, (row[protocol], row[f"{protocol}_details"]))) or "-"
+    return ": ".join(filter(None, (verdict.verdict, "; ".join(verdict.details)))) or "-"
 
 
 def criteria(*results: Results) -> pd.DataFrame:

@@ -10,7 +10,7 @@ whether the paper's own figure supports the sentence, and whether our figure agr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from experiments.analysis import statistics
 from experiments.analysis.ledger import Claim, of
 from experiments.analysis.metrics import METRICS, left_out, objective_ratio
 from experiments.analysis.results import Results
-from experiments.study import PROTOCOLS, Panel
+from experiments.study import PROTOCOLS, Panel, Study
 from experiments.words import counted
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
@@ -354,25 +354,27 @@ def decide(claim: Claim, low: float, high: float) -> str:
     return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE
 
 
-def rows(results: Iterable[Results]) -> list[dict[str, str]]:
-    """The verdict table, one row per claim, as plain text cells."""
-    table = []
-    for result in results:
-        verdicts = {(v.claim.id, v.protocol): v for v in judge(result)}
-        for claim in of(result.study):
-            matched = verdicts[claim.id, "matched"]
-            row = {
-                "section": claim.section,
-                "reading": claim.reading,
-                "paper": paper_words(claim, matched, of_paper(claim, result.study.panel)),
-            }
-            for protocol in PROTOCOLS:
-                verdict = verdicts[claim.id, protocol]
-                row[protocol] = verdict.verdict
-                row[f"{protocol}_numbers"] = verdict.numbers
-                row[f"{protocol}_details"] = "; ".join(verdict.details)
-            table.append(row)
-    return table
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdicts, by protocol, and the study that they come from."""
+
+    claim: Claim
+    study: Study
+    verdicts: Mapping[str, Verdict]
+    paper: str
+
+
+def by_claim(results: Results) -> list[Judged]:
+    """The claims of one study with their verdicts."""
+    verdicts: dict[str, dict[str, Verdict]] = {}
+    for verdict in judge(results):
+        verdicts.setdefault(verdict.claim.id, {})[verdict.protocol] = verdict
+    rows = []
+    for mine in verdicts.values():
+        claim = mine["matched"].claim
+        paper = paper_words(claim, mine["matched"], of_paper(claim, results.study.panel))
+        rows.append(Judged(claim, results.study, mine, paper))
+    return rows
 
 
 def paper_words(claim: Claim, matched: Verdict, value: float) -> str:

@@ -56,13 +56,14 @@ def print_verdicts(results: Sequence[Results]) -> None:
     for result in results:
         rows = []
         reasons: Counter[str] = Counter()
-        for row in claims.rows([result]):
-            given = [p for p in PROTOCOLS if row[p]]
-            if not result.published and {row[p] for p in given} == {claims.NOT_TESTED}:
-                reasons[row[f"{given[0]}_numbers"]] += 1
+        for row in claims.by_claim(result):
+            given = [verdict for verdict in row.verdicts.values() if verdict.verdict]
+            if not result.published and {v.verdict for v in given} == {claims.NOT_TESTED}:
+                reasons[given[0].numbers] += 1
                 continue
-            cells = (f"{row[p]}\n{row[f'{p}_numbers']}".strip() or "-" for p in PROTOCOLS)
-            rows.append((row["section"], row["reading"], row["paper"], *cells))
+            both = (row.verdicts[protocol] for protocol in PROTOCOLS)
+            cells = (f"{v.verdict}\n{v.numbers}".strip() or "-" for v in both)
+            rows.append((row.claim.section, row.claim.reading, row.paper, *cells))
         title = f"{result.study.name}: {result.label}"
         if rows:
             common.show_table(title, ("section", "statement", "paper", *PROTOCOLS), rows)

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from experiments.analysis.claims import Judged
 from experiments.analysis.results import Results
 from experiments.pages import RESULTS, published_file
 from experiments.paths import ROOT
 from experiments.report import public, summary
-from experiments.report.summary import Judged, Part
+from experiments.report.summary import Part
 from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis import claims
-from experiments.analysis.claims import Claim, Verdict
+from experiments.analysis.claims import Judged, Verdict
 from experiments.analysis.results import Results
 from experiments.study import PROTOCOLS, Study
 from experiments.words import counted
@@ -32,16 +32,6 @@ TITLES = {
     "7": "AdaMax and averaging",
     "Beyond the paper": "Adam's defaults today",
 }
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim with its verdicts, by protocol, and the study that they come from."""
-
-    claim: Claim
-    study: Study
-    verdicts: Mapping[str, Verdict]
-    paper: str
 
 
 @dataclass(frozen=True)
@@ -70,27 +60,13 @@ def parts(found: Iterable[Results]) -> list[Part]:
         study = results.study
         section = _section(study)
         named.setdefault(section, (TITLES.get(section, study.title), {}))[1][study.section] = None
-        for row in judged(results):
+        for row in claims.by_claim(results):
             grouped.setdefault(section, []).append(row)
     order = sorted(grouped, key=lambda section: (section not in TITLES, section))
     return [
         Part(section, named[section][0], _joined(named[section][1]), tuple(grouped[section]))
         for section in order
     ]
-
-
-def judged(results: Results) -> list[Judged]:
-    """The claims of one study with their verdicts."""
-    by_claim: dict[str, dict[str, Verdict]] = {}
-    for verdict in claims.judge(results):
-        by_claim.setdefault(verdict.claim.id, {})[verdict.protocol] = verdict
-    rows = []
-    for verdicts in by_claim.values():
-        claim = next(iter(verdicts.values())).claim
-        paper = claims.of_paper(claim, results.study.panel)
-        shown = claims.paper_words(claim, verdicts["matched"], paper)
-        rows.append(Judged(claim, results.study, verdicts, shown))
-    return rows
 
 
 def _section(study: Study) -> str:
