@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -83,11 +84,10 @@ def _reported(
     study: Study, settings: Mapping[str, Settings], profile: Profile, data: str, role: str
 ) -> Iterator[Entry]:
     """The reported runs of these arms: short ones first, then one seed at a time for all arms."""
+    make = functools.partial(study.run, profile=profile, data=data)
     for epochs, seed in profile.reported():
         for name, chosen in settings.items():
-            run = study.run(
-                study.arm(name), chosen, profile=profile, data=data, seed=seed, epochs=epochs
-            )
+            run = make(study.arm(name), chosen, seed=seed, epochs=epochs)
             yield Entry(role, name, describe(chosen), run)
 
 
@@ -103,25 +103,16 @@ def _grid(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
 def _matched(study: Study, profile: Profile, data: str) -> Iterator[Entry]:
     matched = {arm.name: arm.matched for arm in study.arms if arm.matched}
     yield from _reported(study, matched, profile, data, "matched")
-    short = profile.fit_epochs
+    make = functools.partial(study.run, profile=profile, data=data, epochs=profile.fit_epochs)
     for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.fit_seeds):
         for arm in study.arms:
             for settings in combinations(arm.fit) if arm.fit else ():
-                run = study.run(arm, settings, profile=profile, data=data, seed=seed, epochs=short)
-                yield Entry("fit", arm.name, describe(settings), run)
+                yield Entry("fit", arm.name, describe(settings), make(arm, settings, seed=seed))
     for alternative in (a for departure in study.departures for a in departure.alternatives):
         arm = study.arm(alternative.arm)
         settings = {**arm.matched, **alternative.settings}
         for seed in range(profile.fit_seeds):
-            run = study.run(
-                arm,
-                settings,
-                profile=profile,
-                data=data,
-                seed=seed,
-                options=alternative.options,
-                epochs=short,
-            )
+            run = make(arm, settings, seed=seed, options=alternative.options)
             yield Entry("departure", arm.name, alternative.name, run)
 
 
@@ -130,6 +121,7 @@ def _tuning(
 ) -> tuple[list[Entry], dict[str, Settings], tuple[str, ...]]:
     """The trials; once all of them have records, the selection and the arms on an edge."""
     density, half = profile.points_per_decade, profile.window // 2
+    make = functools.partial(study.run, profile=profile, data=data, epochs=profile.tuning_epochs)
     window = {}
     arms = [arm for arm in study.arms if arm.tune]
     for arm in arms:
@@ -146,14 +138,7 @@ def _tuning(
                 settings = {"learning_rate": lattice(k, density), **other}
                 costs = []
                 for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + profile.tuning_seeds):
-                    run = study.run(
-                        arm,
-                        settings,
-                        profile=profile,
-                        data=data,
-                        seed=seed,
-                        epochs=profile.tuning_epochs,
-                    )
+                    run = make(arm, settings, seed=seed)
                     entries.append(Entry("tuning", arm.name, describe(settings), run))
                     costs.append(final_cost(records.get(run.id)))
                 done = [cost for cost in costs if cost is not None]

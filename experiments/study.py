@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -480,10 +481,7 @@ class Plan:
 
 def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of the listed values: {"a": (1, 2), "b": (3,)} -> [{a: 1, b: 3}, ...]."""
-    result: list[dict[str, Any]] = [{}]
-    for name, options in values.items():
-        result = [{**chosen, name: option} for chosen in result for option in options]
-    return result
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
 
 def describe(settings: Settings) -> str:
