@@ -48,7 +48,7 @@ class Choice:
     reason: str
 
 
-def choose(name: str, policy: str, *, download: bool = True, progress: bool = True) -> Choice:
+def choose(name: str, policy: str, *, download: bool = True) -> Choice:
     """Decide between the data set `name` and its stand-in.
 
     Args:
@@ -56,7 +56,6 @@ def choose(name: str, policy: str, *, download: bool = True, progress: bool = Tr
         policy: "real" (downloaded if missing; an error if that fails), "stand-in", or "auto" (real
             if it is there or can be downloaded, else the stand-in, with the reason).
         download: with `False`, missing data are reported as to be downloaded; no network is used.
-        progress: as in `fetch`.
 
     Raises:
         DataError: a file has the wrong size or, where others are missing, the wrong content;
@@ -78,7 +77,7 @@ def choose(name: str, policy: str, *, download: bool = True, progress: bool = Tr
     if not download:
         return Choice(name, "missing; will be downloaded")
     try:
-        fetch(name, progress=progress)
+        fetch(name)
     except DownloadError as error:
         if policy == "real":
             raise

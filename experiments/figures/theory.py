@@ -55,15 +55,13 @@ def _range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
-def _finish(
-    axis: Axes, title: str, x: str, y: str, columns: int = 2, *, hidden: bool = True
-) -> None:
+def _finish(axis: Axes, title: str, x: str, y: str, *, hidden: bool = True) -> None:
     axis.set(title=title, xlabel=x, ylabel=y)
     if x == "pass":
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if hidden:
         show_hidden(axis)
-    legend_below(axis, columns=columns)
+    legend_below(axis)
 
 
 def _name(pair: str) -> str:

@@ -83,7 +83,7 @@ def test_another_text_is_refused_though_a_stand_in_could_be_had(folder):
 
 
 def test_without_a_network_the_stand_in_takes_its_place(monkeypatch):
-    def refused(name: str, progress: bool) -> None:
+    def refused(name: str) -> None:
         raise download.DownloadError("no network")
 
     monkeypatch.setattr(download, "fetch", refused)

@@ -15,14 +15,14 @@ DIGITS = (3, 8)
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 
 
-def script(entry: str = "main.mjs") -> str:
+def script() -> str:
     """The modules as one script: each once, after those that it imports.
 
     Raises:
         ValueError: two modules define the same name, or modules import each other in a circle.
     """
     ordered: dict[str, str] = {}
-    _visit(entry, ordered, ())
+    _visit("main.mjs", ordered, ())
     names: dict[str, str] = {}
     for module, source in ordered.items():
         for name in re.findall(r"^(?:export )?(?:const|let|function|class) (\w+)", source, re.M):
