@@ -982,16 +982,6 @@ def test_a_file_that_unpacks_to_far_too_much_is_not_kept_in_memory(monkeypatch):
 SHAPES = [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)]
 
 
-def test_unknown_kind():
-    with pytest.raises(ValueError, match="mnist-stand-in"):
-        mnist.load("mnist-standin")
-
-
-def test_load_names_what_is_missing(uncached, folder):
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is missing: run"):
-        mnist.load()
-
-
 @real_mnist
 def test_mnist_is_that_of_its_publisher(real, uncached):
     files.verify("mnist")
@@ -1108,12 +1098,3 @@ def test_stand_in_refuses_other_originals(monkeypatch):
     monkeypatch.setattr(standins, "_SOURCE", "0" * 64)
     with pytest.raises(DataError, match=r"scikit-learn \S+ ships other digits"):
         standins.digits()
-
-
-def test_stand_in_needs_no_file_and_no_network(folder, forbidden, monkeypatch):
-    monkeypatch.setattr(socket, "socket", None)
-    mnist._load.cache_clear()
-    start = time.process_time()
-    mnist.load("mnist-stand-in")
-    assert time.process_time() - start < 10, "one core needs about 1 s"
-    assert not folder.exists()

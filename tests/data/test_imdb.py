@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from originals import REAL, needs, one_line, put
 
-from experiments.data import bags, catalogue, download, files, imdb
+from experiments.data import bags, catalogue, files, imdb
 from experiments.data.arrays import DataError
 from experiments.data.catalogue import DATASETS
 
@@ -132,16 +131,6 @@ def test_pad():
 
 
 # --- The real reviews --------------------------------------------------------------------------
-
-
-def test_unknown_kind():
-    with pytest.raises(ValueError, match="imdb-stand-in"):
-        imdb.load("imdb-standin")
-
-
-def test_load_names_what_is_missing(uncached):
-    with pytest.raises(DataError, match=r"train/labeledBow.feat is missing: run .*aclImdb_v1"):
-        imdb.load()
 
 
 def test_other_reviews_are_refused(uncached, folder):
@@ -327,12 +316,3 @@ def test_stand_in_can_be_learned_but_not_trivially(drawn):
     model = LogisticRegression(C=0.03, solver="liblinear")
     model.fit(matrix(drawn.x_train), drawn.y_train)
     assert 0.85 < model.score(matrix(drawn.x_test), drawn.y_test) < 0.92
-
-
-def test_stand_in_needs_no_file_and_no_network(folder, uncached, monkeypatch):
-    monkeypatch.setattr(socket, "socket", None)
-    monkeypatch.setattr(download, "fetch", None)
-    start = time.process_time()
-    imdb.load("imdb-stand-in")
-    assert time.process_time() - start < 10, "one core needs about 1 s"
-    assert not folder.exists()

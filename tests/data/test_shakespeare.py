@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import socket
 import zlib
 from pathlib import Path
 
@@ -45,17 +44,6 @@ def test_the_text_is_that_of_its_publisher(real):
     assert whole.startswith("First Citizen:\nBefore we proceed any further, hear me speak.\n")
     assert whole.encode() == (Path(REAL or "") / PATH).read_bytes()
     assert shakespeare.load("tinyshakespeare") is text, "loaded twice"
-
-
-def test_unknown_kind():
-    with pytest.raises(ValueError, match="tinyshakespeare-stand-in"):
-        shakespeare.load("tinyshakespeare-standin")
-
-
-def test_a_missing_text_is_named():
-    with pytest.raises(DataError, match=r"tinyshakespeare/input.txt is missing: run") as error:
-        shakespeare.load()
-    assert "\n" not in str(error.value)
 
 
 @real_text
@@ -123,10 +111,3 @@ def test_stand_in_is_the_same_everywhere():
     content = hashlib.sha256(standins.speeches()).hexdigest()
     kind = catalogue.STAND_INS["tinyshakespeare-stand-in"]
     assert (kind, content[:16]) == ("speeches-1", "9c13a6a100c80f79")
-
-
-def test_stand_in_needs_no_file_and_no_network(folder, monkeypatch):
-    monkeypatch.setattr(socket, "socket", None)
-    monkeypatch.setattr(download, "fetch", None)
-    shakespeare.load("tinyshakespeare-stand-in")
-    assert not folder.exists()
