@@ -196,8 +196,8 @@ IDENTITIES = _study(
         ),
         Departure(
             "The limit of AdaGrad is taken at beta_2 = 1 - 1e-8.",
-            "The paper's is infinitesimal. After 10,000 steps a difference of about 1e-8 times "
-            "10,000 is left, which the rule allows.",
+            "The paper's is infinitesimal. After 10,000 steps a difference of up to 1e-8 times "
+            "10,000 could be left, which the rule allows; it is smaller.",
         ),
     ),
     options={"steps": 1_000},
@@ -297,14 +297,16 @@ REGRET = _study(
             "The paper proves the theorem and shows no measurement.",
         ),
         Departure(
-            "lambda = 0.99 and epsilon = 0; beta_1 = 0 for the last one, where lambda does not "
-            "matter.",
+            "lambda = 0.99 and epsilon = 0. For the last one beta_1 = 0, so that Adam does not "
+            "depend on lambda; the bound does, and we take its limit lambda → 0, where it is "
+            "smallest.",
             "With the paper's lambda = 1 - 1e-8 the third term of the bound is of order 1e16: "
             "the theorem then says nothing.",
         ),
         Departure(
             "G, D and their maximum norms are those encountered on the way.",
-            "The theorem needs bounds; the smallest that hold make its bound the tightest.",
+            "The theorem needs bounds; small ones make its bound tight. D is the diagonal of the "
+            "box of iterates and optimum.",
         ),
     ),
     options={

@@ -119,3 +119,8 @@ def test_the_best_step_sizes_lie_inside_the_ladder_and_a_finer_one_changes_littl
         near, far = sorted((tried[best - 1], tried[best + 1]))
         assert near < 1.05 * tried[best]
         assert far < 1.15 * tried[best]
+
+
+def test_the_decayed_beta_1_ends_at_a_hundredth():
+    made = drift.methods(0.9, 0.999, 1e-8, STEPS)["adam_decayed"].__self__
+    assert made.beta_1_decay**STEPS == pytest.approx(0.01)

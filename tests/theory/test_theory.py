@@ -854,3 +854,33 @@ def test_unknown_options_are_refused(name, option, allowed):
 def test_an_unknown_decay_is_refused():
     with pytest.raises(ValueError, match="unknown decay 'sqrt'"):
         rows(stepsize.constructed_steps, {"learning_rate": 0.1, "decay": "sqrt"})
+
+
+def one_step(monkeypatch, curvature, target):
+    """The first row of Theorem 4.1 on one quadratic function, from a start at zero."""
+    game = games.Quadratics(np.array(curvature), np.array([target]), np.ones((1, len(target))))
+    monkeypatch.setattr(theorem, "quadratics", lambda *_, **__: game)
+    return rows(theorem.regret, PENCIL, problem="quadratic")[0]
+
+
+def test_the_terms_of_the_bound_in_two_coordinates(monkeypatch):
+    """Gradients -3 and -4, a box of 3 by 1: which norms and sums each term takes."""
+    row = one_step(monkeypatch, [1.0, 4.0], [3.0, 1.0])
+    assert (row["g_norm"], row["g_inf"]) == pytest.approx((5, 4))
+    assert (row["d_norm"], row["d_inf"]) == pytest.approx((math.sqrt(10), 3))
+    terms = [row[name] for name in ("distance_term", "gradient_term", "momentum_term")]
+    assert terms == pytest.approx([35, 56, 18])
+
+
+def test_the_box_of_iterates_ends_before_the_step(monkeypatch):
+    assert one_step(monkeypatch, [1.0], [0.5])["d_inf"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("kind", "period"), [("three", 3), ("online", 101)])
+def test_mean_slopes_are_those_of_the_functions(kind, period):
+    cycle = list(itertools.islice(failures.slopes(kind, 0, 3.0), period))
+    assert failures.KINDS[kind](3.0) == pytest.approx(np.mean(cycle))
+
+
+def test_the_mean_slope_of_the_random_functions():
+    assert failures.KINDS["stochastic"](3.0) == pytest.approx(0.01 * 1010 - 0.99 * 10)
