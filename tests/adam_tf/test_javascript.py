@@ -194,4 +194,5 @@ def test_every_mistake_is_ported_and_the_page_tells_how_many():
     assert {kind: list(changes) for kind, changes in CHANGES.items()} == {
         kind: list(mistakes) for kind, mistakes in MUTATIONS.items()
     }
-    assert f"{len(MISTAKES)} deliberately wrong versions are caught" in webpage.explorer_page("Adam")
+    told = f"{len(MISTAKES)} deliberately wrong versions are caught"
+    assert told in webpage.explorer_page("Adam")
