@@ -111,24 +111,8 @@ def regret(cost: float, curves: Iterable[Sequence[float]], first: int = 0) -> fl
     return (cost - best) / (start - best) if start > best else math.nan
 
 
-def regrets(results: Results, first: int = 0) -> dict[tuple[str, str], dict[int, float]]:
-    """By arm and protocol, the regret of each seed for which every arm has run under both.
-
-    Args:
-        results: of a study with a problem of today.
-        first: the pass from which the way down is measured.
-    """
-    return {
-        key: {seed: regret(row[-1], rows.values(), first) for seed, (row, rows) in by_seed.items()}
-        for key, by_seed in _by_seed(results).items()
-    }
-
-
-Seeds = dict[int, tuple[list[float], dict[tuple[str, str], list[float]]]]
-
-
-def _by_seed(results: Results) -> dict[tuple[str, str], Seeds]:
-    """By arm and protocol, and by seed that every arm has, its costs and those of all arms."""
+def _by_seed(results: Results) -> dict[int, dict[tuple[str, str], list[float]]]:
+    """The costs by arm and protocol, of each seed for which every arm has run under both."""
     curves = {
         (arm.name, protocol): results.matrix(protocol, arm.name)
         for arm in results.study.arms
@@ -136,27 +120,39 @@ def _by_seed(results: Results) -> dict[tuple[str, str], Seeds]:
     }
     whole = {key: table[table.notna().all(axis=1)] for key, table in curves.items()}
     seeds = sorted(set.intersection(*(set(table.index) for table in whole.values())))
-    found: dict[tuple[str, str], Seeds] = {key: {} for key in whole}
-    for seed in seeds:
-        rows = {key: table.loc[seed].to_numpy(float).tolist() for key, table in whole.items()}
-        for key, row in rows.items():
-            found[key][seed] = row, rows
-    return found
+    return {
+        seed: {key: table.loc[seed].to_numpy(float).tolist() for key, table in whole.items()}
+        for seed in seeds
+    }
+
+
+def regrets(results: Results) -> dict[tuple[str, str], dict[int, float]]:
+    """By arm and protocol, the regret of each seed for which every arm has run under both."""
+    seeds = _by_seed(results)
+    return {
+        (arm.name, protocol): {
+            seed: regret(costs[arm.name, protocol][-1], costs.values())
+            for seed, costs in seeds.items()
+        }
+        for arm in results.study.arms
+        for protocol in PROTOCOLS
+    }
 
 
 def starts(results: Results) -> dict[str, tuple[float, float, float]]:
     """How far Adam's default ends above the best, by where the way down starts: mean, low, high.
 
     Under "cost" the cost is a multiple of the lowest one, which needs no start; then regrets whose
-    way down starts at the first pass, as everywhere, and at the second.
+    way down starts at the first pass, as everywhere, and at the second. Empty before the first
+    seed is complete.
     """
-    if not (seeds := _by_seed(results)["Adam", "matched"]):
+    pairs = [(costs["Adam", "matched"][-1], costs.values()) for costs in _by_seed(results).values()]
+    if not pairs:
         return {}
-    ratios = [row[-1] / min(each[-1] for each in rows.values()) for row, rows in seeds.values()]
-    found = {"cost": interval(np.array(ratios), log=True)}
-    for first, name in ((0, "first pass"), (1, "second pass")):
-        values = regrets(results, first)["Adam", "matched"].values()
-        found[name] = interval(np.array(list(values)))
+    ratios = np.array([cost / min(curve[-1] for curve in curves) for cost, curves in pairs])
+    found = {"cost": interval(ratios, log=True)}
+    for first, name in enumerate(("first pass", "second pass")):
+        found[name] = interval(np.array([regret(cost, curves, first) for cost, curves in pairs]))
     return {name: (float(at), float(low), float(high)) for name, (at, low, high) in found.items()}
 
 

@@ -98,12 +98,13 @@ def rates(cases: Sequence[Case]) -> Figure:
     """Regret against the step size, a line per problem, for the methods tuned on most of them."""
     most = tuned_on_most(cases)
     methods = [name for name in RATES if name in most]
-    new = iter(sns.color_palette("dark", max(sum(case.compared for case in cases), 1)))
+    new = itertools.cycle(sns.color_palette("dark"))
     colours = [next(new) if case.compared else "#999999" for case in cases]
     with styled():
-        columns = min(max(len(methods), 1), 3)
-        figure, axes = new_figure(columns, 3.6, rows=max(-(-len(methods) // columns), 1))
-        for axis in axes.flat[len(methods) :] if methods else ():
+        panels = max(len(methods), 1)
+        columns = min(panels, 3)
+        figure, axes = new_figure(columns, 3.6, rows=-(-panels // columns))
+        for axis in axes.flat[panels:]:
             axis.remove()
         for axis, method in zip(axes.flat, methods, strict=False):
             for case, colour, marker in zip(cases, colours, MARKERS[: len(cases)], strict=True):

@@ -160,11 +160,8 @@ def moment_bias(results: Results) -> Figure:
                 _line(axis, results, arm, f"{moment}_corrected", colour, f"{sign}, corrected")
                 _line(axis, results, arm, moment, colour, f"{sign}, as it is", ":")
                 if arm == "fixed":
-                    expected = _values(results, arm, f"{moment}_expected")
                     label = "1 - βᵗ" if moment == "second" else ""
-                    if expected.size:
-                        t = _values(results, arm, "t")[0]
-                        axis.plot(t, expected[0], ".", color="black", ms=3, zorder=4, label=label)
+                    _line(axis, results, arm, f"{moment}_expected", "black", label, ".")
             axis.axhline(1, color="#999999", lw=0.8)
             axis.set(xscale="log")
             _finish(axis, title, "step t", "moment / expectation", hidden=False)

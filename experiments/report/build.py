@@ -132,7 +132,7 @@ def build(
         verdicts=[row for part in parts for row in _verdict_rows(part)],
         groups=[_group(part) for part in parts],
         tally=summary.tally([row for part in parts for row in part.judged]),
-        counted=summary.rows_in_words(parts),
+        sources=summary.sources(parts),
         answer=readme.answer(parts),
         picture=summary.picture(parts),
         narrow=summary.picture(parts, width=summary.NARROW),

@@ -159,8 +159,8 @@ def finding(part: Part) -> str:
     return said(part.section, part.judged) or "; ".join(by_protocol(part.judged)) + "."
 
 
-def rows_in_words(shown: Sequence[Part]) -> str:
-    """What the rows are that the page of verdicts shows, in a sentence; "" if all are alike."""
+def sources(shown: Sequence[Part]) -> str:
+    """Whose claims these are, in a sentence; "" if all are alike."""
     rows = [row.claim for part in shown for row in part.judged]
     controls = sum(claim.source == "control" for claim in rows)
     of_paper = sum(claim.of_paper and claim.source != "control" for claim in rows)
@@ -192,8 +192,7 @@ def totals(shown: Sequence[Part]) -> str:
         counts = count(rows, protocol)
         if not (tested := sum(counts.values()) - counts[claims.NOT_TESTED]):
             continue
-        held = "with *matched* settings" if protocol == "matched" else "with *tuned* ones"
-        held = held if phrases else f"hold {held.replace('ones', 'settings')}"  # said once
+        held = f"with *{protocol}* ones" if phrases else f"hold with *{protocol}* settings"
         unknown = counts[claims.INCONCLUSIVE]
         undecided = f" ({unknown} undecided)" if unknown else ""
         phrases.append(f"**{counts[claims.REPRODUCED]} of {tested}** {held}{undecided}")

@@ -168,7 +168,7 @@ class Report:
         verdicts: a row per claim.
         groups: the parts of the paper by which the claims are shown.
         tally: how many claims have each verdict in all, by protocol.
-        counted: what kinds of claims there are, a sentence.
+        sources: whose claims they are, a sentence.
         figures: headline figures for the overview.
         provenance: what the results come from, by name; shown in order.
         checked: which records were checked on this machine, a line for each study.
@@ -187,7 +187,7 @@ class Report:
     verdicts: Sequence[Row] = ()
     groups: Sequence[Group] = ()
     tally: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    counted: str = ""
+    sources: str = ""
     figures: Sequence[Figure] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     checked: Mapping[str, str] = field(default_factory=dict)
@@ -267,7 +267,7 @@ def render(report: Report) -> dict[str, str]:
             parts=[(group.key, group.title) for group in report.groups],
             charts=CHARTS if report.charts else None,
             tally=_tally(report.tally),
-            counted=report.counted,
+            sources=report.sources,
             figures=[_card(figure, names) for figure in report.figures],
             pages=bodies,
             checked=list(report.checked.items()),

@@ -50,7 +50,7 @@ COMMON = (
     Departure(
         "AdaGrad starts with an empty accumulator (Keras: 0.1), and AdaGrad and RMSProp have an "
         "epsilon of 1e-16 inside the root (Keras: 1e-7).",
-        "Their textbook form. With Keras's accumulator AdaGrad's default would end higher.",
+        "Their textbook form.",
     ),
     Departure(
         "Constant rates: no warm-up, no decay, no clipping.",

@@ -289,12 +289,9 @@ function show(key) {
   $("see").hidden = false;
 }
 
-/** A place, or the nearest one that the map shows. */
-function within([x, y]) {
-  return [Math.min(view[1], Math.max(view[0], x)), Math.min(view[3], Math.max(view[2], y))];
-}
-
+/** Start at a place, or at the nearest one that the map shows. */
 function moveStart(x, y) {
+  [x, y] = [Math.min(view[1], Math.max(view[0], x)), Math.min(view[3], Math.max(view[2], y))];
   const box = SURFACES[state.surface].box;
   state.start = box
     ? [Math.min(box[1], Math.max(box[0], x)), Math.min(box[3], Math.max(box[2], y))]
@@ -334,7 +331,7 @@ function listen() {
       const value = Number($(id).value);
       const place = [...state.start];
       if ($(id).value.trim() && Number.isFinite(value)) place[i] = value;
-      moveStart(...within(place));
+      moveStart(...place);
     });
   }
   $("play").addEventListener("click", play);
@@ -382,14 +379,14 @@ function listenToMap() {
     return [scale.fromX(event.clientX - frame.left), scale.fromY(event.clientY - frame.top)]
       .map((value) => Number(value.toPrecision(4)));
   };
-  map.addEventListener("click", (event) => moveStart(...within(place(event))));
+  map.addEventListener("click", (event) => moveStart(...place(event)));
   handle.addEventListener("pointerdown", (event) => {
     handle.setPointerCapture(event.pointerId);
     event.preventDefault();
     handle.focus();
   });
   handle.addEventListener("pointermove", (event) => {
-    if (handle.hasPointerCapture(event.pointerId)) moveStart(...within(place(event)));
+    if (handle.hasPointerCapture(event.pointerId)) moveStart(...place(event));
   });
   handle.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
@@ -397,7 +394,7 @@ function listenToMap() {
     event.preventDefault();
     const size = event.shiftKey ? 10 : 50;
     const steps = [(view[1] - view[0]) / size, (view[3] - view[2]) / size];
-    moveStart(...within(state.start.map((value, i) => Number((value + move[i] * steps[i]).toPrecision(4)))));
+    moveStart(...state.start.map((value, i) => Number((value + move[i] * steps[i]).toPrecision(4))));
   });
 }
 
