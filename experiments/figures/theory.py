@@ -51,7 +51,7 @@ def _line(
 
 
 def _range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over seeds and their range: an interval of maxima would reach where no step was."""
+    """Mean over seeds and their range, where an interval would reach what no seed can have."""
     return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
@@ -183,8 +183,9 @@ def regret(results: Results) -> Figure:
         rate, bound = axes[0]
         ends = []
         for arm, colour in colours.items():
-            _line(rate, results, arm, "average_regret", colour, arm, change=_positive)
-            _line(bound, results, arm, "regret_over_bound", colour, arm, change=_positive)
+            # An interval may reach below 0, where there is no logarithm.
+            for axis, name in ((rate, "average_regret"), (bound, "regret_over_bound")):
+                _line(axis, results, arm, name, colour, arm, change=_positive, band=_range)
             values = _values(results, arm, "average_regret")
             if values.size:
                 t = _values(results, arm, "t")[0]
@@ -199,7 +200,8 @@ def regret(results: Results) -> Figure:
         bound.axhline(1, color=GREY, ls="--", lw=1, label="the bound")
         bound.set(xscale="log", yscale="log")
         _finish(bound, "regret / bound of Theorem 4.1", "steps T", "ratio")
-        footer(figure, results, "θ* is the best point for all functions played.")
+        text = "θ* is the best point for all functions played. Bands: the range of the seeds."
+        footer(figure, results, text)
         return figure
 
 
