@@ -11,8 +11,11 @@ STUDY := $(BIN)/python -m experiments
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 PROFILES := verify smoke quick paper published
-ifeq ($(filter $(PROFILES),$(PROFILE)),)
+ifneq ($(words $(PROFILE)) $(filter $(PROFILES),$(PROFILE)),1 $(PROFILE))
 $(error PROFILE=$(PROFILE) is not valid: use one of $(PROFILES))
+endif
+ifneq ($(shell awk -v m='$(subst ','\'',$(MINUTES))' 'BEGIN { print (m ~ /^[0-9]*\.?[0-9]+$$/ && m > 0) }'),1)
+$(error MINUTES=$(MINUTES) is not valid: use a number above 0, as in 0.5)
 endif
 # DATA is auto, real, stand-in, or a folder that holds the data sets. The shell looks for it: make
 # would split its name at a space, and take ~ for a folder of the checkout.
@@ -75,7 +78,7 @@ test: lint  ## lint, types and the whole test suite
 	$(PYTEST) --durations=30
 
 fuzz: env  ## attack every parser with mutated files for MINUTES and print the counts
-	$(BIN)/python tests/test_fuzz.py $$(($(MINUTES) * 60))
+	$(BIN)/python tests/test_fuzz.py $(MINUTES)
 
 torture: env  ## kill training commands for MINUTES (15) and count what is lost, different or left
 	$(BIN)/python tests/torture.py $(if $(filter command% environment%,$(origin MINUTES)),$(MINUTES),15)

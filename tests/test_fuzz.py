@@ -330,7 +330,7 @@ def test_inputs_that_are_small_and_ask_for_much(name, content, tmp_path):
     assert attack(name, tmp_path / "mutated.ipynb", content) == "refused"
 
 
-def main(seconds: float) -> int:
+def main(minutes: float) -> int:
     """Attack all parsers for so long, with new mutations; 1 if one of them gave way."""
     seed = int.from_bytes(os.urandom(4))
     draw = random.Random(seed)
@@ -340,7 +340,7 @@ def main(seconds: float) -> int:
         path = Path(folder) / "mutated.ipynb"
         for name, target in TARGETS.items():
             seeds, counts = target.seeds(), Counter[str]()
-            end = time.monotonic() + seconds / len(TARGETS)
+            end = time.monotonic() + 60 * minutes / len(TARGETS)
             while time.monotonic() < end:
                 content = mutated(seeds, target.words, draw)
                 try:
@@ -360,4 +360,4 @@ def main(seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 120.0))
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 2.0))
