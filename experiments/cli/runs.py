@@ -18,6 +18,7 @@ from experiments.declarations import PROFILES
 from experiments.options import known
 from experiments.plan import START_SECONDS
 from experiments.plan import plan as make_plan
+from experiments.records.origin import held_by_commits
 from experiments.study import PROTOCOLS, Plan, Records, Run, Study, describe
 from experiments.words import counted
 
@@ -210,8 +211,7 @@ def run_command(options: argparse.Namespace) -> int:
     protocols = common.chosen_protocols(options)
     store = local_store()
     records = _counted(options, store)
-    if options.profile == "paper" and runtime.commit().endswith("+"):
-        common.say("adam-study: no commit holds this code, so `publish` will refuse these runs")
+    _warn_of_code(options)
     failed: list[str] = []
     with execution.ENGINES[options.engine](store.path, _engine_options(options)) as train_all:
         for study in chosen:
@@ -244,6 +244,14 @@ def run_command(options: argparse.Namespace) -> int:
         raise execution.RunsFailed(failed)
     print(f"next: `{_next(options, 'claims')}` or `{_next(options, 'report')}`")
     return 0
+
+
+def _warn_of_code(options: argparse.Namespace) -> None:
+    """Say it before the training where its records could not be published."""
+    from experiments.training import runtime
+
+    if options.profile == "paper" and not held_by_commits(runtime.commit()):
+        common.say("adam-study: no commit holds this code, so `publish` will refuse these runs")
 
 
 def _next(options: argparse.Namespace, command: str) -> str:
@@ -299,6 +307,7 @@ def try_command(options: argparse.Namespace) -> int:
     common.announce(choice)
     store = local_store()
     store.check_writable()
+    _warn_of_code(options)
     failed = []
     with execution.ENGINES[options.engine](store.path, engine) as train_all:
         for result in train_all(runs):

@@ -19,6 +19,7 @@ from typing import Any
 from experiments.methods import optimizers
 from experiments.problems import registry as problems
 from experiments.records import published
+from experiments.records.origin import held_by_commits
 from experiments.records.store import AGAIN, DamagedRecord, Store, Together
 from experiments.study import Records, Run, config_id, describe
 from experiments.words import counted
@@ -109,7 +110,7 @@ def into_memory(folders: Sequence[Path], collected: Collected, where: Path) -> I
         merged = Merged(folder)
         for path, record in _records(places, merged.problems):
             run_id = config_id(record["config"])
-            if str(record["manifest"].get("commit")).endswith("+"):
+            if not held_by_commits(record["manifest"].get("commit")):
                 merged.problems.append(f"{path}: it was trained by code that no commit holds")
                 continue
             there = collected.get(run_id)

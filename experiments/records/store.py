@@ -21,12 +21,13 @@ import stat
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.paths import build_folder
 from experiments.records import sealed
+from experiments.records.origin import Origin
 from experiments.study import Records, Run, config_id
 
 FORMAT = 1
@@ -52,16 +53,14 @@ class Checkpoint(NamedTuple):
         metrics: the metrics of its passes.
         run: id of the run that stored it: the one being resumed, or a shorter one of its lineage.
         continues: the shorter run, and its number of passes, that `run` itself had continued.
-        backend: Keras' backend; "" where that was not noted yet.
-        kinds: the kinds of processor that trained it so far.
+        origin: what trained it so far.
     """
 
     arrays: list[Any]
     metrics: dict[str, list[float]]
     run: str
     continues: dict[str, Any] | None
-    backend: str
-    kinds: list[str]
+    origin: Origin
 
 
 class Store:
@@ -185,8 +184,7 @@ class Store:
         arrays: Iterable[Any],
         metrics: Mapping,
         continues: Mapping | None = None,
-        backend: str = "",
-        kinds: Sequence[str] = (),
+        origin: Origin = Origin(),  # noqa: B008 (immutable)
     ) -> None:
         """Keep a run's state, for itself or a longer run of its lineage to resume from.
 
@@ -195,13 +193,12 @@ class Store:
             arrays: its variables.
             metrics: its metrics so far.
             continues: the shorter run that it continued, if any.
-            backend: Keras' backend.
-            kinds: the kinds of processor that trained it so far.
+            origin: what trained it so far.
         """
         import numpy as np
 
         facts: dict[str, Any] = {"lineage": run.lineage, "run": run.id, "metrics": metrics}
-        facts |= {"continues": continues, "backend": backend, "kinds": list(kinds)}
+        facts |= {"continues": continues, **origin._asdict()}
         named = {f"array_{i}": array for i, array in enumerate(arrays)}
 
         def fill(file: Any) -> None:  # without a copy: a state may be gigabytes
@@ -230,11 +227,12 @@ class Store:
         path = self._checkpoint(run)
         try:
             found = _checkpoint_in(path, run)
-            other = bool(backend and found.backend) and found.backend != backend
+            theirs = found.origin.backend
+            other = bool(backend and theirs) and theirs != backend
             if not other and fits(found.arrays):
                 return found
             what = "another version of the optimizer or the model"
-            problem = f"it is from {f'the backend {found.backend}' if other else what}"
+            problem = f"it is from {f'the backend {theirs}' if other else what}"
         except FileNotFoundError:
             return None
         except (DamagedRecord, OSError, MemoryError) as error:
@@ -367,7 +365,7 @@ def _checkpoint_in(path: Path, run: Run) -> Checkpoint:
                 values = [arrays[f"array_{i}"] for i in range(len(arrays.files) - 1)]
                 facts = json.loads(str(arrays["facts"]))
             lineage, found = facts["lineage"], (facts["metrics"], facts["run"], facts["continues"])
-            backend, kinds = str(facts.get("backend", "")), list(facts.get("kinds", ()))
+            origin = Origin.of(facts)
         except MemoryError:
             raise
         except Exception:  # whatever NumPy, zipfile and JSON raise for bytes that are not theirs
@@ -376,7 +374,7 @@ def _checkpoint_in(path: Path, run: Run) -> Checkpoint:
         raise DamagedRecord("it is another run's")
     if not _are_metrics(found[0]) or not found[0].get("training_cost"):
         raise DamagedRecord("it is no checkpoint")
-    return Checkpoint(values, *found, backend, kinds)
+    return Checkpoint(values, *found, origin)
 
 
 def _are_metrics(found: Any) -> bool:

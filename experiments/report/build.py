@@ -18,6 +18,7 @@ from experiments.analysis.results import Results
 from experiments.figures import style
 from experiments.paths import ROOT, build_folder
 from experiments.records import merge, published
+from experiments.records.origin import held_by_commits
 from experiments.records.store import checksum, local_store, write_atomically
 from experiments.report import (
     canonical,
@@ -309,7 +310,8 @@ def publish(study: Study, records: Records | None = None) -> tuple[Path, str]:
     modified = [
         record
         for record in kept
-        if str(record["manifest"].get("commit")).endswith("+") and checksum(record) not in unchanged
+        if not held_by_commits(record["manifest"].get("commit"))
+        and checksum(record) not in unchanged
     ]
     if modified:
         named = "; ".join(

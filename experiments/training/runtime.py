@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.paths import ROOT
+from experiments.records.origin import UNKNOWN
 
 BACKENDS = ("tensorflow", "jax")
 # Environment variables by which a user tells libraries to compute as on an older processor.
@@ -184,15 +185,16 @@ def _device_name(tf: Any, device: Any) -> str:
 def commit() -> str:
     """The repository's commit, with "+" when the code differs from it; "unknown" outside git.
 
+    Asked for when a run starts and kept, since a process goes on with the code that it has loaded.
     A repository that merely contains this folder says nothing about it.
     """
     try:
         if not ROOT.samefile(_git("rev-parse", "--show-toplevel")):
-            return "unknown"
+            return UNKNOWN
         head = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--", "adam_tf", "experiments")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return UNKNOWN
     return head[:12] + ("+" if changed else "")
 
 

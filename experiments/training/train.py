@@ -21,6 +21,7 @@ from experiments.methods import optimizers
 from experiments.problems import registry as problems
 from experiments.problems.problem import Problem
 from experiments.randomness import batch_order, steps_per_epoch, stream
+from experiments.records.origin import Origin
 from experiments.records.store import Store
 from experiments.study import Run
 from experiments.training import diagnostics, loops, runtime, stability, twins
@@ -118,6 +119,7 @@ def measure(run: Run) -> dict[str, Any]:
     """The record of a run that measures instead of training: its rows as metrics."""
     if problems.PROBLEMS[run.problem].keras:
         runtime.configure()  # else the next run in this process would find Keras set up otherwise
+    runtime.commit()  # of the code as it is loaded, whatever is edited while it measures
     started, clock = datetime.now(UTC), time.perf_counter()
     metrics: dict[str, list[float]] = {}
     with threadpoolctl.threadpool_limits(1):
@@ -160,6 +162,7 @@ def train(
 
     from experiments.training.averages import Averages
 
+    origin = Origin(keras.backend.backend(), (runtime.processor_kind(),), (runtime.commit(),))
     keras.backend.clear_session(free_memory=False)  # its garbage collection takes half a short run
     keras.utils.set_random_seed(int(stream(run.seed, "weights").integers(2**31)))
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -197,10 +200,9 @@ def train(
 
     metrics: dict[str, list[float]] = {}
     continues = None
-    backend, kinds = keras.backend.backend(), [runtime.processor_kind()]
-    resumed = store.load_checkpoint(run, state.fits, backend)
+    resumed = store.load_checkpoint(run, state.fits, origin.backend)
     if resumed is not None:
-        kinds = list(dict.fromkeys([*resumed.kinds, *kinds]))
+        origin = origin.after(resumed.origin)
         metrics, continues = resumed.metrics, resumed.continues
         state.restore(resumed.arrays)
         if resumed.run != run.id:
@@ -254,15 +256,14 @@ def train(
             time.perf_counter() - saved > state.checkpoint_factor * CHECKPOINT_SECONDS
             and epoch + 1 < run.epochs
         ):
-            store.save_checkpoint(run, state.arrays(), metrics, continues, backend, kinds)
+            store.save_checkpoint(run, state.arrays(), metrics, continues, origin)
             saved = time.perf_counter()
     if keep and diverged_at is None and begun < run.epochs:
-        store.save_checkpoint(run, state.arrays(), metrics, continues, backend, kinds)
+        store.save_checkpoint(run, state.arrays(), metrics, continues, origin)
     if not metrics:
         metrics = {name: [] for name in METRICS}
     manifest = runtime.manifest()
-    manifest |= {"steps_per_epoch": steps, "resumed": resumed is not None}
-    manifest["kind"] = "; ".join(kinds)  # several if it was resumed on another processor
+    manifest |= {"steps_per_epoch": steps, "resumed": resumed is not None, **origin.manifest()}
     if drawn:
         manifest |= {"drawn": drawn, "scikit_learn": metadata.version("scikit-learn")}
     if continues:

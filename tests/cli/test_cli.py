@@ -366,9 +366,10 @@ def test_an_empty_argument_is_no_choice(arguments, before, capfd):
     assert said in capfd.readouterr().err
 
 
-def test_runs_of_a_modified_tree_are_not_published(published, build, capfd):
+@pytest.mark.parametrize("other", ["0123456789ab+", "0123456789ab+; 0123456789ab", "unknown"])
+def test_runs_of_a_modified_tree_are_not_published(published, build, capfd, other):
     runs, store = paper_runs(), Store(build / "records")
-    for run_, commit in zip(runs, ("0123456789ab", "0123456789ab+"), strict=False):
+    for run_, commit in zip(runs, ("0123456789ab; ba9876543210", other), strict=False):
         record = finished(run_)
         store.put({**record, "manifest": {**record["manifest"], "commit": commit}})
     assert run(f"publish {STUDY}") == 2
@@ -553,11 +554,12 @@ def test_what_says_nothing_of_settings_of_your_own_is_refused(flag, capfd):
 
 def test_code_that_no_commit_holds_is_said_before_training(monkeypatch, capfd, build):
     """`publish` refuses its runs, which may have taken days."""
-    for commit, profile, said in (("1234+", "paper", 1), ("1234", "paper", 0)):
+    commits = (("0123456789ab+", "paper", 1), ("unknown", "paper", 1), ("0123456789ab", "paper", 0))
+    for commit, profile, said in (*commits, ("unknown", "smoke", 0)):
         monkeypatch.setattr(runtime, "commit", lambda commit=commit: commit)
-        line = f"run sec1-memory --profile {profile} --skip-published --engine serial"
-        assert run(line) == 0
-        assert capfd.readouterr().err.count("no commit holds this code") == said
+        for more in ("--skip-published", "--arm methods"):
+            assert run(f"run sec1-memory --profile {profile} {more} --engine serial") == 0
+            assert capfd.readouterr().err.count("no commit holds this code") == said
 
 
 def test_doctor_names_damaged_records(monkeypatch, capfd, build):

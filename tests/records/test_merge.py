@@ -185,9 +185,10 @@ def test_damaged_foreign_and_unfinished_files_stay_where_they_are(folders, capfd
     assert [p.name for p in (folders / "build" / "records").iterdir()] == [f"{RUNS[1].id}.json"]
 
 
-def test_records_of_changed_code_are_not_published(folders, capfd):
+@pytest.mark.parametrize("commit", ["0123456789ab+", "unknown", "0123456789ab; unknown"])
+def test_records_of_changed_code_are_not_published(folders, capfd, commit):
     record = finished(RUNS[0])
-    record["manifest"]["commit"] += "+"
+    record["manifest"]["commit"] = commit
     Store(folders / "other").put(record)
     filled(folders / "other", RUNS[1:2])
     assert merge("--results", folders / "other") == 1

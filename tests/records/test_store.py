@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from experiments import plan as planning
 from experiments import study
 from experiments.records import store
+from experiments.records.origin import Origin
 from experiments.records.store import DamagedRecord, Store, decode, encode
 
 if sys.platform == "win32":
@@ -175,10 +176,9 @@ def test_a_checkpoint_is_of_one_lineage(tmp_path):
 def test_a_checkpoint_of_another_backend_is_not_gone_on_from(tmp_path):
     """The two have other noise: a record must not hold passes of both."""
     records, run, path = checkpoint(tmp_path)
-    rest = ({"training_cost": [0.5]}, None, "tensorflow", ["a processor"])
-    records.save_checkpoint(run, [np.ones(3)], *rest)
-    found = records.load_checkpoint(run, lambda arrays: True, "tensorflow")
-    assert (found.backend, found.kinds) == ("tensorflow", ["a processor"])
+    origin = Origin("tensorflow", ("a processor",), ("0123456789ab",))
+    records.save_checkpoint(run, [np.ones(3)], {"training_cost": [0.5]}, None, origin)
+    assert records.load_checkpoint(run, lambda arrays: True, "tensorflow").origin == origin
     assert records.load_checkpoint(run, lambda arrays: True, "jax") is None
     line = (
         f"{path} is ignored: it is from the backend tensorflow; its run starts from the beginning"

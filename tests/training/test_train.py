@@ -318,6 +318,36 @@ def test_the_manifest_says_what_ran(tmp_path):
     assert manifest["peak_memory_mb"] > 0
 
 
+def test_the_code_that_trains_is_the_code_at_the_start(tmp_path, monkeypatch):
+    """Whoever edits a file while a run is under way changes the next process, not this one."""
+    states = {"--show-toplevel": str(runtime.ROOT), "HEAD": "0123456789abcdef", "adam_tf": ""}
+
+    def git(*words):
+        return next(states[word] for word in words if word in states)
+
+    def edit(done):
+        states["adam_tf"] = " M adam_tf/adam.py"
+
+    monkeypatch.setattr(runtime, "_git", git)
+    runtime.commit.cache_clear()
+    record = train(RUN, tmp_path, on_epoch=edit)
+    assert record["manifest"]["commit"] == "0123456789ab"
+    runtime.commit.cache_clear()
+    assert runtime.commit() == "0123456789ab+"
+    runtime.commit.cache_clear()
+
+
+def test_a_resumed_run_names_the_code_of_every_part(tmp_path, monkeypatch, interrupt):
+    """Edited code that trained the first passes does not turn into clean code by a resumption."""
+    store = Store(tmp_path)
+    for passes, commit in ((2, "0123456789ab+"), (3, "ba9876543210")):
+        monkeypatch.setattr(runtime, "commit", lambda commit=commit: commit)
+        interrupt(RUN, store, passes)
+    record = training.train(RUN, store)
+    assert record["manifest"]["resumed"]
+    assert record["manifest"]["commit"] == "0123456789ab+; ba9876543210"
+
+
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.measured])
 def test_a_measurement_is_a_record_like_any(tmp_path, name):
     study = STUDIES[name]
