@@ -161,7 +161,8 @@ class SparseDense(layers.Layer):
 def convolutional(data: str, seed: int, options: Convolutional) -> Problem:
     """The paper's c64-c64-c128-1000 on whitened 32x32 colour images (Section 6.3).
 
-    Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs. The
+    Three stages of 5x5 convolution, ReLU and 3x3 max-pooling with stride 2, then 1000 ReLUs. With
+    `filters` in the first two stages, the third has twice as many; `hidden` are the ReLUs. The
     `padding` is that of the convolutions; with "valid", a single pixel is left for the last pool.
     """
     y_train, y_test = cifar10_data.labels(data)
@@ -170,7 +171,7 @@ def convolutional(data: str, seed: int, options: Convolutional) -> Problem:
     m = at_most(options.held_out_examples, len(x_test), "held_out_examples")
     model = keras.Sequential([keras.Input(x_train.shape[1:])])
     _add(model, _dropout(options.input_dropout))
-    for i, filters in enumerate((64, 64, 128), 1):
+    for i, filters in enumerate((options.filters, options.filters, 2 * options.filters), 1):
         kernel = initializer(options.weights)
         conv = layers.Conv2D(
             filters, 5, padding=options.padding, activation="relu", kernel_initializer=kernel
@@ -179,9 +180,8 @@ def convolutional(data: str, seed: int, options: Convolutional) -> Problem:
         model.add(conv)
         model.add(layers.MaxPooling2D(3, 2, padding="same"))
     model.add(layers.Flatten())
-    model.add(
-        layers.Dense(1000, "relu", kernel_initializer=initializer(options.weights), name="full")
-    )
+    full = initializer(options.weights)
+    model.add(layers.Dense(options.hidden, "relu", kernel_initializer=full, name="full"))
     _add(model, _dropout(options.hidden_dropout))
     model.add(layers.Dense(CLASSES, kernel_initializer=initializer(options.weights), name="logits"))
     return Problem(

@@ -67,6 +67,8 @@ class Multilayer(Options):
 class Convolutional(Options):
     """Of `cifar10_convolutional`."""
 
+    filters: Count = 64
+    hidden: Count = 1000
     input_dropout: BelowOne = 0.0
     hidden_dropout: BelowOne = 0.0
     l2: AtLeastZero = 0.0

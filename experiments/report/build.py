@@ -232,8 +232,8 @@ def _execute(page: Path, output: Path, values: Mapping[str, object]) -> None:
 def _note(profile: str) -> str:
     return {
         "smoke": "Profile smoke: seconds of training, to test the machinery. Nothing is concluded.",
-        "quick": "Profile quick: fewer examples, passes and seeds, and a coarse grid. The "
-        "published report uses profile paper.",
+        "quick": "Profile quick: fewer examples, passes and seeds, smaller networks, and a coarse "
+        "grid. The published report uses profile paper.",
         "paper": "Profile paper: the paper's sizes and epochs, trained on this machine.",
     }[profile]
 

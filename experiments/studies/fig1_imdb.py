@@ -71,7 +71,7 @@ STUDY = Study(
         ),
         "quick": Profile(
             epochs=20,
-            seeds=2,
+            seeds=1,
             rounds=2,
             tuning_epochs=7,
             options={"train_examples": 5_000, "held_out_examples": 5_000},

@@ -102,7 +102,7 @@ STUDY = Study(
             seeds=1,
             rounds=1,
             tuning_epochs=6,
-            options={"train_examples": 6_000, "held_out_examples": 2_000},
+            options={"hidden": 300, "train_examples": 6_000, "held_out_examples": 2_000},
         ),
         "paper": Profile(
             epochs=200,

@@ -55,11 +55,17 @@ STUDY = Study(
             options={"train_examples": 128, "held_out_examples": 128, "whitening": "channel"},
         ),
         "quick": Profile(
-            epochs=4,
+            epochs=8,
             seeds=1,
             rounds=0,
             tuning_epochs=2,
-            options={"train_examples": 1_280, "held_out_examples": 500},
+            options={
+                "filters": 16,
+                "hidden": 250,
+                "weights": "glorot_normal",  # from the paper's, 160 steps show nothing but a plain
+                "train_examples": 2_560,
+                "held_out_examples": 500,
+            },
         ),
         "paper": Profile(
             epochs=46,

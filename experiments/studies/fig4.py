@@ -46,7 +46,7 @@ STUDY = Study(
             epochs=10,
             seeds=1,
             grid={"learning_rate": PAPER_RATES[2:]},
-            options={"train_examples": 6_000, "held_out_examples": 1_000},
+            options={"hidden": 200, "train_examples": 6_000, "held_out_examples": 1_000},
         ),
         "paper": Profile(epochs=100, stages=(10,), seeds=3),
     },

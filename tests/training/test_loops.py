@@ -722,6 +722,13 @@ def test_shapes_of_the_convolutional_network(small_images, padding, flat, parame
     assert noisy.layers[-2].rate == 0.5
 
 
+def test_a_smaller_convolutional_network(small_images):
+    model = build("cifar10_convolutional", noisy=False, filters=16, hidden=250).model
+    assert [tuple(layer.kernel.shape) for layer in model.layers if hasattr(layer, "kernel")] == [
+        *((5, 5, 3, 16), (5, 5, 16, 16), (5, 5, 16, 32), (512, 250), (250, 10)),
+    ]
+
+
 # --- diagnostics ----------------------------------------------------------------------------------
 
 
