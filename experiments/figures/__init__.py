@@ -14,7 +14,7 @@ from experiments.figures.pairs import ratios
 from experiments.figures.registry import main
 from experiments.figures.samples import images_drawn
 from experiments.figures.style import png
-from experiments.figures.tuning import best_of_settings, best_of_trials, sensitivity
+from experiments.figures.tuning import best_of_settings, best_of_trials, search, sensitivity
 
 __all__ = [
     "averages",
@@ -34,6 +34,7 @@ __all__ = [
     "png",
     "rates",
     "ratios",
+    "search",
     "second_moments",
     "sensitivity",
     "steps_and_noise",

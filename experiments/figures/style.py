@@ -18,6 +18,7 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from experiments.analysis.results import Results
@@ -49,6 +50,15 @@ PASSES = "passes over the training set"
 def colour_of(method: str) -> str:
     """The colour of a method, the same in every picture."""
     return COLOURS.get(method) or OTHERS[zlib.crc32(method.encode()) % len(OTHERS)]
+
+
+def shades(colour: str, number: int) -> list[Any]:
+    """So many shades of a colour, from dark to light; a single one is the colour itself."""
+    if number < 2:
+        return [colour] * number
+    r, g, b = to_rgb(colour)
+    dark, light = (0.4 * r, 0.4 * g, 0.4 * b), (0.5 * r + 0.5, 0.5 * g + 0.5, 0.5 * b + 0.5)
+    return list(sns.blend_palette([dark, colour, light], number))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What tuning tried: the sensitivity to the step size, and the best of k trials."""
+"""What tuning tried: the sensitivity to the step size, the best of k trials, a search by rungs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from experiments.analysis.results import Results
+from experiments.analysis import searched
+from experiments.analysis.results import Results, paper_curve
 from experiments.analysis.statistics import best_of
 from experiments.figures.axes import (
     MARKERS,
@@ -24,7 +25,18 @@ from experiments.figures.axes import (
     variants_of,
 )
 from experiments.figures.grids import complete_passes
-from experiments.figures.style import CORRECTED, colour_of, footer, new_figure, note, styled
+from experiments.figures.style import (
+    CORRECTED,
+    DASHED,
+    PASSES,
+    colour_of,
+    footer,
+    new_figure,
+    note,
+    note_alone,
+    shades,
+    styled,
+)
 from experiments.study import Arm, describe
 from experiments.words import DECAYS, counted
 
@@ -204,3 +216,55 @@ def _best_of(axis: Axes, lines: Mapping[str, pd.DataFrame], colours: Mapping[str
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(axis, columns=3)
     return any(not line["median"].between(low, top).all() for line in lines.values())
+
+
+def search(results: Results) -> Figure:
+    """The curves of a search's candidates over the paper's, one panel for each method.
+
+    Those that trained to the last rung are in colour; those that were dropped before it are grey.
+    """
+    study, panel = results.study, results.study.panel
+    if not (rungs := study.profile(results.profile).rungs):
+        return note_alone(results, "The search is not part of this profile.")
+    table, last = searched.candidates(results), max(rungs)
+    arms = [arm for arm in study.arms if arm.search]
+    columns = min(len(arms), ABREAST - 1)
+    with styled():
+        figure, axes = new_figure(columns, 4.6, math.ceil(len(arms) / columns))
+        for axis in axes.flat[len(arms) :]:
+            axis.remove()
+        for axis, arm in zip(axes.flat, arms, strict=False):
+            mine = table[(table["arm"] == arm.name) & (table["training_cost"] > 0)]
+            for _, line in mine[mine["epochs"] < last].groupby(["trial", "seed"]):
+                axis.plot(line["pass"], line["training_cost"], color="#b8b8b8", lw=0.8, label="_")
+            whole = mine[mine["epochs"] == last]
+            trials = whole["trial"].unique()
+            for trial, shade in zip(
+                trials, shades(colour_of(arm.method), len(trials)), strict=True
+            ):
+                lines = whole[whole["trial"] == trial]
+                label = lines["settings"].iloc[0]
+                for _, line in lines.groupby("seed"):
+                    marker, every = MARKERS[line["decay"].iloc[0]], max(1, len(line) // 9)
+                    style = {"marker": marker, "markevery": every, "ms": 4, "lw": 1.2}
+                    axis.plot(line["pass"], line["training_cost"], c=shade, label=label, **style)
+                    label = "_"
+            if arm.plotted and not results.stand_in:
+                paper = paper_curve(panel.name, arm.name)
+                axis.plot(
+                    paper.index, paper, c="black", ls=DASHED, lw=1.5, label="the paper's curve"
+                )
+            axis.set(title=arm.method, xlabel=PASSES, xlim=panel.x, ylim=panel.y)
+            if panel.log:
+                log_axis(axis)
+            if not len(mine):
+                note(axis, "no runs yet")
+            legend_below(axis, columns=1)
+        for row in axes:
+            row[0].set(ylabel="training cost (nats)")
+        tried = {(entry.arm, entry.trial) for entry, _ in results.recorded("search")}
+        dropped = len(tried) - table[table["epochs"] == last].groupby(["arm", "trial"]).ngroups
+        seeds = counted(study.profile(results.profile).tuning_seeds, "tuning seed")
+        text = f"Of {seeds}; grey: {counted(dropped, 'candidate')} that ended earlier."
+        footer(figure, results, text)
+        return figure
