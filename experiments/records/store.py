@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from experiments.paths import build_folder
 from experiments.records import sealed
+from experiments.records.locks import NoLocks, lock, same
 from experiments.records.origin import Origin
 from experiments.study import Records, Run, config_id
 
@@ -121,20 +122,26 @@ class Store:
         return run_id
 
     def check_writable(self) -> None:
-        """Raise an OSError now, before any training, if records can't be written.
+        """Raise an OSError now, before any training, if records can't be written or claimed.
 
         Half-written files and unheld locks that killed processes left behind are removed.
         """
         path = self.path / f".writable-{os.getpid()}"
         write_atomically(path, bytes(ROOM))
-        path.unlink(missing_ok=True)
+        try:
+            with _open_regular(path, os.O_RDWR) as file:
+                lock(file, path)
+        except FileNotFoundError:  # the folder was removed meanwhile
+            pass
+        finally:
+            path.unlink(missing_ok=True)
         for left in (*self.path.glob(".new-*"), *self.path.glob("*.lock")):
             if left.suffix == ".lock" and not _ID.fullmatch(left.stem):
                 continue
             with contextlib.suppress(OSError), _open_regular(left, os.O_RDWR) as file:
                 state = os.fstat(file.fileno())
                 stale = state.st_size == 0 if left.suffix == ".lock" else _age(state) > STALE
-                if stale and _lock(file) and _same(file, left):
+                if stale and lock(file, left) and same(file, left):
                     left.unlink()
 
     @contextlib.contextmanager
@@ -157,10 +164,15 @@ class Store:
                 yield True
                 return
             with file:
-                if not _lock(file):
+                try:
+                    held = lock(file, path)
+                except NoLocks:
+                    _remove(path)
+                    raise
+                if not held:
                     yield False
                     return
-                if not _same(file, path):  # its last holder removed it meanwhile
+                if not same(file, path):  # its last holder removed it meanwhile
                     continue
                 try:
                     yield True
@@ -271,27 +283,6 @@ class Store:
 
     def _checkpoint(self, run: Run) -> Path:
         return self.path / f"{run.lineage}.checkpoint"
-
-
-def _lock(file: Any) -> bool:
-    """Lock an open file; False if another process holds it."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows: two commands may train the same run twice
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _same(file: Any, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
 
 
 def _age(state: os.stat_result) -> float:
@@ -452,7 +443,8 @@ def _write(path: Path, content: bytes | Callable[[Any], None]) -> None:
             dir=path.parent, prefix=_half_written(os.getpid()), delete=False
         ) as file:
             temporary = file.name
-            _lock(file)  # so that no sweep removes it, whatever the clock says
+            with contextlib.suppress(NoLocks):
+                lock(file, path)  # so that no sweep removes it, whatever the clock says
             if callable(content):
                 content(file)
             else:

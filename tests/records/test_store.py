@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from experiments import plan as planning
 from experiments import study
-from experiments.records import store
+from experiments.records import locks, store
 from experiments.records.origin import Origin
 from experiments.records.store import DamagedRecord, Store, decode, encode
 
@@ -430,6 +430,55 @@ def test_a_full_disk_is_found_before_training(command):
     assert not list(command.records.glob("*"))
     command.change()
     check_complete(command)
+
+
+@pytest.mark.parametrize("number", sorted(locks.NONE))
+def test_a_file_system_without_locks_is_found_before_training(command, number):
+    command.change(
+        f"""
+        import fcntl
+        def none(file, how):
+            raise OSError({number}, os.strerror({number}))
+        fcntl.flock = none
+        """
+    )
+    code, out, err = command()
+    assert code == 1
+    assert not out
+    assert not command.trained()
+    assert last_line(err) == (
+        f"adam-study: {command.records} is on a file system without locks (flock: "
+        f"{os.strerror(number)}), without which two commands would train the same run: set "
+        "ADAM_TF_BUILD to a folder on another file system, or mount this one with locks"
+    )
+    assert "Traceback" not in err
+    assert not list(command.records.glob("*"))
+    assert not list(command.records.glob(".*"))
+
+
+def test_a_lock_that_can_not_be_had_leaves_nothing(tmp_path, monkeypatch):
+    """What is written elsewhere needs no locks."""
+
+    def none(file, path):
+        raise locks.NoLocks(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(store, "lock", none)
+    with pytest.raises(locks.NoLocks), Store(tmp_path).claim("0" * 16):
+        pass
+    assert not list(tmp_path.iterdir())
+    store.write_atomically(tmp_path / "page", b"content")
+    assert (tmp_path / "page").read_bytes() == b"content"
+
+
+def test_another_fault_of_a_lock_keeps_its_name(tmp_path, monkeypatch):
+    import fcntl
+
+    def fault(file, how):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fault)
+    with pytest.raises(OSError, match="Input/output error"), Store(tmp_path).claim("0" * 16):
+        pass
 
 
 @pytest.mark.parametrize("engine", ["serial", "processes"])
