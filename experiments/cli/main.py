@@ -44,8 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return 1 if isinstance(error, NotebookFailed) else 2
     except MemoryError as error:
-        what = error or "out of memory; --workers 1 needs the least"
-        print(f"adam-study: {what}", file=sys.stderr)
+        name = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+        takes = COMMANDS[name][2] if name in COMMANDS else ()
+        fewer = "; --workers 1 needs the least" if "workers" in takes else ""
+        print(f"adam-study: {str(error) or f'out of memory{fewer}'}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         from experiments.engines.runs import RunsFailed
