@@ -105,13 +105,14 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         help="give up on a run that takes longer (default: 86400, a day)",
     ),
     "address": _argument(
-        "--address", help="of a Ray cluster, for example auto (default: Ray on this machine)"
+        "--address",
+        help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: Ray on this machine)",
     ),
     "gpus_per_run": _argument(
         "--gpus-per-run",
         type=_share,
         metavar="SHARE",
-        help="of a GPU, on Ray: 0.25 trains four runs on one, 0 none "
+        help="of a GPU, on Ray: with 0.25 four runs share one and its memory, with 0 none has any "
         "(default: 1 where the cluster has any)",
     ),
     "skip_published": _argument(

@@ -2,10 +2,11 @@
 
 The driver claims runs, hands them to actors and writes the records, which come back through Ray's
 object store, so no shared folder is needed. Every node must have the same checkout at the same path
-and the same locked packages; if one differs, the command names it and ends. A node keeps
-checkpoints in the driver's build folder if it has that too, else in its own. If the folder is
-shared, the runs of a lost node resume from them elsewhere; otherwise they start again. A run is
-tried at most `TRIES` times.
+and the same locked packages; one that differs is left out (`experiments.engines.nodes`). A node
+reads data from the driver's folder, and keeps checkpoints in the driver's build folder, if it has
+these too, else in its own; data that it lacks are downloaded. If the build folder is shared, the
+runs of a lost node resume from them elsewhere; otherwise they start again. A run that is lost
+`TRIES` times without getting further fails.
 """
 
 from __future__ import annotations
@@ -14,27 +15,39 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.data import files
 from experiments.engines import node, pool, runs
+from experiments.engines.nodes import Node, Nodes
 from experiments.engines.runs import Options, Result, Train
-from experiments.paths import ROOT
 from experiments.records.store import Store
 from experiments.study import Run
+from experiments.training.runtime import OLDER
 
 TRIES = 3
 CONNECT_SECONDS = 30.0
-LOOK_SECONDS = 5.0  # between checks of the cluster's size
 QUIET_SECONDS = 60.0  # without a free node, after which a message says so
 MEGABYTE = 1 << 20
+# Variables that a process on a node gets from this one, as it would on this machine.
+SENT = (
+    "KERAS_BACKEND",
+    "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_CLIENT_MEM_FRACTION",
+    *OLDER,
+)
 # Ray sends no usage data and prints nothing unasked; its processes may start slowly on a busy
 # machine, and those that train have the priority of the command.
 SETTINGS = {
@@ -50,9 +63,9 @@ def ray(folder: Path, options: Options) -> Iterator[Train]:
     """Train on the Ray cluster at `options.address`, or on Ray started on this machine.
 
     Raises:
-        ValueError: Ray is not installed; the cluster has no GPU and one is asked for; a node has
-            another version of the code or of a package.
-        ConnectionError: there is no such cluster, or it is gone.
+        ValueError: Ray is not installed; the address is none; the cluster has no GPU and one is
+            asked for.
+        ConnectionError: there is no such cluster, it is gone, or none of its nodes can train.
     """
     try:
         library: Any = importlib.import_module("ray")
@@ -155,13 +168,25 @@ class _Watch:
 
 
 def _check_address(address: str) -> None:
-    """Raise a ConnectionError if nothing listens at HOST:PORT; Ray would wait for ten minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdecimal()):
+    """Check an address before Ray does, which would wait for ten minutes.
+
+    Raises:
+        ValueError: it is not an address.
+        ConnectionError: nothing listens there.
+    """
+    where = address.removeprefix("ray://")
+    if address == "auto" or "://" in where:  # other schemes are Ray's plug-ins
         return
+    parts = re.fullmatch(r"(\[[^][]*:[^][]*\]|[^][:]+):([0-9]+)", where)
+    if not parts:
+        raise ValueError(
+            f"--address {address} is not valid: use auto, HOST:PORT or ray://HOST:PORT, with an "
+            "IPv6 address in brackets, as in [::1]:6379"
+        )
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+        host = parts[1].strip("[]"), int(parts[2])
+        socket.create_connection(host, CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConnectionError(f"no Ray cluster at {address}: {reason}") from None
 
@@ -179,7 +204,7 @@ def _as_before() -> Iterator[None]:
 
 
 class _Cluster:
-    """A connected cluster: its size, and how its actors are started and waited for."""
+    """A connected cluster: its nodes, and how actors are started on them and waited for."""
 
     def __init__(
         self, library: Any, store: Store, options: Options, watch: _Watch | None = None
@@ -191,34 +216,63 @@ class _Cluster:
                 f"--gpus-per-run {options.gpus:g}: the Ray cluster has no GPU; leave it out"
             )
         self.gpus = options.gpus if options.gpus is not None else float(bool(found.get("GPU")))
-        self.actor = library.remote(node.Trainer).options(
-            num_cpus=1, num_gpus=self.gpus, max_restarts=0
+        self.nodes = Nodes(library, self.gpus)
+        self.placed = importlib.import_module("ray.util.scheduling_strategies")
+        self.trainer = library.remote(node.Trainer)
+        self.board = (
+            library.remote(node.Board)
+            .options(
+                num_cpus=0,
+                max_restarts=-1,
+                scheduling_strategy=self._on(library.get_runtime_context().get_node_id(), True),
+            )
+            .remote()
         )
-        self.board = library.remote(node.Board).options(num_cpus=0).remote()
-        self.passes: dict[str, int] = {}  # of the runs that are being trained
+        self.actors: list[Actor] = []
+        self.passes: dict[str, tuple[int, int]] = {}  # of the tries of runs, as the board has them
         self.heard: Any = self.board.passes.remote()
         self.here = node.facts()
-        self.failed_starts = 0
-        self.looked = -LOOK_SECONDS
-        self.slots = 0
+        self.environment = {name: os.environ[name] for name in SENT if name in os.environ}
+        self.environment.setdefault("KERAS_BACKEND", "tensorflow")
+        self.data = str(files.root()) if os.environ.get("ADAM_TF_DATA") else ""
         self.had_node = time.monotonic()
 
+    def _on(self, node_id: str, soft: bool = False) -> Any:
+        """To be placed on a node; if `soft`, elsewhere once that is gone."""
+        return self.placed.NodeAffinitySchedulingStrategy(node_id=node_id, soft=soft)
+
     def limit(self) -> int:
-        """How many runs the cluster takes at once; nodes come and go."""
-        if time.monotonic() - self.looked > LOOK_SECONDS:
-            found = self.library.cluster_resources()
-            slots = found.get("CPU", 0)
-            if self.gpus:
-                slots = min(slots, found.get("GPU", 0) / self.gpus)
-            self.slots, self.looked = int(slots), time.monotonic()
-        return min(self.slots, self.options.workers)
+        """How many runs the cluster takes at once, with those that still train where none may."""
+        self.nodes.look()
+        self._tidy()
+        others = sum(not actor.node.usable for actor in self.actors)
+        slots = sum(node.slots for node in self.nodes.usable)
+        return min(slots + others, self.options.workers)
 
     def start(self) -> Actor:
-        """Ask for an actor; Ray starts it where there is room."""
-        if self.failed_starts > pool.HOPELESS:
-            raise ChildProcessError(f"{self.failed_starts} Ray actors in a row could not start")
-        environment = {"KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow")}
-        return Actor(self, self.actor.remote(environment, bool(self.gpus)))
+        """Ask for an actor on the node with most room."""
+        used = Counter(actor.node.id for actor in self.actors)
+        long_ago = time.monotonic() - 2 * pool.START_SECONDS
+        where = max(
+            self.nodes.usable,
+            key=lambda node: (node.passed_over < long_ago, node.slots - used[node.id]),
+        )
+        handle = self.trainer.options(
+            num_cpus=1,
+            num_gpus=self.gpus,
+            max_restarts=0,
+            scheduling_strategy=self._on(where.id),
+        ).remote(self.environment, bool(self.gpus), self.data)
+        self.actors.append(Actor(self, handle, where))
+        return self.actors[-1]
+
+    def _tidy(self) -> None:
+        """End the actors that wait for runs on nodes that take none any more."""
+        gone = [actor for actor in self.actors if not (actor.run or actor.usable)]
+        self.actors = [actor for actor in self.actors if actor not in gone]
+        for actor in gone:
+            if actor.alive:
+                actor.kill()
 
     def done(self, reference: Any) -> bool:
         """Whether an answer, or an error in its place, has arrived."""
@@ -228,12 +282,16 @@ class _Cluster:
         """Wait for any of these actors; print a message if none has had a node for long."""
         if self.watch:
             self.watch.keep()
-        if not workers or all(not worker.ready for worker in workers):
+        self._tidy()
+        if not any(worker.run or worker.ready for worker in workers):
             if time.monotonic() - self.had_node > QUIET_SECONDS:
                 print("waiting for a node of the Ray cluster with room", file=sys.stderr)
                 self.had_node = time.monotonic()
         else:
             self.had_node = time.monotonic()
+        if not any(worker.run for worker in workers):
+            self.nodes.look()
+            self.nodes.check()
         self._hear()
         pending = [worker.pending for worker in workers if worker.pending is not None]
         if len(pending) < len(workers):
@@ -249,24 +307,32 @@ class _Cluster:
             return
         with contextlib.suppress(self.library.exceptions.RayError):
             self.passes = self.library.get(self.heard)
+        with contextlib.suppress(self.library.exceptions.RayError):
             self.heard = self.board.passes.remote()
 
 
 class Actor:
     """A process of Ray's that trains, and its present run; see `pool.Worker`."""
 
-    def __init__(self, cluster: _Cluster, handle: Any) -> None:
-        self.cluster, self.handle = cluster, handle
+    def __init__(self, cluster: _Cluster, handle: Any, where: Node) -> None:
+        self.cluster, self.handle, self.node = cluster, handle, where
         self.run: Run | None = None
         self.deadline = float("inf")
+        self.patience = time.monotonic() + pool.START_SECONDS
         self.starting: Any = handle.differences.remote(cluster.here)
         self.reference: Any = None  # of what comes back from the node
-        self.passes = 0  # of its run, as far as is known
+        self.key = ""  # of this try of its run, on the board
+        self.begun = self.passes = 0  # of its run, as far as is known
         self.known: tuple[Any] | None = None  # an answer that needs no node
         self.claim = contextlib.ExitStack()
         self.how = ""  # it was lost
-        self.usable = True
+        self.alive = True
         self.first_mb: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes another run."""
+        return self.alive and self.node.usable
 
     @property
     def pending(self) -> Any:
@@ -275,28 +341,26 @@ class Actor:
 
     @property
     def ready(self) -> bool:
-        """Whether it has started.
-
-        Raises:
-            ValueError: its node has other code or packages, or none.
-        """
-        if self.starting is None or not self.usable or not self.cluster.done(self.starting):
-            return self.starting is None and self.usable
+        """Whether it has started; if its node can't train, that is left out."""
+        if self.starting is None or not self.usable:
+            return self.usable
+        nodes = self.cluster.nodes
+        if not self.cluster.done(self.starting):
+            if time.monotonic() > self.patience and len(nodes.usable) > 1:  # others have room
+                self.node.passed_over = time.monotonic()
+                self.kill()
+            return False
         library = self.cluster.library
         try:
             differs = library.get(self.starting)
         except library.exceptions.RayError as error:
-            self.usable = False
-            self.cluster.failed_starts += 1
-            if "No module named" in str(error):
-                raise ValueError(
-                    "a node of the Ray cluster can't import the study; it needs this checkout at "
-                    f"{ROOT} and `make env`"
-                ) from None
+            self.kill()
+            nodes.not_started(self.node, error)
             return False
         if differs:
-            raise ValueError(differs)
-        self.cluster.failed_starts = 0
+            nodes.leave_out(self.node, differs)
+            return False
+        self.node.failed_starts = 0
         self.starting = None
         return True
 
@@ -310,9 +374,9 @@ class Actor:
         elif (record := store.get(run.id)) is not None:
             self.known = (Result(run, runs.end(record)),)
         else:
-            self.passes = 0
+            self.key, self.begun, self.passes = uuid.uuid4().hex, 0, 0
             self.reference = self.handle.train.remote(
-                run.config(), str(store.path), keep, self.cluster.board
+                run.config(), str(store.path), keep, self.cluster.board, self.key
             )
 
     def answers(self) -> bool:
@@ -321,14 +385,15 @@ class Actor:
 
     def _passed(self) -> bool:
         """Whether the board has a new number of passes of its run."""
-        return self.run is not None and self.cluster.passes.get(self.run.id, 0) > self.passes
+        return self.cluster.passes.get(self.key, (0, 0))[1] > self.passes
 
     def answer(self) -> Any:
         """See `pool.Worker`; writes the record."""
         run, exceptions = self.run, self.cluster.library.exceptions
         assert run is not None
         if self.known is None and self._passed():
-            self.passes = self.cluster.passes[run.id]
+            self.begun, self.passes = self.cluster.passes[self.key]
+            self.cluster.nodes.progressed(self.node)
             return self.passes
         with self.claim:
             if self.known is not None:
@@ -338,9 +403,10 @@ class Actor:
                 found = self.cluster.library.get(self.reference)
             except exceptions.RayTaskError as error:
                 self.run = None
-                return Result(run, runs.reason(error.cause or error), failed=True)
+                reason = runs.reason(error.cause or error)
+                return Result(run, f"{reason}, on node {self.node.name}", failed=True)
             except exceptions.RayError as error:
-                self.how = _lost(error)
+                self.how = self.cluster.nodes.lost(self.node, run.id, error)
                 raise EOFError from None
             self.run = None
             result = self._result(run, found)
@@ -349,19 +415,33 @@ class Actor:
             self.close()
         return result
 
-    def _result(self, run: Run, found: dict[str, Any]) -> Result | Exception:
-        """The result of a node's work on a run."""
+    def _result(self, run: Run, found: dict[str, Any]) -> Result | None:
+        """The result of a node's work on a run; None if the node can't train it."""
         store, notes = self.cluster.store, found["notes"]
         if "stop" in found:
-            return ConnectionError(found["stop"])
+            self.cluster.nodes.leave_out(self.node, found["stop"])
+            return None
+        self.cluster.nodes.progressed(self.node)
         if "record" not in found:
-            return runs.failed(run, store, runs.Failure(found["failed"], found["trace"]), notes)
+            why = runs.Failure(found["failed"], found["trace"], found["memory"])
+            return runs.failed(run, store, why, notes, self._fewer(why.memory))
         store.put(found["record"])
         store.drop_failure(run)
         if not found["keep"]:
             store.drop_checkpoint(run)
         seconds = found["record"]["manifest"]["wall_seconds"]
         return Result(run, runs.end(found["record"]), seconds, notes)
+
+    def _fewer(self, memory: str) -> str:
+        """What to do where this memory was full: train fewer runs at once on a GPU or a node."""
+        if memory == "GPU memory":
+            share = self.cluster.gpus
+            if share == 1:
+                return "it had a GPU of its own"
+            return f"--gpus-per-run {share:g} is too small a share; 1 gives it a GPU of its own"
+        if not self.cluster.options.address:
+            return runs.FEWER
+        return f"fewer --num-cpus in the `ray start` of node {self.node.name} need less"
 
     def close(self) -> None:
         """End it; it has no run."""
@@ -370,17 +450,7 @@ class Actor:
     def kill(self) -> str:
         """End it now, wherever it is: it writes nothing but checkpoints."""
         self.claim.close()
-        self.run, self.usable = None, False
+        self.run, self.alive = None, False
         with contextlib.suppress(Exception):
             self.cluster.library.kill(self.handle, no_restart=True)
         return self.how
-
-
-def _lost(error: BaseException) -> str:
-    """How Ray lost a run, in a few words."""
-    kind, text = type(error).__name__, str(error).lower()
-    if "node" in text and ("died" in text or "dead" in text or "terminat" in text):
-        return "its node was lost"
-    if "memory" in text:
-        return "its node ran out of memory"
-    return f"its process was killed ({kind})"

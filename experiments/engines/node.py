@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from experiments.data import catalogue, download, files
 from experiments.engines import pool, runs
 from experiments.paths import ROOT, build_folder
+from experiments.records.locks import NoLocks
 from experiments.records.store import Store
 from experiments.study import Run
 
@@ -51,24 +51,41 @@ class Board:
     """Where nodes report how many passes their runs have."""
 
     def __init__(self) -> None:
-        self.known: dict[str, int] = {}
+        self.known: dict[str, tuple[int, int]] = {}
 
-    def tell(self, run_id: str, passes: int) -> None:
-        """Take note of a run's passes."""
-        self.known[run_id] = passes
+    def tell(self, key: str, begun: int, passes: int) -> None:
+        """Take note of a run's passes.
 
-    def passes(self) -> dict[str, int]:
-        """The passes of all runs so far."""
+        Args:
+            key: names the try of the run.
+            begun: its passes when it had its first one in this try.
+            passes: its passes now.
+        """
+        self.known[key] = begun, passes
+
+    def passes(self) -> dict[str, tuple[int, int]]:
+        """The passes of all tries so far: `begun` and `passes`."""
         return self.known
 
 
 class Trainer:
-    """A process on a node, which trains what it is given."""
+    """A process on a node, which trains what it is given.
 
-    def __init__(self, environment: dict[str, str], gpu: bool) -> None:
+    Args:
+        environment: variables to set, before anything is imported that reads them.
+        gpu: whether it has a GPU, or a share of one.
+        data: the folder that holds the data on the driver; used if this node has it too. "" if the
+            driver uses the default one.
+    """
+
+    def __init__(self, environment: dict[str, str], gpu: bool, data: str = "") -> None:
         os.environ.update(environment)
         if not gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        self.lacks = data and not os.path.isdir(data)
+        self.data = data
+        if data and not self.lacks:
+            os.environ["ADAM_TF_DATA"] = data
 
     def differences(self, theirs: dict[str, str]) -> str:
         """How this node differs from the machine that asks, in one line; "" if it doesn't."""
@@ -81,11 +98,13 @@ class Trainer:
         if not found:
             return ""
         return (
-            f"node {socket.gethostname()} differs from this machine: {'; '.join(found)}; give it "
-            "the same checkout and `make env`"
+            f"it differs from this machine: {'; '.join(found)}; give it the same checkout and "
+            "`make env`"
         )
 
-    def train(self, config: dict[str, Any], folder: str, keep: bool, board: Any) -> dict[str, Any]:
+    def train(
+        self, config: dict[str, Any], folder: str, keep: bool, board: Any, key: str
+    ) -> dict[str, Any]:
         """Train a run.
 
         Args:
@@ -93,36 +112,56 @@ class Trainer:
             folder: the driver's, for checkpoints.
             keep: whether its last state is kept for a longer run to continue.
             board: a `Board` actor that is told of its passes.
+            key: names this try there.
 
         Returns:
-            The record, or the reason why there is none, with notes and this process's memory in MB.
+            The record, or what went wrong with the run ("failed") or with this node ("stop"), with
+            notes and this process's memory in MB.
         """
         from experiments.training.runtime import memory_mb
 
-        run, store = Run.from_config(config), Store(_checkpoints(folder))
-        told = 0.0
+        run = Run.from_config(config)
+        begun, told = 0, 0.0
 
         def tell(passes: int) -> None:
-            nonlocal told
+            nonlocal begun, told
+            begun = begun or passes
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
-                board.tell.remote(run.id, passes)
+                board.tell.remote(key, begun, passes)
 
         found: dict[str, Any]
+        notes: list[str] = []
         try:
+            store = Store(_checkpoints(folder))
+            notes = store.damaged
             _fetch(run.data)
-            record = runs.attempt(run, store, keep, tell)
-        except (OSError, files.DataError) as error:  # this node's fault: other runs would fail too
-            words = getattr(error, "strerror", None) or " ".join(str(error).split())
-            found = {"stop": f"node {socket.gethostname()}: {words}"}
-        else:
-            if isinstance(record, runs.Failure):
-                found = {"failed": record.reason, "trace": record.trace}
-            else:
-                found = {"record": record, "keep": keep}
-                if not keep:
-                    store.drop_checkpoint(run)
-        return {**found, "notes": tuple(store.damaged), "megabytes": memory_mb()}
+            found = _answer(run, store, keep, runs.attempt(run, store, keep, tell))
+        except (OSError, ValueError) as error:  # this node's fault: other runs would fail too
+            found = {"stop": self._fault(error)}
+        return {**found, "notes": tuple(notes), "megabytes": memory_mb()}
+
+    def _fault(self, error: Exception) -> str:
+        """What is wrong with this node, in one line."""
+        words = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.strerror:
+            words = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        if isinstance(error, files.DataError) and self.lacks:
+            words += f"; nor has it the folder {self.data}, which holds the data here"
+        return words
+
+
+def _answer(
+    run: Run, store: Store, keep: bool, record: dict[str, Any] | runs.Failure
+) -> dict[str, Any]:
+    """What goes back to the driver."""
+    if not isinstance(record, runs.Failure):
+        if not keep:
+            store.drop_checkpoint(run)
+        return {"record": record, "keep": keep}
+    if record.machine:
+        return {"stop": f"it can't train: {record.reason}; `make env` there mends its packages"}
+    return {"failed": record.reason, "trace": record.trace, "memory": record.memory}
 
 
 @functools.cache
@@ -139,9 +178,12 @@ def _fetch(data: str) -> None:
     if data not in catalogue.DATASETS:
         return
     while not files.available(data):
-        with Store(files.root()).claim("fetch") as first:
-            if first:
-                download.fetch(data, progress=False)
-                return
+        try:
+            with Store(files.root()).claim("fetch") as first:
+                if first:
+                    download.fetch(data, progress=False)
+                    return
+        except NoLocks:  # several processes download the same files, each of which appears whole
+            break
         time.sleep(pool.POLL_SECONDS)
     download.fetch(data, progress=False)

@@ -1,8 +1,9 @@
 """What engines with workers share: who trains which run, for how long, and how often it is tried.
 
-A worker that is lost is replaced, and its run is tried again. One that takes too long over a run is
-killed. One that has grown large is replaced between two runs, since TensorFlow keeps a few
-megabytes of every graph that it has compiled.
+A worker that is lost is replaced, and its run is tried again; a try in which it got further, to a
+newer checkpoint, does not count. One that takes too long over a run is killed. One that has grown
+large is replaced between two runs, since TensorFlow keeps a few megabytes of every graph that it
+has compiled.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ class Worker(Protocol):
     Attributes:
         run: the run that it is training.
         deadline: when it has taken too long over that run.
+        begun: how many passes that run had when this worker told of the first one; 0 before that.
     """
 
     run: Run | None
     deadline: float
+    begun: int
 
     @property
     def ready(self) -> bool:
@@ -56,9 +59,10 @@ class Worker(Protocol):
         """Whether `answer` would not wait."""
 
     def answer(self) -> Any:
-        """What became of its run: a Result, None (another process trains it) or an exception.
+        """What became of its run: a Result, an exception, or None if it is to be tried again later.
 
-        Or, while it trains, the number of its passes so far; 0 when it has just begun.
+        None means that another process trains it, or that this worker can't. While it trains, the
+        answer is the number of its passes so far; 0 when it has just begun.
 
         Raises:
             EOFError: the worker is lost.
@@ -72,6 +76,29 @@ class Worker(Protocol):
 
 
 @dataclass
+class _Lost:
+    """A run whose workers were lost.
+
+    Attributes:
+        notes: how, one line each.
+        begun: the most passes with which a try began.
+        in_a_row: how often it was lost without getting further: a try that began with more passes
+            than those before had a newer checkpoint.
+    """
+
+    notes: tuple[str, ...] = ()
+    begun: int = 1
+    in_a_row: int = 0
+
+    def again(self, begun: int) -> bool:
+        """Count a loss of a try that began with so many passes; whether it had got further."""
+        further = begun > self.begun
+        self.in_a_row = 1 if further else self.in_a_row + 1
+        self.begun = max(begun, self.begun)
+        return further
+
+
+@dataclass
 class Pool:
     """Workers, which live until they are closed, and what they train.
 
@@ -80,7 +107,7 @@ class Pool:
         wait: waits for an answer, or until a worker is ready, at most so many seconds.
         limit: how many workers there may be now.
         options: how the engine works.
-        tries: how often a run is tried if its workers are lost.
+        tries: how often a run is tried if its workers are lost and it gets no further.
         workers: those that live.
         most: how many there were at once so far.
         told: whether it was said that there are fewer than there should be.
@@ -103,7 +130,7 @@ class Pool:
     ) -> Iterator[Result]:
         """See `runs.Train`, whose arguments these are."""
         queue, busy = deque(runs), deque[tuple[float, Run]]()  # trained elsewhere, and till when
-        notes: dict[str, tuple[str, ...]] = {}
+        losses: dict[str, _Lost] = {}
         lost = 0
         while True:
             while busy and busy[0][0] <= time.monotonic():
@@ -127,20 +154,22 @@ class Pool:
                 try:
                     answer = worker.answer()
                 except EOFError:
-                    how = worker.kill()
-                    lost += 1
+                    begun, how = worker.begun, worker.kill()
+                    past = losses.setdefault(run.id, _Lost())
+                    lost = 1 if past.again(begun) else lost + 1
                     if lost >= HOPELESS + self.most:
                         raise ChildProcessError(
                             f"{lost} training processes ended in a row; the last time, {how}; "
                             "finished runs are kept; give the same command to continue"
                         ) from None
-                    before = notes.setdefault(run.id, ())
-                    if len(before) + 1 == self.tries:
+                    if past.in_a_row == self.tries:
                         times = "twice" if self.tries == 2 else f"{self.tries} times"
+                        if len(past.notes) + 1 > self.tries:
+                            times += " since it last got further"
                         yield Result(run, f"{how}, {times}", failed=True)
                     else:
                         line = f"{name(run)}: {how}; it was tried once more"
-                        notes[run.id] = (*before, line)
+                        past.notes = (*past.notes, line)
                         queue.append(run)
                     continue
                 if isinstance(answer, int):
@@ -152,7 +181,8 @@ class Pool:
                     busy.append((time.monotonic() + POLL_SECONDS, run))
                     continue
                 lost = 0
-                yield replace(answer, notes=(*notes.get(run.id, ()), *answer.notes))
+                before = losses[run.id].notes if run.id in losses else ()
+                yield replace(answer, notes=(*before, *answer.notes))
 
     def _assign(self, queue: deque[Run], keep: Collection[str]) -> None:
         """Give runs to workers that are ready, and start workers for the runs that are left."""

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engines import pool
-from experiments.engines.runs import Options, Result, Train, train_and_store
+from experiments.engines.runs import FEWER, Options, Result, Train, train_and_store
 from experiments.engines.signals import ENDING
 from experiments.records.store import sweep_after
 from experiments.study import Run
+
+ENDING_SECONDS = 5.0  # that a process which has hung up may take to end
 
 
 class Worker:
@@ -43,11 +45,13 @@ class Worker:
             unless_started.pop_all()
         self.run: Run | None = None
         self.seconds = self.deadline = 0.0
+        self.begun = 0
+        self.hung_up = False
         self.first_mb: float | None = None
 
     def start(self, run: Run, keep: bool, seconds: float) -> None:
         """Give it a run; arguments as in `pool.Worker`."""
-        self.run, self.seconds = run, seconds
+        self.run, self.seconds, self.begun = run, seconds, 0
         self.deadline = time.monotonic() + seconds + pool.START_SECONDS
         with contextlib.suppress(OSError):  # if it has died, reading its answer will show it
             self.connection.send((run, self.folder, keep))
@@ -60,9 +64,11 @@ class Worker:
         """See `pool.Worker`."""
         try:
             answer, megabytes = self.connection.recv()
-        except OSError:
+        except (EOFError, OSError):
+            self.hung_up = True
             raise EOFError from None
         if isinstance(answer, int):
+            self.begun = self.begun or answer
             self.deadline = self.deadline if answer else time.monotonic() + self.seconds
             return answer
         self.run = None
@@ -82,20 +88,33 @@ class Worker:
 
     def kill(self) -> str:
         """End it now, wherever it is: records are written atomically. Returns how it ended."""
-        self.process.join(0.2)
-        self.process.kill()
-        self.process.join()
+        how = end(self.process, ENDING_SECONDS if self.hung_up else 0.0)
         self.connection.close()
         self.run = None
         if self.process.pid:
             sweep_after(self.process.pid, self.folder)
-        code = self.process.exitcode or 0
-        if code >= 0:
-            return f"its process ended with exit code {code}"
-        number = -code
-        known = {entry.value: entry.name for entry in signal.Signals}
-        hint = ", out of memory? --workers 1 needs the least" if number == 9 else ""
-        return f"its process was killed ({known.get(number, number)}{hint})"
+        return how
+
+
+def end(process: Any, seconds: float = 0.0) -> str:
+    """End a process, unless it ends by itself within so many seconds; returns how it ended.
+
+    Args:
+        process: of `multiprocessing`.
+        seconds: how long to wait, so that a process which is ending is not said to be killed.
+    """
+    process.join(seconds)
+    by_itself = process.exitcode is not None
+    process.kill()
+    process.join()
+    code = process.exitcode or 0
+    if not by_itself:
+        return "its process stopped answering"
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    known = {entry.value: entry.name for entry in signal.Signals}
+    hint = f", out of memory? {FEWER}" if code == -9 else ""
+    return f"its process was killed ({known.get(-code, -code)}{hint})"
 
 
 @contextlib.contextmanager

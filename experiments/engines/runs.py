@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +16,9 @@ from experiments.records.store import Store
 from experiments.study import Run, describe
 from experiments.words import counted
 
-MEMORY = "out of memory; --workers 1 needs the least"
+FEWER = "--workers 1 needs the least"  # memory, where processes share this machine's
+# What libraries say of a memory that is full, beside TensorFlow's own kind of error.
+FULL = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,11 @@ def name(run: Run) -> str:
 
 
 def train_and_store(
-    run: Run, folder: Path, keep: bool = False, on_epoch: Callable[[int], None] | None = None
+    run: Run,
+    folder: Path,
+    keep: bool = False,
+    on_epoch: Callable[[int], None] | None = None,
+    advice: str = FEWER,
 ) -> Result | None:
     """Train a run unless it has a record; None if another process trains its lineage.
 
@@ -101,6 +109,7 @@ def train_and_store(
         folder: where its record is or will be.
         keep: whether its last state is kept for a longer run to continue.
         on_epoch: called with the number of passes done, after each.
+        advice: what to do if a memory was full.
 
     Raises:
         OSError: its record can't be written, or a file can't be read: other runs would fail too.
@@ -115,7 +124,7 @@ def train_and_store(
         if record is None:
             trained = attempt(run, store, keep, on_epoch)
             if isinstance(trained, Failure):
-                return failed(run, store, trained, tuple(store.damaged))
+                return failed(run, store, trained, tuple(store.damaged), advice)
             store.drop_failure(run)
             record = trained
             store.put(record)
@@ -132,13 +141,19 @@ class Failure:
     Attributes:
         reason: what went wrong, in one line.
         trace: the traceback.
+        memory: which memory was full, as in `full_memory`.
+        machine: whether a package can't be imported, so that no run can be trained here.
     """
 
     reason: str
     trace: str
+    memory: str = ""
+    machine: bool = False
 
 
-def failed(run: Run, store: Store, why: Failure, notes: tuple[str, ...]) -> Result:
+def failed(
+    run: Run, store: Store, why: Failure, notes: tuple[str, ...], advice: str = FEWER
+) -> Result:
     """The result of a run that failed; it names the file that gets the traceback.
 
     Args:
@@ -146,9 +161,11 @@ def failed(run: Run, store: Store, why: Failure, notes: tuple[str, ...]) -> Resu
         store: where the file goes.
         why: what went wrong.
         notes: what else to report.
+        advice: what to do if a memory was full.
     """
     path = store.write_failure(run, why.trace)
-    return Result(run, f"{why.reason}; the traceback is in {path}", notes=notes, failed=True)
+    reason = f"{why.reason}; {advice}" if why.memory and advice else why.reason
+    return Result(run, f"{reason}; the traceback is in {path}", notes=notes, failed=True)
 
 
 def attempt(
@@ -173,15 +190,29 @@ def attempt(
     except (OSError, DataError):
         raise
     except Exception as error:
-        return Failure(reason(error), traceback.format_exc())
+        trace, machine = traceback.format_exc(), isinstance(error, ImportError)
+        return Failure(reason(error), trace, full_memory(error), machine)
     return record
+
+
+def full_memory(error: BaseException) -> str:
+    """Which memory was full: "memory", that of the processor, "GPU memory", or "" if none was."""
+    words, kind = str(error), type(error).__name__
+    if isinstance(error, MemoryError):
+        return "memory"
+    if kind != "ResourceExhaustedError" and not any(word in words for word in FULL):
+        return ""
+    on_gpu = any(word in words for word in ("GPU", "CUDA", "CUDNN"))
+    if not on_gpu and os.environ.get("KERAS_BACKEND") == "jax" and "jax" in sys.modules:
+        on_gpu = sys.modules["jax"].default_backend() == "gpu"  # its message does not say
+    return "GPU memory" if on_gpu else "memory"
 
 
 def reason(error: BaseException) -> str:
     """An exception in one line."""
     words = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return MEMORY + (f" ({words[:200]})" if words else "")
+    if memory := full_memory(error):
+        return f"out of {memory}" + (f" ({words[:200]})" if words else "")
     return f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__
 
 

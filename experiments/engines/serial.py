@@ -25,7 +25,8 @@ def serial(folder: Path, options: Options) -> Iterator[Train]:
         while runs:
             busy = []
             for run in runs:
-                result = train_and_store(run, folder, run.id in keep, partial(on_pass, run))
+                told = partial(on_pass, run)
+                result = train_and_store(run, folder, run.id in keep, told, advice="")
                 if result is None:
                     busy.append(run)
                 else:

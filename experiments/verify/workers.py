@@ -14,7 +14,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from experiments.engines.processes import start_worker, without_interrupts
+from experiments.engines.processes import (
+    ENDING_SECONDS,
+    end,
+    start_worker,
+    without_interrupts,
+)
 from experiments.study import Run
 
 # Resident memory. TensorFlow and MNIST take 900 MB, half of it shared with other processes, and the
@@ -142,8 +147,9 @@ class Workers:
             try:
                 event, resident = worker.pipe.recv()
             except (EOFError, OSError):
+                how = end(worker.process, ENDING_SECONDS)
                 self._drop(worker)
-                yield Event(task, error="its process was killed (out of memory?)")
+                yield Event(task, error=how)
                 continue
             if event.last:
                 worker.task = None

@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,9 +20,11 @@ from pathlib import Path
 import pytest
 from commands import OFTEN, alive, run
 
-from experiments.engines import cluster, node, pool
+from experiments.engines import cluster, node, nodes, pool
+from experiments.engines import runs as engine_runs
 from experiments.engines.runs import Failure, Options
 from experiments.paths import ROOT
+from experiments.records import store
 from experiments.records.store import Store
 from experiments.study import Run
 
@@ -57,34 +61,120 @@ def record_of(run: Run) -> dict:
 # --- what the driver does, with a stand-in for Ray ------------------------------------------------
 
 
+# Ray's exceptions, with what Ray says (python/ray/exceptions.py and the texts of its raylets).
+
+
 class RayError(Exception):
     pass
 
 
-class ActorDiedError(RayError):
+class RaySystemError(RayError):
+    def __str__(self):
+        return f"System error: {self.args[0]}"
+
+
+class RayActorError(RayError):
+    preempted = False
+
+
+class ActorDiedError(RayActorError):
     pass
 
 
-class RaySystemError(RayError):
+class ActorUnavailableError(RayActorError):
+    pass
+
+
+class WorkerCrashedError(RayError):
+    def __str__(self):
+        return (
+            "The worker died unexpectedly while executing this task. Check "
+            "python-core-worker-*.log files for more information."
+        )
+
+
+class OutOfMemoryError(RayError):
+    pass
+
+
+class ObjectLostError(RayError):
+    pass
+
+
+class ActorUnschedulableError(RayError):
     pass
 
 
 class RayTaskError(RayError):
-    cause = None
+    """What a method raised; `ray.get` raises one that is an instance of its class, too."""
+
+    def __init__(self, cause):
+        super().__init__(cause)
+        self.cause = cause
+
+    def as_instanceof_cause(self):
+        cls = type(
+            f"RayTaskError({type(self.cause).__name__})", (RayTaskError, type(self.cause)), {}
+        )
+        return cls(self.cause)
+
+
+DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: Trainer\n\tip: ::1\n"
+NODE_DIED = ActorDiedError(
+    f"{DIED}The actor died because its node has died. Node Id: 16b2\n"
+    "\tthe actor's node was terminated unexpectedly: health check failed"
+)
+KILLED = ActorDiedError(
+    f"{DIED}The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
+    "Worker exit detail: Worker unexpectedly exits with a connection error code 2. End of file. "
+    "There are some potential root causes. (1) The process is killed by SIGKILL by OOM killer due "
+    "to high memory usage. (2) ray stop --force is called. (3) The worker is crashed unexpectedly "
+    "due to SIGSEGV or other unexpected errors."
+)
+EXITED = ActorDiedError(
+    f"{DIED}The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
+    "Worker exit detail: Worker exits unexpectedly. Worker exits with an exit code 27."
+)
+LOW_MEMORY = (
+    "Task was killed due to the node running low on memory.\nMemory on the node (IP: 10.0.22.131, "
+    "ID: 6416) where the task was running was 51.33GB / 54.00GB (0.950537), which exceeds the "
+    "memory usage threshold of 0.95. Ray killed this worker because it was the most recently "
+    "scheduled task."
+)
+NOT_IMPORTED = (
+    "The actor died because of an error raised in its creation task, \x1b[36mray::Trainer."
+    "__init__()\x1b[39m (pid=7, ip=10.0.0.2, repr=<ray.TemporaryActor>)\n"
+    "RuntimeError: The actor with name Trainer failed to import on the worker. This may be because "
+    "needed library dependencies are not installed in the worker environment:\n\n"
+    '  File "experiments/engines/node.py", line 3\n'
+    "ModuleNotFoundError: No module named 'experiments'"
+)
 
 
 class StandIn:
-    """What of Ray the driver uses. `train` makes what a node answers; an exception loses it."""
+    """What of Ray the driver uses. `train` makes what a node answers; an exception loses it.
+
+    Args:
+        resources: of the only node, n1, or of each node by its name.
+        train: what `Trainer.train` does, on the node that is `at`.
+        differs: what `Trainer.differences` answers; a function is called.
+    """
 
     exceptions = types.SimpleNamespace(
         RayError=RayError, RayTaskError=RayTaskError, RaySystemError=RaySystemError
+    )
+    strategies = types.SimpleNamespace(
+        NodeAffinitySchedulingStrategy=lambda node_id, soft: (node_id, soft)
     )
 
     def __init__(self, resources: dict, train=None, differs: object = "") -> None:
         self.resources, self.train, self.differs = resources, train, differs
         self.actors: list[dict] = []
-        self.passes: dict[str, int] = {}
+        self.given: list[tuple] = []  # the arguments of each `Trainer`
+        self.passes: dict[str, tuple[int, int]] = {}
+        self.dead: set[str] = set()
         self.killed = 0
+        self.at = ""
 
     def init(self, **options) -> None:
         self.options = options
@@ -92,29 +182,64 @@ class StandIn:
     def shutdown(self) -> None:
         self.ended = True
 
+    def per_node(self) -> dict[str, dict]:
+        whole = all(isinstance(amount, float) for amount in self.resources.values())
+        found = {"n1": self.resources} if whole and self.resources else self.resources
+        return {name: amounts for name, amounts in found.items() if name not in self.dead}
+
     def cluster_resources(self) -> dict:
-        return self.resources
+        total: dict[str, float] = {}
+        for amounts in self.per_node().values():
+            for name, amount in amounts.items():
+                total[name] = total.get(name, 0.0) + amount
+        return total
+
+    def nodes(self) -> list[dict]:
+        there = [
+            {
+                "NodeID": f"id of {name}",
+                "Alive": True,
+                "NodeManagerHostname": name,
+                "NodeManagerAddress": "10.0.0.1",
+                "Resources": amounts,
+            }
+            for name, amounts in self.per_node().items()
+        ]
+        return [*there, *({"NodeID": f"id of {n}", "Alive": False} for n in sorted(self.dead))]
+
+    def get_runtime_context(self):
+        return types.SimpleNamespace(get_node_id=lambda: "id of n1")
 
     def remote(self, cls):
-        def call(function):
-            return types.SimpleNamespace(remote=lambda *arguments: (function, arguments))
+        def make(scheduling_strategy, arguments):
+            node_id, soft = scheduling_strategy
 
-        def make(*_):
+            def call(function):
+                at = node_id.removeprefix("id of ")
+                return types.SimpleNamespace(remote=lambda *arguments: (function, arguments, at))
+
             if cls is node.Board:
+                assert soft
                 return types.SimpleNamespace(passes=call(lambda: dict(self.passes)))
+            assert not soft
+            self.given.append(arguments)
+            differs = self.differs if callable(self.differs) else lambda: self.differs
             return types.SimpleNamespace(
-                differences=call(lambda theirs: self.differs), train=call(self.train)
+                differences=call(lambda theirs: differs()), train=call(self.train)
             )
 
-        def options(**asked):
+        def options(scheduling_strategy, **asked):
             self.actors += [asked] if cls is node.Trainer else []
-            return types.SimpleNamespace(remote=make)
+            return types.SimpleNamespace(remote=lambda *given: make(scheduling_strategy, given))
 
         return types.SimpleNamespace(options=options)
 
     def get(self, reference):
-        function, arguments = reference
-        found = function(*arguments)
+        function, arguments, self.at = reference
+        try:
+            found = function(*arguments)
+        except Exception as error:
+            raise RayTaskError(error).as_instanceof_cause() from None
         if isinstance(found, Exception):
             raise found
         return found
@@ -127,7 +252,7 @@ class StandIn:
         self.killed += 1
 
 
-def answer(config, folder, keep, board=None) -> dict:
+def answer(config, folder, keep, board=None, key="") -> dict:
     record = record_of(Run.from_config(config))
     return {"record": record, "keep": keep, "notes": (), "megabytes": 100.0}
 
@@ -139,7 +264,13 @@ def use(monkeypatch):
         monkeypatch.setattr(
             cluster.importlib,
             "import_module",
-            lambda name: library if name == "ray" else real(name),
+            lambda name: (
+                library
+                if name == "ray"
+                else library.strategies
+                if name == "ray.util.scheduling_strategies"
+                else real(name)
+            ),
         )
         return library
 
@@ -153,8 +284,8 @@ def train_all(folder: Path, runs, workers=2, **options) -> list:
 
 def test_records_come_back_and_the_driver_writes_them(tmp_path, use):
     library = use(StandIn({"CPU": 8.0}, answer))
-    store, runs = Store(tmp_path), [a_run(seed) for seed in range(4)]
-    store.put(record_of(runs[0]))  # is not trained again
+    records, runs = Store(tmp_path), [a_run(seed) for seed in range(4)]
+    records.put(record_of(runs[0]))  # is not trained again
     results = train_all(tmp_path, runs)
     assert {result.run.seed for result in results} == {0, 1, 2, 3}
     assert sum(result.seconds for result in results) == 3.0
@@ -171,9 +302,12 @@ def test_passes_are_heard_of_while_a_run_trains(tmp_path, use):
     wait = library.wait
 
     def slow(references, timeout, fetch_local):
-        library.passes = {run.id: min(3, next(waits) // 4)}
-        late = [r for r in references if r[0] is answer and library.passes[run.id] < 3]
-        return ([], late) if late else wait(references, timeout, fetch_local)
+        trained = [given for function, given, _ in references if function is answer]
+        for *_, key in trained:
+            library.passes[key] = 1, min(3, next(waits) // 4)
+        if trained and library.passes[key][1] < 3:
+            return [], references
+        return wait(references, timeout, fetch_local)
 
     library.wait = slow
     with cluster.ray(tmp_path, Options(1)) as train:
@@ -187,28 +321,119 @@ def test_passes_are_heard_of_while_a_run_trains(tmp_path, use):
 def test_a_lost_run_is_tried_three_times(tmp_path, use):
     tries: list[int] = []
 
-    def train(config, folder, keep, board):
+    def train(config, folder, keep, board, key):
         tries.append(config["seed"])
         if config["seed"] == 1 or (config["seed"] == 2 and tries.count(2) < 3):
-            return ActorDiedError("The actor died because its node has died.")
+            return NODE_DIED
         return answer(config, folder, keep)
 
     use(StandIn({"CPU": 8.0}, train))
     found = {r.run.seed: r for r in train_all(tmp_path, [a_run(seed) for seed in range(3)])}
     assert sorted(tries) == [0, 1, 1, 1, 2, 2, 2]
     assert found[1].failed
-    assert found[1].end == "its node was lost, 3 times"
+    assert found[1].end == "its node n1 was lost, 3 times"
     assert not found[2].failed
     assert len(found[2].notes) == 2
     for note in found[2].notes:
-        assert note.endswith("its node was lost; it was tried once more")
+        assert note.endswith("its node n1 was lost; it was tried once more")
     assert not list(tmp_path.glob("*.lock"))
 
 
+def preempted() -> ActorDiedError:
+    error = ActorDiedError(*NODE_DIED.args)
+    error.preempted = True
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (NODE_DIED, "its node n1 was lost"),
+        (preempted(), "its node n1 was preempted"),
+        (ActorUnschedulableError("The node doesn't exist any more"), "its node n1 was lost"),
+        (ActorUnavailableError("The actor is unavailable"), "its node n1 did not answer"),
+        (KILLED, "its process on node n1 died; Ray does not know why (out of memory?)"),
+        (
+            WorkerCrashedError(),
+            "its process on node n1 died; Ray does not know why (out of memory?",
+        ),
+        (EXITED, "its process on node n1 ended with exit code 27"),
+        (OutOfMemoryError(LOW_MEMORY), "Ray killed its process, since node n1 ran out of memory"),
+        (
+            ActorDiedError(f"{DIED}Worker exit type: NODE_OUT_OF_MEMORY Worker exit detail: x"),
+            "Ray killed its process, since node n1 ran out of memory",
+        ),
+        (
+            ObjectLostError("All copies\nare lost"),
+            "it was lost on node n1 (ObjectLostError: All co",
+        ),
+    ],
+)
+def test_how_a_run_was_lost_is_said_as_far_as_ray_knows(tmp_path, use, error, how):
+    """Only a node that died is lost; a crash and a memory that is full are named as such."""
+    use(StandIn({"CPU": 1.0}, lambda *_: error))
+    (found,) = train_all(tmp_path, [a_run()])
+    assert found.failed
+    assert found.end.startswith(how)
+    assert found.end.endswith(", 3 times")
+
+
+def test_a_node_that_is_not_there_any_more_is_lost_whatever_ray_says(tmp_path, use):
+    """The process is often missed before its node."""
+    library = use(StandIn({"n1": {"CPU": 1.0}}))
+
+    def train(*given):
+        if not library.dead:
+            library.dead.add("n1")
+            library.resources["n2"] = {"CPU": 1.0}
+            return KILLED
+        return answer(*given)
+
+    library.train = train
+    (found,) = train_all(tmp_path, [a_run()])
+    assert not found.failed
+    assert found.notes == (f"{runs_name(found)}: its node n1 was lost; it was tried once more",)
+    assert library.at == "n2"
+
+
+def runs_name(found) -> str:
+    return engine_runs.name(found.run)
+
+
+@pytest.mark.parametrize(("ahead", "tries"), [(20, 6), (0, 3)])
+def test_only_losses_without_progress_count(tmp_path, use, ahead, tries):
+    """A try that begins with more passes than the last had a newer checkpoint."""
+    library, keys = use(StandIn({"CPU": 1.0})), []
+
+    def train(config, folder, keep, board, key):
+        keys.append(key)
+        return answer(config, folder, keep) if len(keys) == 6 else NODE_DIED
+
+    wait, waits = library.wait, []
+
+    def wait_for_passes(references, timeout, fetch_local):
+        trained = [given for function, given, _ in references if function is train]
+        for *_, key in trained:
+            begun = 1 + ahead * len(keys)
+            library.passes[key] = begun, begun + 5
+            waits.append(key)
+            if waits.count(key) < 5:
+                return [], references
+        return wait(references, timeout, fetch_local)
+
+    library.train, library.wait = train, wait_for_passes
+    (found,) = train_all(tmp_path, [a_run(epochs=400)])
+    assert len(keys) == tries
+    assert found.failed == (not ahead)
+    assert len(set(keys)) == tries
+    assert not ahead or len(found.notes) == 5
+
+
 def test_a_failed_run_stops_no_other_and_its_trace_comes_back(tmp_path, use):
-    def train(config, folder, keep, board):
+    def train(config, folder, keep, board, key):
         if config["seed"] == 1:
-            return {"failed": "KeyError: 3", "trace": "Traceback", "notes": (), "megabytes": 1.0}
+            failed = {"failed": "KeyError: 3", "trace": "Traceback", "memory": ""}
+            return {**failed, "notes": (), "megabytes": 1.0}
         return answer(config, folder, keep)
 
     use(StandIn({"CPU": 8.0}, train))
@@ -219,23 +444,142 @@ def test_a_failed_run_stops_no_other_and_its_trace_comes_back(tmp_path, use):
     assert found[1].end == f"KeyError: 3; the traceback is in {kept}"
 
 
-def test_what_is_wrong_with_a_node_is_one_line(tmp_path, use):
-    differs = "node n1 differs from this machine: keras is 3.0.0, not 3.12.0"
-    use(StandIn({"CPU": 2.0}, answer, differs))
-    with pytest.raises(ValueError, match="node n1 differs"):
-        train_all(tmp_path, [a_run()])
-    use(StandIn({"CPU": 2.0}, answer, RayError("No module named 'experiments'")))
-    with pytest.raises(ValueError, match="can't import the study; it needs this checkout at /"):
-        train_all(tmp_path, [a_run()])
-    use(StandIn({"CPU": 2.0}, answer, RayError("worker crashed")))
-    with pytest.raises(ChildProcessError, match="Ray actors in a row could not start"):
-        train_all(tmp_path, [a_run()])
-    stop = {"stop": "node n1: No space left on device", "notes": (), "megabytes": 1.0}
-    use(StandIn({"CPU": 2.0}, lambda *_: stop))
-    with pytest.raises(ConnectionError, match="node n1: No space left on device"):
-        train_all(tmp_path, [a_run()])
-    assert not Store(tmp_path).ids()
+DIFFERS = "it differs from this machine: keras is 3.0.0, not 3.12.0"
+STOP = {"stop": "/scratch/x: No space left on device", "notes": (), "megabytes": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("differs", "stop", "why"),
+    [
+        (DIFFERS, None, re.escape(DIFFERS)),
+        (
+            ActorDiedError(NOT_IMPORTED),
+            None,
+            f"it can't import the study; it needs this checkout at {ROOT} and `make env`",
+        ),
+        (
+            KILLED,
+            None,
+            "3 Ray actors in a row could not start there; the last time, ActorDiedError: The actor "
+            "died unexpectedly before finishing this task.",
+        ),
+        ("", STOP, "/scratch/x: No space left on device"),
+    ],
+)
+def test_a_node_that_can_not_train_is_left_out(tmp_path, use, capsys, differs, stop, why):
+    """One line names it and says why; the other trains everything. If it is alone, that is all."""
+    library = use(StandIn({"n1": {"CPU": 4.0}, "n2": {"CPU": 2.0}}))
+    trained = []
+
+    def train(*given):
+        trained.append(library.at)
+        return stop if stop and library.at == "n1" else answer(*given)
+
+    library.train = train
+    library.differs = lambda: differs if library.at == "n1" else ""
+    found = train_all(tmp_path, [a_run(seed) for seed in range(4)], workers=3)
+    assert not any(result.failed for result in found)
+    assert Store(tmp_path).ids() == sorted(a_run(seed).id for seed in range(4))
+    assert trained.count("n2") == 4
+    assert re.fullmatch(f"adam-study: node n1 is left out: {why}\n", capsys.readouterr().err)
+
+    library.resources = {"n1": {"CPU": 4.0}}
+    with pytest.raises(ConnectionError) as error:
+        train_all(tmp_path, [a_run(9)])
+    assert str(error.value) == (
+        "no node of the Ray cluster can train: 1 node was left out, for the reasons above (n1); "
+        "finished runs are kept; mend a node and give the same command to continue"
+    )
+    assert capsys.readouterr().err.count("\n") == 1
     assert not list(tmp_path.glob("*.lock"))
+
+
+def test_runs_on_a_node_that_is_left_out_may_end_there(tmp_path, use, capsys):
+    """They are not asked to stop; when the last has ended, the command does too."""
+    library = use(StandIn({"n1": {"CPU": 2.0}}))
+    late = []
+
+    def train(config, *given):
+        return STOP if config["seed"] else answer(config, *given)
+
+    wait = library.wait
+
+    def wait_long(references, timeout, fetch_local):
+        slow = [r for r in references if r[0] is train and not r[1][0]["seed"]]
+        late.extend(slow)
+        return (
+            ([r for r in references if r not in slow], slow)
+            if len(late) < 9
+            else wait(references, timeout, fetch_local)
+        )
+
+    library.train, library.wait = train, wait_long
+    with pytest.raises(ConnectionError, match="no node of the Ray cluster can train"):
+        train_all(tmp_path, [a_run(seed) for seed in range(3)])
+    assert Store(tmp_path).ids() == [a_run(0).id]
+    assert capsys.readouterr().err.count("is left out") == 1
+
+
+def test_a_node_that_loses_one_run_after_the_other_is_left_out(tmp_path, use, capsys):
+    """If there is another; else the runs that are lost are told as before."""
+    library = use(StandIn({"n1": {"CPU": 4.0}, "n2": {"CPU": 1.0}}))
+    library.train = lambda *given: KILLED if library.at == "n1" else answer(*given)
+    found = train_all(tmp_path, [a_run(seed) for seed in range(8)], workers=5)
+    assert not any(result.failed for result in found)
+    err = capsys.readouterr().err
+    assert err == (
+        "adam-study: node n1 is left out: it lost 3 runs in a row; the last time, its process on "
+        "node n1 died; Ray does not know why (out of memory?)\n"
+    )
+    library.resources = {"n1": {"CPU": 4.0}}
+    found = train_all(tmp_path, [a_run(seed) for seed in (10, 11)])
+    assert all(result.failed for result in found)
+    assert not capsys.readouterr().err
+
+
+def test_an_actor_that_waits_for_room_gives_way_to_another_node(tmp_path, use, monkeypatch):
+    monkeypatch.setattr(pool, "START_SECONDS", 0.05)
+    library = use(StandIn({"n1": {"CPU": 4.0}, "n2": {"CPU": 1.0}}, answer))
+    wait = library.wait
+
+    def busy(references, timeout, fetch_local):
+        if references[0][2] == "n1":
+            time.sleep(0.001)
+            return [], references
+        return wait(references, timeout, fetch_local)
+
+    library.wait = busy
+    assert len(train_all(tmp_path, [a_run()])) == 1
+    assert library.at == "n2"
+
+
+def test_what_a_method_raises_fails_its_run_and_names_the_node(tmp_path, use):
+    def train(config, *given):
+        if config["seed"]:
+            raise KeyError(3)
+        return answer(config, *given)
+
+    use(StandIn({"CPU": 2.0}, train))
+    found = {r.run.seed: r for r in train_all(tmp_path, [a_run(0), a_run(1)])}
+    assert not found[0].failed
+    assert found[1].end == "KeyError: 3, on node n1"
+
+
+@pytest.mark.parametrize(
+    ("memory", "options", "advice"),
+    [
+        ("GPU memory", {"gpus": 0.25}, "--gpus-per-run 0.25 is too small a share; 1 gives it a "),
+        ("GPU memory", {}, "it had a GPU of its own"),
+        ("memory", {}, "--workers 1 needs the least"),
+        ("memory", {"address": "auto"}, "fewer --num-cpus in the `ray start` of node n1 need less"),
+        ("", {}, "the traceback is in"),
+    ],
+)
+def test_what_helps_where_memory_was_full(tmp_path, use, memory, options, advice):
+    failed = {"failed": "out of it", "trace": "Traceback", "memory": memory}
+    use(StandIn({"CPU": 2.0, "GPU": 1.0}, lambda *_: {**failed, "notes": (), "megabytes": 1.0}))
+    (found,) = train_all(tmp_path, [a_run()], **options)
+    assert found.end.startswith(f"out of it; {advice}")
 
 
 @pytest.mark.parametrize(
@@ -247,14 +591,27 @@ def test_what_is_wrong_with_a_node_is_one_line(tmp_path, use):
         ({"CPU": 8.0, "GPU": 2.0}, 0.25, 10_000, 8, 0.25),
         ({"CPU": 4.0, "GPU": 2.0}, 0.25, 10_000, 4, 0.25),
         ({"CPU": 8.0, "GPU": 2.0}, 0.0, 10_000, 8, 0.0),
+        ({"CPU": 8.0, "GPU": 2.0}, 0.4, 10_000, 4, 0.4),
         ({}, None, 10_000, 0, 0.0),
     ],
 )
-def test_runs_share_cores_and_gpus(tmp_path, resources, gpus, workers, slots, share):
-    library = StandIn(resources)
+def test_runs_share_cores_and_gpus(tmp_path, use, resources, gpus, workers, slots, share):
+    library = use(StandIn(resources))
     found = cluster._Cluster(library, Store(tmp_path), Options(workers, gpus=gpus))
     assert found.limit() == slots
-    assert library.actors == [{"num_cpus": 1, "num_gpus": share, "max_restarts": 0}]
+    if slots:
+        found.start()
+        assert library.actors == [{"num_cpus": 1, "num_gpus": share, "max_restarts": 0}]
+
+
+def test_actors_are_spread_over_the_nodes_by_their_room(tmp_path, use):
+    """A share is never of two GPUs; a node without one trains nothing if runs need one."""
+    gpus = {"big": 2.0, "small": 1.0, "none": 0.0}
+    library = use(StandIn({name: {"CPU": 8.0, "GPU": gpu} for name, gpu in gpus.items()}))
+    found = cluster._Cluster(library, Store(tmp_path), Options(10_000, gpus=0.4))
+    assert found.limit() == 6
+    assert [found.start().node.name for _ in range(6)].count("small") == 2
+    assert found.limit() == 6
 
 
 def test_a_gpu_that_the_cluster_lacks(tmp_path, use):
@@ -263,9 +620,9 @@ def test_a_gpu_that_the_cluster_lacks(tmp_path, use):
         train_all(tmp_path, [a_run()], gpus=0.5)
 
 
-def test_nodes_that_come_later_are_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.0)
-    library = StandIn({"CPU": 1.0})
+def test_nodes_that_come_later_are_used(tmp_path, use, monkeypatch):
+    monkeypatch.setattr(nodes, "LOOK_SECONDS", -1.0)
+    library = use(StandIn({"CPU": 1.0}))
     found = cluster._Cluster(library, Store(tmp_path), Options(10))
     assert found.limit() == 1
     library.resources = {"CPU": 3.0}
@@ -284,10 +641,10 @@ def test_an_actor_that_has_grown_is_replaced(tmp_path, use, monkeypatch):
 
 def test_no_node_with_room_is_said(tmp_path, use, monkeypatch, capsys):
     monkeypatch.setattr(cluster, "QUIET_SECONDS", 0.05)
-    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(nodes, "LOOK_SECONDS", -1.0)
     library = use(StandIn({}, answer))
     looks = iter(range(1000))
-    library.cluster_resources = lambda: {"CPU": 1.0} if next(looks) > 2 else {}
+    library.per_node = lambda: {"n1": {"CPU": 1.0}} if next(looks) > 4 else {}
     assert len(train_all(tmp_path, [a_run()])) == 1
     assert capsys.readouterr().err == "waiting for a node of the Ray cluster with room\n"
 
@@ -297,6 +654,38 @@ def test_a_cluster_that_is_not_there(tmp_path, use, address):
     use(StandIn({}))
     with pytest.raises(ConnectionError, match=f"no Ray cluster at {address}: "):
         train_all(tmp_path, [a_run()], address=address)
+
+
+@pytest.mark.parametrize("given", ["[::1]:{}", "ray://[::1]:{}", "127.0.0.1:{}"])
+def test_an_address_may_have_brackets(tmp_path, use, given):
+    """Those of an IPv6 address, which its port needs."""
+    ipv6 = "[" in given
+    with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET) as listening:
+        try:
+            listening.bind(("::1" if ipv6 else "127.0.0.1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        listening.listen()
+        address = given.format(listening.getsockname()[1])
+        library = use(StandIn({"CPU": 1.0}, answer))
+        assert len(train_all(tmp_path, [a_run()], address=address)) == 1
+    assert library.options["address"] == address
+    with pytest.raises(ConnectionError, match=re.escape(f"no Ray cluster at {address}: ")):
+        train_all(tmp_path, [a_run()], address=address)
+
+
+@pytest.mark.parametrize(
+    "address", ["head", "[::1]", "::1:6379", "[head]:6379", "[::1:6379", ":6379", "head:", "local"]
+)
+def test_what_is_no_address_is_one_line(address, monkeypatch, use, capsys, tmp_path):
+    monkeypatch.setenv("ADAM_TF_BUILD", str(tmp_path))
+    use(StandIn({"CPU": 1.0}, answer))
+    line = f"run fig1-mnist --profile smoke --data stand-in --engine ray --address {address}"
+    assert run(line) == 2
+    assert capsys.readouterr().err == (
+        f"adam-study: --address {address} is not valid: use auto, HOST:PORT or ray://HOST:PORT, "
+        "with an IPv6 address in brackets, as in [::1]:6379\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -326,7 +715,7 @@ def test_a_cluster_that_is_gone_at_once_is_one_line(tmp_path, use):
         raise RaySystemError("no reply")
 
     library.cluster_resources = fails
-    with pytest.raises(ConnectionError, match=r"^the Ray cluster is gone \(RaySystemError: no rep"):
+    with pytest.raises(ConnectionError, match=r"^the Ray cluster is gone \(RaySystemError: Sys"):
         train_all(tmp_path, [a_run()])
 
 
@@ -438,23 +827,9 @@ def test_a_run_sees_the_gpu_that_ray_gave_it(monkeypatch):
 
 @pytest.mark.parametrize(("gpus", "has"), [(None, True), (0.25, True), (0.0, False)])
 def test_an_actor_is_told_whether_it_has_a_gpu(tmp_path, use, gpus, has):
-    library, told = use(StandIn({"CPU": 8.0, "GPU": 2.0}, answer)), []
-    remote = library.remote
-
-    def noted(cls):
-        made = remote(cls)
-        if cls is not node.Trainer:
-            return made
-
-        def options(**asked):
-            start = made.options(**asked).remote
-            return types.SimpleNamespace(remote=lambda *given: told.append(given) or start(*given))
-
-        return types.SimpleNamespace(options=options)
-
-    library.remote = noted
+    library = use(StandIn({"CPU": 8.0, "GPU": 2.0}, answer))
     assert len(train_all(tmp_path, [a_run(seed) for seed in range(3)], gpus=gpus)) == 3
-    assert {gpu for _, gpu in told} == {has}
+    assert {gpu for _, gpu, _ in library.given} == {has}
 
 
 def test_a_node_says_how_it_differs(trainer):
@@ -462,7 +837,7 @@ def test_a_node_says_how_it_differs(trainer):
     assert trainer.differences(ours) == ""
     assert {"code", "requirements.lock", "python", "keras", "numpy"} <= set(ours)
     text = trainer.differences({**ours, "keras": "2.0", "code": "0" * 12})
-    assert text.startswith("node ")
+    assert text.startswith("it differs from this machine: ")
     assert f"code is {ours['code']}, not 000000000000; keras is {ours['keras']}, not 2.0" in text
     assert text.endswith("give it the same checkout and `make env`")
 
@@ -481,20 +856,83 @@ def test_a_node_answers_with_a_record_or_a_reason(trainer, tmp_path, monkeypatch
         return record_of(run)
 
     monkeypatch.setattr(engine, "attempt", attempt)
-    found = trainer.train(run.config(), str(tmp_path), False, board)
-    assert told == [(run.id, 1)]  # a word a second is enough
+    found = trainer.train(run.config(), str(tmp_path), False, board, "a key")
+    assert told == [("a key", 1, 1)]  # a word a second is enough
     assert found["record"] == record_of(run)
     assert given == [tmp_path]
     assert not Store(tmp_path).ids()  # the driver writes it
     monkeypatch.setattr(engine, "attempt", lambda *_: Failure("KeyError: 3", "Traceback"))
-    assert trainer.train(run.config(), str(tmp_path), False, board)["failed"] == "KeyError: 3"
+    found = trainer.train(run.config(), str(tmp_path), False, board, "")
+    assert found["failed"] == "KeyError: 3"
 
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", "/scratch/x")
 
     monkeypatch.setattr(engine, "attempt", full)
-    assert trainer.train(run.config(), str(tmp_path), False, board)["stop"].endswith(
-        ": No space left on device"
+    found = trainer.train(run.config(), str(tmp_path), False, board, "")
+    assert found["stop"] == "/scratch/x: No space left on device"
+
+
+def test_a_node_gets_the_folder_of_the_data_and_what_libraries_read(tmp_path, use, monkeypatch):
+    """--data and ADAM_TF_DATA name one; without them, every node has its own."""
+    for name in cluster.SENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", ".2")
+    library = use(StandIn({"CPU": 1.0}, answer))
+    train_all(tmp_path, [a_run()])
+    monkeypatch.delenv("ADAM_TF_DATA")
+    train_all(tmp_path, [a_run(1)])
+    environment = {"KERAS_BACKEND": "tensorflow", "XLA_CLIENT_MEM_FRACTION": ".2"}
+    assert library.given == [
+        (environment, False, str(tmp_path / "data")),
+        (environment, False, ""),
+    ]
+
+
+def test_a_node_reads_the_drivers_folder_if_it_has_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAM_TF_DATA", str(tmp_path / "own"))
+    node.Trainer({}, False, str(tmp_path / "missing"))
+    assert node.files.root() == tmp_path / "own"
+    node.Trainer({}, False, str(tmp_path))
+    assert node.files.root() == tmp_path
+
+
+def test_a_node_without_the_data_names_both_folders(tmp_path, monkeypatch):
+    """It downloads them into its own; a stand-in never takes their place."""
+    from experiments.engines import runs as engine
+
+    own, theirs, trained = tmp_path / "own", tmp_path / "theirs", []
+    monkeypatch.setenv("ADAM_TF_DATA", str(own))
+    monkeypatch.setattr(engine, "attempt", lambda *given: trained.append(given))
+    monkeypatch.setattr(node.download, "_Mirrors", no_mirrors)
+    node._fetch.cache_clear()
+    config = {**a_run().config(), "data": "mnist"}
+    found = node.Trainer({}, False, str(theirs)).train(config, str(tmp_path), False, None, "")
+    assert "cannot download mnist/train-images-idx3-ubyte.gz (no network)" in found["stop"]
+    assert str(own) in found["stop"]
+    assert found["stop"].endswith(f"; nor has it the folder {theirs}, which holds the data here")
+    assert not trained
+
+
+def no_mirrors(missing, folder):
+    raise node.download.DownloadError(
+        f"cannot download {missing[0].path} (no network): place the file by hand at {folder}"
+    )
+
+
+def test_a_package_that_a_node_can_not_import_is_its_fault(trainer, tmp_path, monkeypatch):
+    """No run could be trained there, and none fails for it."""
+    from experiments.training import train as training
+
+    def broken(*_, **__):
+        raise ImportError("libcudart.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(training, "train", broken)
+    found = trainer.train(a_run().config(), str(tmp_path), False, None, "")
+    assert found["stop"] == (
+        "it can't train: ImportError: libcudart.so.12: cannot open shared object file; `make env` "
+        "there mends its packages"
     )
 
 
@@ -517,6 +955,19 @@ def test_data_are_fetched_once_per_node(tmp_path, monkeypatch):
         node._fetch.__wrapped__("mnist")
     assert fetched == ["mnist"]  # what is there now is verified, not fetched
     assert not there
+
+
+def test_data_are_fetched_without_locks_where_there_are_none(tmp_path, monkeypatch):
+    def none(file, path):
+        raise node.NoLocks(38, "Function not implemented")
+
+    fetched: list[str] = []
+    monkeypatch.setattr(node.files, "root", lambda: tmp_path)
+    monkeypatch.setattr(node.files, "available", lambda name: False)
+    monkeypatch.setattr(node.download, "fetch", lambda name, progress: fetched.append(name))
+    monkeypatch.setattr(store, "lock", none)
+    node._fetch.__wrapped__("mnist")
+    assert fetched == ["mnist"]
 
 
 # --- Ray itself -----------------------------------------------------------------------------------

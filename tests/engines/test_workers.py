@@ -6,10 +6,13 @@ import re
 import shutil
 import sys
 import time
+import types
 
 import pytest
 from commands import PATIENCE, RUN, alive, check_complete, last_line, wait_for
 
+from experiments.cli import main
+from experiments.engines import runs
 from experiments.records.store import Store
 
 if sys.platform == "win32":
@@ -45,6 +48,71 @@ def test_a_killed_process_is_replaced_and_its_run_tried_once_more(command):
     assert err.count("it was tried once more") == 3  # one of each arm
     assert len(command.trained()) == 9
     wait_for(lambda: not any(map(alive, command.workers())))
+
+
+@pytest.mark.parametrize(("ahead", "tries"), [(10, 5), (0, 2)])
+def test_only_losses_without_progress_count(command, ahead, tries):
+    """A try that begins with more passes than the last had a newer checkpoint."""
+    command.change(
+        f"""
+        def train(run, records, on_epoch=None, keep=False, whole=train):
+            record = whole(run, records)
+            tries = LOG.read_text().count(run.id)
+            if {ONE} and tries < 5:
+                on_epoch(1 + {ahead} * tries)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return record
+        training.train = train
+        """
+    )
+    code, _, err = command(*MATCHED)
+    assert code == (0 if ahead else 1)
+    assert ("it was tried once more" in err) == bool(ahead)
+    assert len(command.trained()) == 5 + tries
+    if not ahead:
+        assert last_line(err).endswith("--workers 1 needs the least), twice")
+
+
+def test_losses_since_the_last_progress_are_told(command):
+    command.change(
+        f"""
+        def train(run, records, on_epoch=None, keep=False, whole=train):
+            record = whole(run, records)
+            if {ONE}:
+                on_epoch(1 + 10 * min(3, LOG.read_text().count(run.id)))
+                os._exit(7)
+            return record
+        training.train = train
+        """
+    )
+    code, _, err = command(*MATCHED)
+    assert code == 1
+    assert last_line(err).endswith(
+        "failed: its process ended with exit code 7, twice since it last got further"
+    )
+    assert len(command.trained()) == 5 + 4
+
+
+def test_a_process_that_ends_slowly_is_not_said_to_be_killed(command):
+    """It has hung up, and needs a moment to end by itself."""
+    command.change(
+        f"""
+        import threading
+        from experiments.engines import processes
+        if __name__ != "__main__":
+            def train(run, records, on_epoch=None, keep=False, whole=train):
+                record = whole(run, records)
+                if {ONE}:
+                    os.closerange(3, 64)
+                    time.sleep(1)
+                    os._exit(7)
+                return record
+            training.train = train
+        """
+    )
+    code, _, err = command(*MATCHED)
+    assert code == 1
+    assert last_line(err).endswith("failed: its process ended with exit code 7, twice")
 
 
 def test_runs_that_fail_stop_no_other(command):
@@ -89,6 +157,52 @@ def test_runs_that_fail_stop_no_other(command):
     command.change()
     check_complete(command, "processes")
     assert not list(command.records.glob("*.failed"))
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), "memory"),
+        (ResourceExhaustedError("OOM on /device:CPU:0 by allocator cpu"), "memory"),
+        (ResourceExhaustedError("OOM on /device:GPU:0 by allocator GPU_0_bfc"), "GPU memory"),
+        (RuntimeError("Failed to create: CUDA_ERROR_OUT_OF_MEMORY: out of memory"), "GPU memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), "cpu"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), "gpu"),
+        (ValueError("out of memory"), ""),
+    ],
+)
+def test_a_full_memory_is_recognised(error, memory, monkeypatch):
+    """TensorFlow says whose it is; JAX, whose messages do not, has the GPU or has none."""
+    if memory in ("cpu", "gpu"):
+        backend, memory = memory, "GPU memory" if memory == "gpu" else "memory"
+        jax = types.SimpleNamespace(default_backend=lambda: backend)
+        monkeypatch.setitem(sys.modules, "jax", jax)
+        monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert runs.full_memory(error) == memory
+    assert runs.reason(error).startswith(f"out of {memory}") == bool(memory)
+
+
+def test_alone_in_its_process_a_run_has_no_fewer_beside_it(command):
+    misbehave(command, "raise MemoryError")
+    code, _, err = command(*MATCHED, "--engine", "serial")
+    assert code == 1
+    assert "failed: out of memory; the traceback is in" in last_line(err)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("plan", "; --workers 1 needs the least"), ("list", "")]
+)
+def test_a_command_out_of_memory_advises_what_it_takes(line, said, monkeypatch, capsys):
+    def full(_):
+        raise MemoryError
+
+    monkeypatch.setitem(main.COMMANDS, line, (full, *main.COMMANDS[line][1:]))
+    assert main.main([line]) == 1
+    assert capsys.readouterr().err == f"adam-study: out of memory{said}\n"
 
 
 def test_the_serial_engine_goes_on_as_well(command):

@@ -487,6 +487,26 @@ def test_a_worker_does_not_grow_with_its_runs(found, megabytes, large):
         assert len(crew._workers) == 1 - replaced
 
 
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        (7, "its process ended with exit code 7"),
+        (-9, "its process was killed (SIGKILL, out of memory? --workers 1 needs the least)"),
+        (-11, "its process was killed (SIGSEGV)"),
+    ],
+)
+def test_how_a_worker_ended_is_said(found, code, how):
+    task = workers.Task("key", found["fig1-mnist"].plan.runs()[0], 0, Path("x"))
+    process = types.SimpleNamespace(exitcode=code, kill=lambda: None, join=lambda *_: None)
+    with workers.Workers(1) as crew:
+        ours, theirs = multiprocessing.Pipe()
+        crew._workers.append(workers._Worker(process, ours, task, used=True))
+        theirs.close()
+        (event,) = crew.events(5.0)
+        assert event.error == how
+        assert not crew._workers
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_twins_settle_a_doubt_although_the_time_is_up(monkeypatch, late):
     """They train to their end: one that stopped early would excuse any difference."""
