@@ -216,7 +216,7 @@ class _Cluster:
                 f"--gpus-per-run {options.gpus:g}: the Ray cluster has no GPU; leave it out"
             )
         self.gpus = options.gpus if options.gpus is not None else float(bool(found.get("GPU")))
-        self.nodes = Nodes(library, self.gpus)
+        self.nodes = Nodes(library, self.gpus, local=not options.address)
         self.placed = importlib.import_module("ray.util.scheduling_strategies")
         self.trainer = library.remote(node.Trainer)
         self.board = (
@@ -417,31 +417,20 @@ class Actor:
 
     def _result(self, run: Run, found: dict[str, Any]) -> Result | None:
         """The result of a node's work on a run; None if the node can't train it."""
-        store, notes = self.cluster.store, found["notes"]
+        store, nodes, notes = self.cluster.store, self.cluster.nodes, found["notes"]
         if "stop" in found:
-            self.cluster.nodes.leave_out(self.node, found["stop"])
+            nodes.leave_out(self.node, found["stop"])
             return None
-        self.cluster.nodes.progressed(self.node)
+        nodes.progressed(self.node)
         if "record" not in found:
             why = runs.Failure(found["failed"], found["trace"], found["memory"])
-            return runs.failed(run, store, why, notes, self._fewer(why.memory))
+            return runs.failed(run, store, why, notes, nodes.fewer(self.node, why.memory))
         store.put(found["record"])
         store.drop_failure(run)
         if not found["keep"]:
             store.drop_checkpoint(run)
         seconds = found["record"]["manifest"]["wall_seconds"]
         return Result(run, runs.end(found["record"]), seconds, notes)
-
-    def _fewer(self, memory: str) -> str:
-        """What to do where this memory was full: train fewer runs at once on a GPU or a node."""
-        if memory == "GPU memory":
-            share = self.cluster.gpus
-            if share == 1:
-                return "it had a GPU of its own"
-            return f"--gpus-per-run {share:g} is too small a share; 1 gives it a GPU of its own"
-        if not self.cluster.options.address:
-            return runs.FEWER
-        return f"fewer --num-cpus in the `ray start` of node {self.node.name} need less"
 
     def close(self) -> None:
         """End it; it has no run."""

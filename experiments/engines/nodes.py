@@ -15,11 +15,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.engines import pool, runs
 from experiments.paths import ROOT
 from experiments.words import counted
 
 LOOK_SECONDS = 5.0  # between looks at the cluster's nodes
-IN_A_ROW = 3  # actors that don't start, or runs that are lost before a pass: the node is at fault
+IN_A_ROW = 3  # runs that a node loses before a pass of any, so that it must be at fault
 
 
 @dataclass
@@ -58,10 +59,11 @@ class Nodes:
     Args:
         library: Ray.
         gpus: the share of a GPU that a run takes, or 0.
+        local: whether this machine is the only one, on which this command has started Ray.
     """
 
-    def __init__(self, library: Any, gpus: float) -> None:
-        self.library, self.gpus = library, gpus
+    def __init__(self, library: Any, gpus: float, local: bool) -> None:
+        self.library, self.gpus, self.local = library, gpus, local
         self.known: dict[str, Node] = {}
         self.looked = -math.inf
 
@@ -116,7 +118,7 @@ class Nodes:
             return
         self._look_quietly()
         node.failed_starts += node.alive
-        if node.failed_starts >= IN_A_ROW:
+        if node.failed_starts >= pool.HOPELESS:
             what = f"{node.failed_starts} Ray actors in a row could not start there"
             last = f"{type(error).__name__}: {_short(text)}"
             self.leave_out(node, f"{what}; the last time, {last}")
@@ -137,6 +139,21 @@ class Nodes:
             self.leave_out(node, f"it lost {len(node.lost)} runs in a row; the last time, {how}")
         return how
 
+    def fewer(self, node: Node, memory: str = "memory") -> str:
+        """What to do where a memory was full, so that fewer runs share it.
+
+        Args:
+            node: where that was.
+            memory: as in `runs.full_memory`.
+        """
+        if memory == "GPU memory":
+            if self.gpus == 1:
+                return "it had a GPU of its own"
+            return f"--gpus-per-run {self.gpus:g} is too small a share; 1 gives it a GPU of its own"
+        if self.local:
+            return runs.FEWER
+        return f"fewer --num-cpus in the `ray start` of node {node.name} need less"
+
     def _look_quietly(self) -> None:
         """Learn which nodes there are; without an answer, what was known stays."""
         with contextlib.suppress(self.library.exceptions.RayError):
@@ -146,7 +163,8 @@ class Nodes:
         kind, text = type(error).__name__, _plain(error)
         memory = "NODE_OUT_OF_MEMORY" in text or "node running low on memory" in text
         if kind == "OutOfMemoryError" or memory:
-            return f"Ray killed its process, since node {node.name} ran out of memory"
+            why = f"since node {node.name} ran out of memory"
+            return f"Ray killed its process, {why}; {self.fewer(node)}"
         gone = ("NodeDiedError", "LocalRayletDiedError", "ActorUnschedulableError")
         if not node.alive or kind in gone or "node has died" in text:
             what = "preempted" if getattr(error, "preempted", False) else "lost"
@@ -166,6 +184,7 @@ def _plain(error: BaseException) -> str:
 
 
 def _short(text: str) -> str:
-    """The line of an error that says most: of a traceback the last, else the first."""
+    """What an error says, in short: how a process ended, or the last line of a traceback."""
+    text = text.rpartition("Worker exit detail: ")[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no details"]
     return lines[-1 if "  File " in text else 0][:200]

@@ -358,7 +358,10 @@ def preempted() -> ActorDiedError:
             "its process on node n1 died; Ray does not know why (out of memory?",
         ),
         (EXITED, "its process on node n1 ended with exit code 27"),
-        (OutOfMemoryError(LOW_MEMORY), "Ray killed its process, since node n1 ran out of memory"),
+        (
+            OutOfMemoryError(LOW_MEMORY),
+            "Ray killed its process, since node n1 ran out of memory; --workers 1 needs the least",
+        ),
         (
             ActorDiedError(f"{DIED}Worker exit type: NODE_OUT_OF_MEMORY Worker exit detail: x"),
             "Ray killed its process, since node n1 ran out of memory",
@@ -460,8 +463,8 @@ STOP = {"stop": "/scratch/x: No space left on device", "notes": (), "megabytes":
         (
             KILLED,
             None,
-            "3 Ray actors in a row could not start there; the last time, ActorDiedError: The actor "
-            "died unexpectedly before finishing this task.",
+            "6 Ray actors in a row could not start there; the last time, ActorDiedError: Worker "
+            "unexpectedly exits with a connection error code 2. .*",
         ),
         ("", STOP, "/scratch/x: No space left on device"),
     ],
