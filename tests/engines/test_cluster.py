@@ -362,6 +362,8 @@ def preempted() -> ActorDiedError:
             OutOfMemoryError(LOW_MEMORY),
             "Ray killed its process, since node n1 ran out of memory; --workers 1 needs the least",
         ),
+        (OutOfMemoryError("Killed"), "Ray killed its process, since node n1 ran out of memory; "),
+        (ActorDiedError(DIED + LOW_MEMORY), "Ray killed its process, since node n1 ran out of mem"),
         (
             ActorDiedError(f"{DIED}Worker exit type: NODE_OUT_OF_MEMORY Worker exit detail: x"),
             "Ray killed its process, since node n1 ran out of memory",
@@ -521,6 +523,18 @@ def test_runs_on_a_node_that_is_left_out_may_end_there(tmp_path, use, capsys):
         train_all(tmp_path, [a_run(seed) for seed in range(3)])
     assert Store(tmp_path).ids() == [a_run(0).id]
     assert capsys.readouterr().err.count("is left out") == 1
+
+
+def test_what_ends_on_a_node_that_is_left_out_takes_no_room_on_others(tmp_path, use):
+    library = use(StandIn({"n1": {"CPU": 2.0}, "n2": {"CPU": 3.0}}))
+    found = cluster._Cluster(library, Store(tmp_path), Options(10_000))
+    assert found.limit() == 5
+    busy, idle = [actor for actor in [found.start() for _ in range(5)] if actor.node.name == "n1"]
+    busy.run = a_run()
+    found.nodes.leave_out(busy.node, "it is too slow")
+    assert found.limit() == 3 + 1
+    assert busy.alive
+    assert not idle.alive  # it is ended
 
 
 def test_a_node_that_loses_one_run_after_the_other_is_left_out(tmp_path, use, capsys):
