@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from commands import Command
 
+import experiments.report  # noqa: F401 - before nbformat, whose import it makes quick
 from experiments.records.store import Store
 from experiments.study import Run
 

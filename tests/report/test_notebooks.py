@@ -37,6 +37,12 @@ def notebook(tmp_path: Path) -> Path:
     return make(tmp_path / "page.ipynb", "1 + 1")
 
 
+def test_no_grammar_of_addresses_is_built_to_read_a_notebook():
+    """It would take two seconds in every process."""
+    assert "jsonschema" in sys.modules  # which nbformat imports, and which would import it
+    assert "lark" not in sys.modules
+
+
 # --- what is refused before anything runs ---------------------------------------------------------
 
 
