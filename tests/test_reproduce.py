@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from commands import COARSE
 
 from experiments import pages
 from experiments.data import catalogue, files
@@ -54,6 +55,14 @@ def study(
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=3000
     )
+
+
+@pytest.fixture(autouse=True)
+def _coarse(tmp_path_factory, monkeypatch) -> None:
+    """Nothing here looks at pixels: the processes that a test starts draw few of them."""
+    hook = tmp_path_factory.mktemp("coarse")
+    (hook / "sitecustomize.py").write_text(COARSE)
+    monkeypatch.setenv("PYTHONPATH", str(hook), prepend=os.pathsep)
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
