@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import math
 import os
@@ -441,6 +442,7 @@ class Recorder:
         self.optimizer.apply(gradients, variables)
 
 
+@functools.cache  # compiled anew for each method, and Adam's are compared with all others
 def masks(method: str, seed: int, epochs: tuple[int, ...], steps: int = 6, size: int = 400) -> Any:
     """The dropout masks of the epochs' steps, read off the gradients of a sum of what is kept."""
     import keras
