@@ -13,6 +13,7 @@ from experiments.analysis.results import Results
 from experiments.analysis.statistics import interval
 from experiments.figures.axes import legend_below, log_axis, show_hidden
 from experiments.figures.style import COLOURS, footer, new_figure, styled
+from experiments.theory.identities import NORMS
 
 PAIRS = {
     "b1=0.9/b2=0.999": "#d55e00",
@@ -20,6 +21,8 @@ PAIRS = {
     "b1=0/b2=0.999": "#029e73",
 }
 GREY = "#555555"
+# Of values in order: p, beta_2, a speed, a signal.
+SHADES = ("#0173b2", "#029e73", "#de8f05", "#d55e00", "#cc78bc")
 
 
 def _values(results: Results, arm: str, name: str) -> np.ndarray:
@@ -107,6 +110,22 @@ def step_sizes(results: Results) -> Figure:
         return figure
 
 
+def signal_steps(results: Results) -> Figure:
+    """The mean step along gradients of a known signal."""
+    with styled():
+        figure, axes = new_figure(1, 3.9)
+        axis = axes[0][0]
+        arms = [arm.name for arm in results.study.arms]
+        for arm, colour in zip(arms, SHADES, strict=False):
+            label = f"E[g] / √E[g²] = {arm.partition(' ')[2]}"
+            _line(axis, results, arm, "mean_step", colour, label)
+        axis.axhline(1, color=GREY, ls="--", lw=1, label="α")
+        axis.set(xscale="log", ylim=(0, None))
+        _finish(axis, "mean step, by the signal in the gradients", "step t", "|step| / α")
+        footer(figure, results, "Independent Gaussian gradients.")
+        return figure
+
+
 def constructed_steps(results: Results) -> Figure:
     """The last step along the two constructed sequences of gradients."""
     with styled():
@@ -147,12 +166,36 @@ def identities(results: Results) -> Figure:
         return figure
 
 
+def norms(results: Results) -> Figure:
+    """How far the steps with an L^p norm are from AdaMax's."""
+    arm = results.study.arms[0].name
+    with styled():
+        figure, axes = new_figure(1, 3.9)
+        axis = axes[0][0]
+        for p, colour in zip(NORMS, SHADES, strict=False):
+            _line(axis, results, arm, f"p_{p}", colour, f"p = {p}")
+        axis.set(xscale="log", yscale="log")
+        _finish(
+            axis, "Adam with an L^p norm against AdaMax", "step t", "largest relative difference"
+        )
+        footer(figure, results, "Gaussian gradients of 100 coordinates.")
+        return figure
+
+
 def moment_bias(results: Results) -> Figure:
     """The second moment over its expectation, with and without correction."""
+    paths = [arm.name for arm in results.study.arms if arm.name.startswith("path/")]
     with styled():
-        figure, axes = new_figure(2, 3.9)
+        figure, axes = new_figure(3, 3.9)
         titles = {"fixed": "parameters at rest", "moving": "parameters in training"}
-        for axis, (arm, title) in zip(axes[0], titles.items(), strict=True):
+        for arm, colour in zip(paths, SHADES, strict=False):
+            label = f"β₂ = {arm.partition('=')[2]}"
+            _line(axes[0][2], results, arm, "second_corrected", colour, label)
+        axes[0][2].axhline(1, color="#999999", lw=0.8)
+        axes[0][2].set(xscale="log")
+        title = "in training, expected v, corrected"
+        _finish(axes[0][2], title, "step t", "moment / expectation", hidden=False)
+        for axis, (arm, title) in zip(axes[0], titles.items(), strict=False):
             for moment, colour, sign in (
                 ("second", COLOURS["Adam"], "v"),
                 ("first", COLOURS["AdaGrad"], "m"),
@@ -210,28 +253,34 @@ def _positive(values: np.ndarray) -> np.ndarray:
     return np.where(values > 0, values, np.nan)
 
 
-def _seeds(axis: Axes, results: Results, arm: str, name: str, colour: str, label: str) -> None:
+def _seeds(
+    axis: Axes, results: Results, arm: str, name: str, colour: str, label: str, style: str
+) -> None:
     """A line for each seed, thin if they differ."""
     values = _values(results, arm, name)
     different = np.unique(values, axis=0)
     for i, row in enumerate(different):
         t = _values(results, arm, "t")[0]
         width = 1 if len(different) > 1 else 2
-        axis.plot(t, row, color=colour, lw=width, label="" if i else label)
+        axis.plot(t, row, style, color=colour, lw=width, label="" if i else label)
 
 
 def counterexample(results: Results) -> Figure:
     """Where Adam and AMSGrad go on the functions of Reddi, Kale and Kumar, and their regret."""
     kinds = list(dict.fromkeys(arm.name.partition("/")[0] for arm in results.study.arms))
-    methods = {"Adam": COLOURS["Adam"], "AMSGrad": "#0173b2"}
+    methods = {"Adam": COLOURS["Adam"], "AMSGrad": "#0173b2", "Adam, corrected": "black"}
+    there = [arm.name for arm in results.study.arms]
     with styled():
         figure, axes = new_figure(len(kinds), 3.4, rows=2)
         for (place, paid), kind in zip(axes.T, kinds, strict=True):
             for method, colour in methods.items():
-                _seeds(place, results, f"{kind}/{method}", "x", colour, method)
+                arm, style = f"{kind}/{method}", ":" if method == "Adam, corrected" else "-"
+                if arm not in there:
+                    continue
+                _seeds(place, results, arm, "x", colour, method, style)
                 # Where functions are drawn at random, regrets are judged without that noise.
                 name = "expected_regret" if kind == "stochastic" else "average_regret"
-                _seeds(paid, results, f"{kind}/{method}", name, colour, method)
+                _seeds(paid, results, arm, name, colour, method, style)
             place.axhline(-1, color=GREY, ls="--", lw=1, label="the optimum")
             place.set(xscale="log", ylim=(-1.15, 1.15))
             paid.set(xscale="log", yscale="log")
@@ -300,12 +349,24 @@ def drift(results: Results) -> Figure:
         ("adam_sqrt", "Adam, α/√t", COLOURS["Adam"], ":"),
     )
     with styled():
-        figure, axes = new_figure(3, 3.9)
-        for axis, (arm, title) in zip(axes[0], titles.items(), strict=True):
+        figure, axes = new_figure(2, 3.9, rows=2)
+        for axis, (arm, title) in zip(axes.flat, titles.items(), strict=False):
             for name, label, colour, style in shown:
                 _line(axis, results, arm, name, colour, label, style)
             axis.set(xscale="log", yscale="log")
-            _finish(axis, f"optimum {title}", "steps T", "mean excess cost")
+            _finish(axis, f"optimum {title}, from zero", "steps T", "mean excess cost")
+        ratio = axes[1][1]
+        walks = [arm.name for arm in results.study.arms if arm.name.startswith("walk/")]
+        for arm, colour in zip(walks, SHADES, strict=False):
+            label = f"walking, speed {arm.partition('/x')[2]}"
+            _line(ratio, results, arm, "adam_over_adagrad", colour, label)
+        for arm, label in (("walk", "walking, speed 1, from zero"), ("jumps/settled", "jumping")):
+            style = "--" if arm == "walk" else ":"
+            _line(ratio, results, arm, "adam_over_adagrad", GREY, label, style)
+        ratio.axhline(1, color="#999999", lw=0.8)
+        ratio.set(xscale="log", yscale="log")
+        log_axis(ratio)
+        _finish(ratio, "Adam / AdaGrad, from the optimum", "steps T", "ratio of mean excess costs")
         footer(figure, results, "Each method at its own best step size; constant but for α/√t.")
         return figure
 
@@ -315,8 +376,10 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "optimizer_state": optimizer_state,
     "drift": drift,
     "step_sizes": step_sizes,
+    "signal_steps": signal_steps,
     "constructed_steps": constructed_steps,
     "identities": identities,
+    "norms": norms,
     "moment_bias": moment_bias,
     "regret": regret,
     "counterexample": counterexample,

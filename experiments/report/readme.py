@@ -45,7 +45,8 @@ of Section 1. (Until it proved to cover only 90%, ten seeds had a bootstrap inte
   wrong side; **inconclusive**: the interval straddles the limit; **not tested**: stand-in data, a
   shortened profile, fewer than three finished seeds, or a tuned rate at the end of its grid.
 - *n = 3; of 10 seeds*: three of ten seeds have trained that far. *Control*: a check of our own
-  beside a statement; it is shown, not counted.
+  beside a statement; it is shown, not counted. *The largest of 3 seeds*: a statement of "no" or
+  "every" has no interval; its worst seed decides, since one counterexample is enough.
 - *Paper*: the same metric computed from the paper's digitised figure, where it has one, and
   whether the statement holds there. *Ours agrees* means that our matched runs and the paper's own
   figure say the same about the statement; it may fail in both.

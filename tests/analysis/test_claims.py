@@ -272,6 +272,8 @@ def test_a_malformed_claim_is_refused_by_name(tmp_path, monkeypatch, line):
         ({"metric": "recorded_lead", "arms": ["Adam"]}, "compares more arms than ['Adam']"),
         ({"limit": 0.95}, "limit is 0.95; for the rule within, write a number, 1 or more"),
         ({"rule": "between", "limit": [2, 1]}, "limit is [2, 1]; for the rule between, write [LOW"),
+        ({"universal": True}, "universal is true with the rule within; it needs below or above"),
+        ({"universal": "yes"}, "universal is 'yes'; write true or false"),
     ],
 )
 def test_a_mistake_in_a_claim_is_named_with_what_is_allowed(tmp_path, monkeypatch, change, message):
@@ -1002,6 +1004,63 @@ def test_the_metrics_of_what_is_recorded():
     assert recorded("recorded_off", "a", a=a) == [3, 8]
     ratio = recorded("recorded_ratio", "a", "b", passes=(1, 2), a=a, b=b)
     assert ratio == pytest.approx([np.sqrt(2 * 1), 1])
+
+
+def test_of_several_arms_the_metric_says_which_decides():
+    a, b = [[1.0, 4.0, 2.0], [3.0, 3.0, 9.0]], [[2.0, 2.0, 2.5], [1.0, 3.0, 4.0]]
+    names = [arm.name for arm in Rows.study.arms[:2]]
+    claim = dataclasses.replace(
+        BY_ID["sec1-drift-walk"], arms=tuple(names), recorded=("x",), study="sec2-steps"
+    )
+    rows = Rows(x=dict(zip(names, (a, b), strict=True)))
+    assert METRICS["recorded_highest"].compute(claim, "matched", rows).tolist() == [2.5, 9]
+    assert METRICS["recorded_nearest"].compute(claim, "matched", rows).tolist() == [1.5, 3]
+
+
+STEP = BY_ID["sec2-steps-first-bound"]
+
+
+def of_seeds(claim, *longest) -> claims.Verdict:
+    """The verdict on a claim about the longest step over the bound, given each seed's."""
+
+    def make(run):
+        seen = {name: [0.5, longest[run.seed]] for name in RECORDED_STEPS}
+        return made_up.record({**seen, "t": [1.0, 2.0]})
+
+    found = made_up.results(STUDIES[claim.study], make, "paper", "mnist")
+    return verdict(found, claim)
+
+
+RECORDED_STEPS = {name for claim in ledger.of(STUDIES["sec2-steps"]) for name in claim.recorded}
+
+
+def test_one_counterexample_is_enough_against_a_statement_of_no():
+    """Their mean, 0.963, has the interval [0.81, 1.15]: it would leave the statement open."""
+    assert STEP.universal
+    broken = of_seeds(STEP, 0.93, 0.92, 1.04)
+    assert (broken.verdict, broken.n) == (NOT_REPRODUCED, 3)
+    assert broken.value == broken.low == broken.high == 1.04
+    assert broken.numbers == "1.0400, the largest of 3 seeds"
+    assert broken.flips == "changes at a margin of 1.0400"
+    assert np.isnan(broken.p)
+    assert broken.holm == NOT_REPRODUCED  # nothing was estimated that a correction could weaken
+    held = of_seeds(STEP, 0.93, 0.92, 0.9)
+    assert (held.verdict, held.value) == (REPRODUCED, 0.93)
+    assert STEP.criterion.endswith(", in every seed")
+
+
+def test_a_statement_of_no_is_not_saved_by_a_mean_that_holds():
+    """Of the seeds 0.5, 0.5 and 1.01 a mean is far below the bound."""
+    assert of_seeds(STEP, 0.5, 0.5, 1.01).verdict == NOT_REPRODUCED
+
+
+def test_every_statement_of_no_or_every_of_the_theory_is_judged_by_its_worst_seed():
+    words = ("no step", "whatever the gradients", "at every step", "takes the steps", "stays below")
+    words += ("ends at the same", "takes AdaGrad's steps")
+    for claim in ledger.ledger():
+        if claim.study.startswith(("sec2-", "sec3-", "sec4-")):
+            said = any(word in claim.reading.lower() for word in map(str.lower, words))
+            assert claim.universal or not said, claim.id
 
 
 def test_a_rate_is_the_slope_over_the_last_tenfold():
