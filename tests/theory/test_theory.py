@@ -610,6 +610,8 @@ def test_regret_on_paper(monkeypatch):
     assert row["distance_term"] == pytest.approx(2 * math.sqrt(2 * 1.1875 / 0.4375))
     assert row["gradient_term"] == pytest.approx(4 * math.sqrt(5))
     assert row["momentum_term"] == pytest.approx(2.0)
+    # The gradients are -1 and -2: a norm of sqrt(5), of at most 2 sqrt(2).
+    assert row["sparsity"] == pytest.approx(math.sqrt(5) / math.sqrt(8))
 
 
 def test_the_terms_of_the_theorem():
@@ -923,6 +925,7 @@ def test_the_terms_of_the_bound_in_two_coordinates(monkeypatch):
     assert (row["d_norm"], row["d_inf"]) == pytest.approx((math.sqrt(10), 3))
     terms = [row[name] for name in ("distance_term", "gradient_term", "momentum_term")]
     assert terms == pytest.approx([35, 56, 18])
+    assert row["sparsity"] == pytest.approx((3 + 4) / (2 * 4))
 
 
 def test_the_box_of_iterates_ends_before_the_step(monkeypatch):
