@@ -176,7 +176,7 @@ def norms(results: Results) -> Figure:
             _line(axis, results, arm, f"p_{p}", colour, f"p = {p}")
         axis.set(xscale="log", yscale="log")
         _finish(
-            axis, "Adam with an L^p norm against AdaMax", "step t", "largest relative difference"
+            axis, "Adam with an Lᵖ norm against AdaMax", "step t", "largest relative difference"
         )
         footer(figure, results, "Gaussian gradients of 100 coordinates.")
         return figure
@@ -355,20 +355,35 @@ def drift(results: Results) -> Figure:
                 _line(axis, results, arm, name, colour, label, style)
             axis.set(xscale="log", yscale="log")
             _finish(axis, f"optimum {title}, from zero", "steps T", "mean excess cost")
-        ratio = axes[1][1]
-        walks = [arm.name for arm in results.study.arms if arm.name.startswith("walk/")]
-        for arm, colour in zip(walks, SHADES, strict=False):
-            label = f"walking, speed {arm.partition('/x')[2]}"
-            _line(ratio, results, arm, "adam_over_adagrad", colour, label)
-        for arm, label in (("walk", "walking, speed 1, from zero"), ("jumps/settled", "jumping")):
-            style = "--" if arm == "walk" else ":"
-            _line(ratio, results, arm, "adam_over_adagrad", GREY, label, style)
-        ratio.axhline(1, color="#999999", lw=0.8)
-        ratio.set(xscale="log", yscale="log")
-        log_axis(ratio)
-        _finish(ratio, "Adam / AdaGrad, from the optimum", "steps T", "ratio of mean excess costs")
+        _by_speed(axes[1][1], results)
         footer(figure, results, "Each method at its own best step size; constant but for α/√t.")
         return figure
+
+
+def _by_speed(axis: Axes, results: Results) -> None:
+    """Adam's cost over AdaGrad's after all steps, against the speed of the walk."""
+    walks = [arm.name for arm in results.study.arms if arm.name.startswith("walk/")]
+    shown = (
+        (walks, COLOURS["Adam"], "o-", "walking, from the optimum"),
+        (["walk"], GREY, "s", "walking, from zero"),
+    )
+    for arms, colour, style, label in shown:
+        speeds = {arm: float(arm.partition("/x")[2] or 1) for arm in arms}
+        values = {arm: _values(results, arm, "adam_over_adagrad") for arm in arms}
+        ends = {speeds[arm]: interval(found[:, -1]) for arm, found in values.items() if found.size}
+        if ends:
+            mean, low, high = np.array(list(ends.values())).T
+            axis.plot(list(ends), mean, style, color=colour, lw=2, label=label)
+            axis.vlines(list(ends), low, high, color=colour, lw=1)
+    jumps = _values(results, "jumps/settled", "adam_over_adagrad")
+    if jumps.size:
+        axis.axhline(jumps[:, -1].mean(), color=GREY, ls=":", label="jumping, from the optimum")
+    axis.axhline(1, color="#999999", lw=0.8)
+    axis.set(xscale="log", ylim=(0, None))
+    axis.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    axis.minorticks_off()
+    title = "Adam / AdaGrad, after all steps"
+    _finish(axis, title, "speed of the walk, times the first", "ratio of mean excess costs")
 
 
 # The figure of each measurement.
