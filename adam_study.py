@@ -7,16 +7,16 @@ def main() -> int:
     """Run the command line of the study; without a checkout, say where it is to be had."""
     try:
         from experiments.cli.main import main as command
-    except ModuleNotFoundError as error:
-        if error.name != "experiments":
-            raise
-        print(
-            "adam-study: only the optimizers, adam_tf, are installed here; the study runs from a "
-            "checkout of the project, in which `make env` installs it",
-            file=sys.stderr,
-        )
-        return 2
-    except ValueError as error:  # two studies of one name, say
-        print(f"adam-study: {error}", file=sys.stderr)
+    except Exception as error:
+        if getattr(error, "name", None) == "experiments":
+            why = (
+                "only the optimizers, adam_tf, are installed here; the study runs from a "
+                "checkout of the project, in which `make env` installs it"
+            )
+        else:  # a mistake in a declaration
+            from experiments.mistakes import described
+
+            why = described(error)
+        print(f"adam-study: {why}", file=sys.stderr)
         return 2
     return command()

@@ -103,7 +103,7 @@ def declared(signature: Callable[..., Any]) -> Mapping[str, Any]:
         for name, parameter in inspect.signature(signature).parameters.items()
         if inspect.isclass(signature) or parameter.kind is parameter.KEYWORD_ONLY
     ]
-    return {name: _allowed(name, hints[name]) for name in keywords}
+    return {name: _allowed(name, hints.get(name, "no annotation")) for name in keywords}
 
 
 def _allowed(name: str, hint: Any) -> Interval | tuple[Any, ...]:

@@ -18,12 +18,8 @@ from experiments.paths import ROOT
 
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-PAGE = """\
-from experiments import figures, pages
-
-results = pages.results("nadam-mnist", profile, data)
-pages.show(figures.curves(results), "Training cost of Nadam and Adam by pass")
-"""
+METHOD, OPTIONS, PROBLEM, ENTRY, STUDY, PAGE = (text for kind, text in BLOCKS if kind == "python")
+(CLAIM,) = (text for kind, text in BLOCKS if kind == "yaml")
 # All commands in one process, which starts TensorFlow once.
 DRIVER = """\
 import contextlib, io, json, sys
@@ -32,7 +28,7 @@ said = {}
 for line in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(line)
-    said[line[0]] = code, out.getvalue()
+    said[" ".join(line[:2])] = code, out.getvalue()
 print(json.dumps(said))
 """
 
@@ -43,17 +39,21 @@ def copy(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("experiments", "adam_tf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    method, study = (text for kind, text in BLOCKS if kind == "python")
-    (claim,) = (text for kind, text in BLOCKS if kind == "yaml")
-    add(folder / "experiments" / "methods" / "optimizers.py", method)
-    add(folder / "experiments" / "paper" / "claims.yaml", claim)
-    (folder / "experiments" / "studies" / "nadam.py").write_text(study)
+    experiments = folder / "experiments"
+    add(experiments / "methods" / "optimizers.py", METHOD)
+    add(experiments / "problems" / "options.py", OPTIONS)
+    (experiments / "problems" / "least_squares.py").write_text(PROBLEM)
+    add(experiments / "problems" / "registry.py", ENTRY)
+    add(experiments / "paper" / "claims.yaml", CLAIM)
+    (experiments / "studies" / "nadam.py").write_text(STUDY)
+    (experiments / "studies" / "squares.py").write_text(of_squares(STUDY))
     registry = folder / "experiments" / "studies" / "__init__.py"
     text = registry.read_text()
     assert text.count("    fig4,\n") == text.count("        *sec7.STUDIES,\n") == 1
-    text = text.replace("    fig4,\n", "    fig4,\n    nadam,\n")
+    text = text.replace("    fig4,\n", "    fig4,\n    nadam,\n    squares,\n")
     text = text.replace(
-        "        *sec7.STUDIES,\n", "        *sec7.STUDIES,\n        nadam.STUDY,\n"
+        "        *sec7.STUDIES,\n",
+        "        *sec7.STUDIES,\n        nadam.STUDY,\n        squares.STUDY,\n",
     )
     registry.write_text(text)
     page = nbformat.v4.new_notebook()
@@ -71,6 +71,20 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
+def of_squares(study: str) -> str:
+    """The study with the three lines changed that the page names, and a name of its own."""
+    for old, new in (
+        ('name="nadam-mnist"', 'name="nadam-squares"'),
+        ('problem="mnist_logistic_regression"', 'problem="least_squares"'),
+        ('options={"l2": 1e-4, "train_examples": 60_000}', "options={}"),
+        ('data_set="mnist"', 'data_set="none"'),
+    ):
+        assert study.count(old) == 1
+        assert "name=" in old or f"`{new}`" in TEXT
+        study = study.replace(old, new)
+    return study
+
+
 def add(path: Path, text: str) -> None:
     path.write_text(f"{path.read_text(encoding='utf-8')}\n\n{text}", encoding="utf-8")
 
@@ -84,6 +98,7 @@ def test_a_method_and_a_study_go_from_list_to_report(copy):
     ]
     commands[2] += ["--engine", "serial"]
     commands[3] += ["--json"]
+    commands.append(["run", "nadam-squares", "--profile", "smoke", "--engine", "serial"])
     build = copy / "build"
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(commands)],
@@ -96,9 +111,10 @@ def test_a_method_and_a_study_go_from_list_to_report(copy):
     said = json.loads(done.stdout.splitlines()[-1])
     assert {code for code, _ in said.values()} == {0}
     assert "nadam-mnist" in said["list"][1]
-    assert "runs of the tuned settings once tuning is done" in said["plan"][1]
-    assert "nadam-mnist: 10 runs done at profile smoke" in said["run"][1]
-    rows = json.loads(said["claims"][1])
+    assert "runs of the tuned settings once tuning is done" in said["plan nadam-mnist"][1]
+    assert "nadam-mnist: 10 runs done at profile smoke" in said["run nadam-mnist"][1]
+    assert "nadam-squares: 10 runs done" in said["run nadam-squares"][1]
+    rows = json.loads(said["claims nadam-mnist"][1])
     assert {row["id"] for row in rows} == {"nadam-like-adam"}
     assert {row["verdict"] for row in rows} == {"not tested"}
     assert all(row["reason"].startswith("stand-in data") for row in rows)

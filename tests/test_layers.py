@@ -13,7 +13,7 @@ from experiments.problems.registry import PROBLEMS
 
 # From the bottom up: a room is a folder or a file of `experiments`.
 ROOMS = (
-    ("options", "words", "randomness", "paths", "bar"),
+    ("options", "words", "randomness", "paths", "bar", "mistakes"),
     ("data", "methods"),
     ("theory",),
     ("problems",),

@@ -432,7 +432,7 @@ def test_final_cost(record, cost):
         ({"learning_rate": 0.1, "warmup": 9}, "'warmup': did you mean warmup_steps"),
         (
             {"learning_rate": 0.1, "warmup_steps": 9, "decay": "sqrt_step"},
-            "adam warms up to a constant rate: leave out decay or warmup_steps",
+            "adam warms up to a constant rate: use decay=constant, or leave out warmup_steps",
         ),
     ],
 )

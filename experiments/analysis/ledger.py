@@ -111,7 +111,26 @@ def ledger() -> tuple[Claim, ...]:
                 f"the passes of the claim {claim.id} are {list(claim.passes)}, and -1 is for "
                 f"studies that measure; {study.name} trains: write its last pass"
             )
+        _check_with_study(claim, study)
     return claims
+
+
+def _check_with_study(claim: Claim, study: Study) -> None:
+    """Refuse a claim that no profile of its study could ever test."""
+    trained = METRICS[claim.metric].trained and not study.measured
+    most = max(profile.epochs for profile in study.profiles.values())
+    if trained and claim.passes[1] >= most and not claim.untested:
+        raise ValueError(
+            f"the claim {claim.id} needs pass {claim.passes[1]}, and the passes of {study.name} "
+            f"are 0 to {most - 1}: write [FIRST, LAST] of these"
+        )
+    if claim.metric.startswith("grid_"):
+        without = [arm for arm in claim.arms if not study.arm(arm).grid]
+        if without:
+            raise ValueError(
+                f"the claim {claim.id} has the metric {claim.metric}, which needs arms with a "
+                f"`grid`; {without[0]} of {study.name} has none"
+            )
 
 
 def parse(content: bytes, source: str) -> tuple[Claim, ...]:
@@ -122,8 +141,20 @@ def parse(content: bytes, source: str) -> tuple[Claim, ...]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a field that is given twice; YAML takes the last."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """See `yaml.SafeLoader`."""
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key, (mark, _) in zip(keys, node.value, strict=True):
+                if keys.count(key) > 1:
+                    line = mark.start_mark.line + 1
+                    raise ValueError(f"line {line}: {key!r} is given twice; give it once")
+            return super().construct_mapping(node, deep)
+
     try:
-        entries = yaml.safe_load(content.decode())
+        entries = yaml.load(content.decode(), Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(entries, list):
@@ -171,8 +202,11 @@ def _claim(entry: Any) -> Claim:
     for protocol in claim.protocols:
         known("protocol", protocol, PROTOCOLS)
     for name in ("arms", "protocols"):
-        if not getattr(claim, name):
+        given = getattr(claim, name)
+        if not given:
             raise ValueError(f"{name} is []; name at least one")
+        if len(set(given)) < len(given) and (name, claim.metric) != ("arms", "behind_tuned"):
+            raise ValueError(f"{name} is {list(given)}; name each once")
     known("source", claim.source, SOURCES)
     first, last = claim.passes
     if not (0 <= first <= last or (first >= 0 and last == -1)):

@@ -85,6 +85,22 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     console.print(table)
 
 
+def chosen_workers(options: argparse.Namespace) -> int:
+    """How many processes --workers means; by default one per core.
+
+    Raises:
+        ValueError: this machine can't hold so many.
+    """
+    from experiments.engines import execution
+
+    allowed = 16 * (os.cpu_count() or 1)
+    if (options.workers or 0) > allowed and not getattr(options, "address", None):
+        raise ValueError(
+            f"--workers {options.workers} is too many for this machine: use 1 to {allowed}"
+        )
+    return options.workers or execution.default_workers()
+
+
 def chosen_protocols(options: argparse.Namespace) -> tuple[str, ...]:
     """The protocols that --protocol means."""
     if options.protocol == "both":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments import pages, studies
+from experiments.cli.runs import once
 from experiments.options import known
 from experiments.records.published import Published
 from experiments.records.store import local_store
@@ -42,21 +43,29 @@ def find(text: str, profile: str, data: str, read: Read) -> Record:
         raise ValueError(f"{text!r} names no run: {HOW}")
     study = studies.get(name)
     arm = study.arm(rest[0])
-    wanted = dict(read(pair) for pair in rest[1].split(",")) if len(rest) == 2 else {}
+    wanted = once(read(pair) for pair in rest[1].split(",")) if len(rest) == 2 else {}
     results = pages.existing(study, profile, data)
     planned = [entry for entry in results.plan.entries if entry.arm == arm.name]
-    names = {name for entry in planned for name in _facts(entry)}
-    for key in wanted:
-        known(f"setting of {arm.name}", key, sorted(names))
+    values: dict[str, set[Any]] = {}
+    for entry in planned:
+        for key, value in _facts(entry).items():
+            values.setdefault(key, set()).add(value)
+    for key, value in wanted.items():
+        there = values[known(f"setting of {arm.name}", key, sorted(values))]
+        if value not in there:
+            known(f"{key} of {arm.name}", str(value), [str(each) for each in sorted(there)])
     fitting = [
         entry
         for entry in planned
         if all(_facts(entry).get(key) == value for key, value in wanted.items())
-        and results.records.get(entry.run.id) is not None
     ]
     if not fitting:
+        raise ValueError(f"{text}: no run of {name} has all of these; leave one out")
+    fitting = [entry for entry in fitting if results.records.get(entry.run.id) is not None]
+    if not fitting:
+        train = f"`adam-study run {name} --profile {'paper' if results.published else profile}`"
         where = "published" if results.published else f"recorded here at profile {profile}"
-        raise ValueError(f"{text}: no such run is {where}; `adam-study plan {name}` shows them")
+        raise ValueError(f"{text}: such a run is planned, but none is {where}; {train} trains it")
     best = min(fitting, key=lambda e: (ORDER.index(e.role), e.run.seed, -e.run.epochs))
     record = results.records.get(best.run.id)
     assert record is not None

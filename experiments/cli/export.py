@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.analysis.results import Results
 from experiments.options import known
+from experiments.records.store import write_atomically
 from experiments.report import numbers
 from experiments.study import Entry, describe
 from experiments.training.runtime import silence
@@ -53,8 +54,7 @@ def check(form: str) -> str:
 
 
 def _csv(table: Any, path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
     return f"{path}: {counted(len(table), 'row')}"
 
 

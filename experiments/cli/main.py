@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -87,6 +88,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         if not text or (text.startswith("--") and text.endswith("=")):
             where = text.removesuffix("=") or before
             raise ValueError(f"there is nothing after {where}; give a value or leave it out")
+    given = Counter(text.partition("=")[0] for text in arguments if text.startswith("--"))
+    for flag, number in given.items():
+        if number > 1 and flag not in ("--set", "--"):
+            raise ValueError(f"{flag} is given {number} times; give it once")
     accepted = COMMANDS[options.command][2]
     flags = [ARGUMENTS[name][0][0] for name in accepted if ARGUMENTS[name][0][0].startswith("-")]
     for text in rest:

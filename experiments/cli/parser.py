@@ -138,7 +138,6 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "minutes": _argument(
         "--minutes",
         type=_minutes,
-        default=10.0,
         metavar="N",
         help="how long to train in all, earlier commands included (default 10)",
     ),

@@ -26,6 +26,7 @@ def claims_command(options: argparse.Namespace) -> None:
     from experiments import pages
     from experiments.records.store import Store
 
+    check_data(options)
     if options.json and options.csv:
         raise ValueError("--json and --csv exclude each other; leave one out")
     results = [
@@ -45,6 +46,15 @@ def claims_command(options: argparse.Namespace) -> None:
     else:
         print_verdicts(results)
     common.report_damage(*(found.records for found in results if isinstance(found.records, Store)))
+
+
+def check_data(options: argparse.Namespace) -> None:
+    """Refuse stand-in data for the published records, which were all made from real data."""
+    if options.profile == "published" and options.data == "stand-in":
+        raise ValueError(
+            "--data stand-in: the published records are of real data; leave it out, or give "
+            "--profile smoke, quick or paper"
+        )
 
 
 def print_verdicts(results: Sequence[Results]) -> None:
@@ -76,6 +86,7 @@ def print_verdicts(results: Sequence[Results]) -> None:
 
 def report_command(options: argparse.Namespace) -> None:
     """Run the notebooks and build the HTML report."""
+    check_data(options)
     chosen = common.chosen_studies(options)
     for study in chosen:
         known("profile", options.profile, (*study.profiles, "published"))
@@ -92,6 +103,7 @@ def compare_command(options: argparse.Namespace) -> None:
     from experiments.cli import compare
     from experiments.cli.runs import setting
 
+    check_data(options)
     if len(options.runs) != 2:
         raise ValueError(f"compare takes two runs, not {len(options.runs)}: {compare.HOW}")
     given = functools.partial(setting, flag="")
@@ -116,6 +128,7 @@ def export_command(options: argparse.Namespace) -> None:
     from experiments.cli import export
     from experiments.paths import build_folder
 
+    check_data(options)
     export.check(options.format)
     found = [
         pages.existing(study, options.profile, options.data)
@@ -133,6 +146,7 @@ def verify_command(options: argparse.Namespace) -> int:
 
     if options.report and (options.import_ or options.export):
         raise ValueError("--report follows training; leave it out with --import and --export")
+    _check_verify(options)
     code = 0
     if options.import_:
         taken = checks.take(Path(options.import_), kept.imported())
@@ -159,11 +173,35 @@ def verify_command(options: argparse.Namespace) -> int:
 
     return command.verify(
         chosen,
-        minutes=options.minutes,
+        minutes=options.minutes or 10.0,
         data=options.data,
-        workers=options.workers,
+        workers=common.chosen_workers(options),
         report=build if options.report else None,
     )
+
+
+def _check_verify(options: argparse.Namespace) -> None:
+    """Refuse what a line of `verify` would ignore, and studies that it can't verify."""
+    from experiments import pages
+
+    if options.import_ or options.export:
+        flag = "--import" if options.import_ else "--export"
+        data = None if options.data == "auto" else options.data
+        ignored = {"minutes": options.minutes, "workers": options.workers, "data": data}
+        for name, given in ignored.items():
+            if given is not None:
+                raise ValueError(f"{flag} trains nothing; leave out --{name}")
+    if options.import_ and options.studies and not options.export:
+        raise ValueError(
+            f"--import takes one file, and all that it holds; leave out {options.studies[0]!r}"
+        )
+    for name in options.studies:
+        if not pages.published_file(studies.get(name)).exists():
+            shown = ", ".join(study.name for study in pages.published_studies())
+            raise ValueError(
+                f"nothing is published for {name}, so there is nothing to verify; published: "
+                f"{shown or 'nothing'}"
+            )
 
 
 def notebooks_command(options: argparse.Namespace) -> None:

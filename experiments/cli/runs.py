@@ -6,9 +6,8 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments import studies
@@ -65,13 +64,12 @@ def _declared(study: Study) -> dict[str, Any]:
 def plan_command(options: argparse.Namespace) -> None:
     """Print what a run would train, and how long that may take."""
     from experiments.data import download
-    from experiments.engines import execution
     from experiments.records.store import local_store
 
     store, report = local_store(), []
     records = _counted(options, store)
     protocols = common.chosen_protocols(options)
-    workers = options.workers or execution.default_workers()
+    workers = common.chosen_workers(options)
     for study in common.chosen_studies(options):
         study.profile(options.profile)
         choice = download.choose(study.data_set, options.data, download=False)
@@ -128,7 +126,7 @@ def _planned(
         runs = plan.runs(role)
         roles[role] = {"runs": len(runs), "done": len(runs) - len(plan.missing(records, role))}
     missing = plan.missing(records)
-    seconds, basis, error = estimate(study, plan, missing, store)
+    seconds, basis, error = estimate(study, plan, missing, store, workers)
     return {
         "study": study.name,
         "data": choice.kind + (f" ({choice.reason})" if choice.reason else ""),
@@ -137,16 +135,19 @@ def _planned(
         "later": plan.later,
         "promoted": sum(plan.promoted.values()),
         "nearest": {name: dict(settings) for name, settings in plan.nearest.items()},
-        "seconds": round(seconds / workers, 1),
+        "seconds": round(seconds, 1),
         "basis": basis,
         "error": error,
     }
 
 
 def estimate(
-    study: Study, plan: Plan, missing: Sequence[Run], store: Store
+    study: Study, plan: Plan, missing: Sequence[Run], store: Store, workers: int
 ) -> tuple[float, str, float | None]:
-    """Seconds that the missing runs take one by one, what that is based on, and its error.
+    """Seconds that the missing runs take, what that is based on, and its error.
+
+    More processes than this machine has cores gain nothing, and no number of them makes a plan
+    quicker than its longest run and the longest of those that can only follow.
 
     Before anything has run, the estimate is the number of steps times the time of a step on the
     reference machine. Afterwards it is corrected by the error of that first estimate: the time that
@@ -157,12 +158,14 @@ def estimate(
         plan: its runs.
         missing: those without a record.
         store: the records made here.
+        workers: the processes that train them.
 
     Returns:
         The seconds, the basis in words, and the error; None before anything has run.
     """
     import statistics
 
+    from experiments.engines.execution import default_workers
     from experiments.problems.registry import PROBLEMS
 
     def predicted(run: Run) -> float:
@@ -173,12 +176,15 @@ def estimate(
         return START_SECONDS + steps * study.step_ms / 1000
 
     done = [(run, record) for run in plan.runs() if (record := store.get(run.id)) is not None]
-    total = sum(map(predicted, missing))
+    total, longest = sum(map(predicted, missing)), max(map(predicted, missing), default=0.0)
     if missing and plan.later:
         tuned = plan.later - sum(plan.promoted.values())
-        total += tuned * statistics.mean(map(predicted, plan.runs("matched") or missing))
+        after = [(tuned, statistics.mean(map(predicted, plan.runs("matched") or missing)))]
         for passes, number in plan.promoted.items():
-            total += number * predicted(dataclasses.replace(missing[0], epochs=passes))
+            after.append((number, predicted(dataclasses.replace(missing[0], epochs=passes))))
+        total += sum(number * each for number, each in after)
+        longest += sum(each for number, each in after if number)
+    total = max(total / min(workers, default_workers()), longest)
     whole = [(run, record) for run, record in done if record["status"] == "finished"]
     if not whole:
         return total, "from a machine with 2 cores", None
@@ -200,6 +206,7 @@ def run_command(options: argparse.Namespace) -> int:
     runtime.backend()  # before any process has started
     if options.set or options.arm:
         return try_command(options)
+    from experiments.analysis import ledger
     from experiments.data import download
     from experiments.engines import execution
     from experiments.records.store import local_store
@@ -209,6 +216,7 @@ def run_command(options: argparse.Namespace) -> int:
         study.profile(options.profile)
     known("engine", options.engine, execution.ENGINES)
     protocols = common.chosen_protocols(options)
+    ledger.ledger()  # a mistake in a claim is told before anything is trained
     store = local_store()
     records = _counted(options, store)
     _warn_of_code(options)
@@ -271,10 +279,9 @@ def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any
     for flag in ("address", "gpus_per_run"):
         if getattr(options, flag) is not None and options.engine != "ray":
             raise ValueError(f"--{flag.replace('_', '-')} is for --engine ray alone")
-    workers = options.workers or execution.default_workers()
-    allowed = 16 * (os.cpu_count() or 1)
-    if workers > allowed and not options.address:
-        raise ValueError(f"--workers {workers} is too many for this machine: use 1 to {allowed}")
+    if options.workers is not None and options.engine == "serial":
+        raise ValueError("--engine serial trains in one process; leave out --workers")
+    workers = common.chosen_workers(options)
     if options.workers is None and most is not None:
         workers = min(workers, most)
     if options.workers is None and options.address:
@@ -297,7 +304,7 @@ def try_command(options: argparse.Namespace) -> int:
     study = studies.get(options.studies[0])
     profile, arm = study.profile(options.profile), study.arm(options.arm)
     known("engine", options.engine, execution.ENGINES)
-    settings = arm.declared | dict(setting(text) for text in options.set)
+    settings = arm.declared | once(setting(text) for text in options.set)
     choice = download.choose(study.data_set, options.data)
     runs = [
         study.run(arm, settings, profile=profile, data=choice.kind, seed=seed)
@@ -321,6 +328,20 @@ def try_command(options: argparse.Namespace) -> int:
     if failed:
         raise execution.RunsFailed(failed)
     return 0
+
+
+def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Names with their values.
+
+    Raises:
+        ValueError: a name is given twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is given twice, {found[name]!r} and {value!r}; give it once")
+        found[name] = value
+    return found
 
 
 def setting(text: str, flag: str = "--set ") -> tuple[str, Any]:

@@ -10,13 +10,16 @@ from experiments.figures.batches import by_batch_size
 from experiments.figures.costs import clocked, curves
 from experiments.figures.grids import grid
 from experiments.figures.measured import iteration_cost
+from experiments.options import known
 
 
 def main(results: Results) -> Figure:
     """The paper's figure that a study reproduces, drawn anew."""
     study = results.study
     if study.measured:
-        return theory.FIGURES[study.problem](results)
+        return theory.FIGURES[known("figure of the problem", study.problem, theory.FIGURES)](
+            results
+        )
     if any("minibatches" in arm.grid for arm in study.arms):
         return iteration_cost(results)
     if any(arm.grid for arm in study.arms):

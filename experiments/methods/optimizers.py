@@ -249,7 +249,9 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             known(f"parameter of {name}", key, parameters)
         check_value(name, key, value, method)
     if settings.get("warmup_steps") and settings.get("decay", "constant") != "constant":
-        raise ValueError(f"{name} warms up to a constant rate: leave out decay or warmup_steps")
+        raise ValueError(
+            f"{name} warms up to a constant rate: use decay=constant, or leave out warmup_steps"
+        )
     if "learning_rate" in parameters and "learning_rate" not in settings:
         raise ValueError(f"{name} needs a learning_rate; give learning_rate=NUMBER")
     return dict(settings)

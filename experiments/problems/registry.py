@@ -8,6 +8,7 @@ problem is built.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -94,9 +95,50 @@ def build(name: str, data: str, given: Mapping[str, Any], seed: int) -> Problem:
     module = importlib.import_module(f"experiments.{entry.module}")
     chosen = entry.options(**given)
     problem: Problem = getattr(module, entry.function)(data, seed, chosen)
+    _check_built(entry.function, problem)
     return dataclasses.replace(
-        problem, averages=bool(chosen.averages), stability=bool(chosen.stability)
+        problem,
+        evaluate=_checked(entry.function, problem.evaluate),
+        averages=bool(chosen.averages),
+        stability=bool(chosen.stability),
     )
+
+
+def _checked(function: str, evaluate: Callable[..., Any]) -> Callable[..., Any]:
+    """`Problem.evaluate` of the problem that `function` makes, refusing other shapes."""
+
+    @functools.wraps(evaluate)
+    def checked(*arguments: Any, **more: Any) -> Any:
+        found = evaluate(*arguments, **more)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise ValueError(
+                f"`evaluate` of {function}() returned no pair: return the costs and the "
+                "correctness, or None for that"
+            )
+        for name, each in zip(("costs", "correctness"), found, strict=True):
+            if each is not None and len(each.shape) != 1:
+                raise ValueError(
+                    f"`evaluate` of {function}() returned {name} of shape {tuple(each.shape)}: "
+                    "return one number per example, of shape (batch,)"
+                )
+        return found
+
+    return checked
+
+
+def _check_built(function: str, problem: Any) -> None:
+    """Raise a ValueError of one line unless a problem's function has returned one that fits."""
+    if not isinstance(problem, Problem):
+        raise ValueError(f"{function}() returned {type(problem).__name__}: return a Problem")
+    for name in ("train", "held_out"):
+        arrays = getattr(problem, name)
+        if not isinstance(arrays, tuple) or not arrays:
+            raise ValueError(f"{name} of {function}() is no tuple: give (inputs, ..., targets)")
+        if len(lengths := {len(array) for array in arrays}) > 1:
+            raise ValueError(
+                f"{name} of {function}() has arrays of {sorted(lengths)} examples: "
+                "give every example a row in each"
+            )
 
 
 def measure(run: Any) -> Iterator[dict[str, float]]:

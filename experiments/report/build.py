@@ -201,8 +201,8 @@ def notebooks_of(studies: Sequence[Study]) -> list[Path]:
     for study in studies:
         if not (page := NOTEBOOKS / f"{study.notebook}.ipynb").exists():
             raise parameters.NotebookError(
-                f"{page}: the page of {study.name} is missing; copy another one, or correct "
-                "`notebook` in the study"
+                f"{page}: the page of {study.name} is missing; copy another one, as "
+                "docs/extending.md says, or correct `notebook` in the study"
             )
     others = {study.notebook for study in STUDIES.values()} - {study.notebook for study in studies}
     return [page for page in sorted(NOTEBOOKS.glob("*.ipynb")) if page.stem not in others]
@@ -213,10 +213,11 @@ def is_current(page: Path) -> bool:
     cells = nbformat.read(page, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     shown = html.unescape(json.dumps([cell.outputs for cell in code], ensure_ascii=False))
-    studies = [study for study in STUDIES.values() if study.notebook == page.stem]
-    files = [file for study in studies if (file := pages.published_file(study)).exists()]
-    told = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    if files:
+    studies = [study for study in pages.published_studies() if study.notebook == page.stem]
+    told = [
+        hashlib.sha256(pages.published_file(study).read_bytes()).hexdigest() for study in studies
+    ]
+    if studies:
         verdicts = pages.verdicts(*(pages.existing(study, "published") for study in studies))
         told += map(str, verdicts.to_numpy().ravel())
     return any(cell.outputs for cell in code) and all(text in shown for text in told)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from experiments.analysis.claims import Judged
 from experiments.analysis.results import Results
-from experiments.pages import RESULTS, published_file
+from experiments.pages import RESULTS
 from experiments.paths import ROOT
 from experiments.report import public, summary
 from experiments.report.summary import Part
-from experiments.studies import STUDIES
 from experiments.study import PROTOCOLS
 
 README = ROOT / "README.md"
@@ -237,29 +236,16 @@ def _by_part(parts: Sequence[Part], checked: Mapping[str, str] | None = None) ->
 
 
 def _published(found: Sequence[Results]) -> list[str]:
-    """How far the published records of these studies are, and which are not published at all."""
-    by_name = {results.study.name: results for results in found}
-    studies = [
-        study
-        for study in STUDIES.values()
-        if study.name in by_name or not published_file(study).exists()
-    ]
+    """How far the published records of these studies are; others, such as new ones, don't count."""
     states: dict[str, list[str]] = {}
-    for study in studies:
-        results = by_name.get(study.name)
-        state = (
-            "not yet published"
-            if results is None
-            else f"{results.progress}"
-            if results.missing
-            else "complete"
-        )
-        states.setdefault(state, []).append(f"`{study.name}`")
+    for results in found:
+        state = f"{results.progress}" if results.missing else "complete"
+        states.setdefault(state, []).append(f"`{results.study.name}`")
     complete = len(states.pop("complete", []))
     rest = "; ".join(f"{', '.join(names)} ({state})" for state, names in states.items())
     rest = f"; the others: {rest}" if rest else ""
-    are = "study is" if len(studies) == 1 else "studies are"
-    return [f"  {complete} of {len(studies)} {are} complete{rest}."]
+    are = "study is" if len(found) == 1 else "studies are"
+    return [f"  {complete} of {len(found)} {are} complete{rest}."]
 
 
 def _between(text: str, name: str, content: str) -> str:

@@ -29,14 +29,17 @@ def by_name(studies: Iterable[Study]) -> dict[str, Study]:
     """The studies by name.
 
     Raises:
-        ValueError: two have the same name, or say that they are the same figure of the paper.
+        ValueError: one is not a `Study`, or two have the same name, or say that they are the same
+            figure of the paper.
     """
     found: dict[str, Study] = {}
     for study in studies:
+        if not isinstance(study, Study):
+            raise ValueError(f"STUDIES has {study!r}: enter a Study, as in fig4.STUDY")
         for other in found.values():
             if study.name == other.name:
                 raise ValueError(f"two studies are called {study.name!r}: give one another name")
-            if study.section == other.section and "Figure" in study.section:
+            if study.section == other.section and "Figure" in str(study.section):
                 raise ValueError(
                     f"{study.name} says that it is {study.section!r} of the paper, as {other.name} "
                     "does: give it a section of its own, such as 'Not in the paper'"
