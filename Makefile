@@ -10,6 +10,13 @@ BIN := $(VENV)/bin
 STUDY := $(BIN)/python -m experiments
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# A variable that is mistyped would be ignored.
+GIVEN_HERE := $(foreach v,$(.VARIABLES),$(if $(filter command%,$(origin $v)),$v))
+UNKNOWN := $(filter-out PROFILE MINUTES DATA PYTHON -*-% MAKE%,$(GIVEN_HERE))
+ifneq ($(UNKNOWN),)
+$(error unknown variable $(UNKNOWN): use PROFILE, MINUTES, DATA or PYTHON)
+endif
+
 PROFILES := verify smoke quick paper published
 ifneq ($(words $(PROFILE)) $(filter $(PROFILES),$(PROFILE)),1 $(PROFILE))
 $(error PROFILE=$(PROFILE) is not valid: use one of $(PROFILES))

@@ -444,6 +444,8 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("DATA=/nowhere", "DATA=/nowhere is not valid: use auto, real, stand-in or an existing"),
         ("DATA=", "DATA= is not valid: use auto, real, stand-in or an existing"),
         ("DATA=auto real", "DATA=auto real is not valid: use auto, real, stand-in or an"),
+        ("MINUTE=5", "unknown variable MINUTE: use PROFILE, MINUTES, DATA or PYTHON"),
+        ("profile=quick", "unknown variable profile: use PROFILE, MINUTES, DATA or PYTHON"),
         ("DATA=~/nowhere", "DATA=~/nowhere is not valid: use auto, real, stand-in or an"),
     ],
 )

@@ -269,6 +269,10 @@ def test_a_malformed_claim_is_refused_by_name(tmp_path, monkeypatch, line):
         ({"arms": ["Adam", "SGD"]}, "'SGD': did you mean SGDNesterov? allowed: AdaGrad"),
         ({"arms": []}, "arms is []; name at least one"),
         ({"protocols": []}, "protocols is []; name at least one"),
+        ({"arms": ["Adam", "Adam"]}, "arms is ['Adam', 'Adam']; name each once"),
+        ({"protocols": ["tuned", "tuned"]}, "protocols is ['tuned', 'tuned']; name each once"),
+        ({"passes": [0, 46]}, "needs pass 46, and the passes of fig1-mnist are 0 to 45: write"),
+        ({"metric": "grid_best"}, "needs arms with a `grid`; Adam of fig1-mnist has none"),
         ({"metric": "recorded_lead", "arms": ["Adam"]}, "compares more arms than ['Adam']"),
         ({"limit": 0.95}, "limit is 0.95; for the rule within, write a number, 1 or more"),
         ({"rule": "between", "limit": [2, 1]}, "limit is [2, 1]; for the rule between, write [LOW"),
@@ -285,6 +289,14 @@ def test_a_mistake_in_a_claim_is_named_with_what_is_allowed(tmp_path, monkeypatc
         ledger.ledger.__wrapped__()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_field_that_is_given_twice_is_refused():
+    content = ledger.LEDGER.read_text(encoding="utf-8").replace(
+        "  limit:", "  rule: x\n  limit:", 1
+    )
+    with pytest.raises(ValueError, match=r"line \d+: 'rule' is given twice; give it once"):
+        ledger.parse(content.encode(), "claims.yaml")
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 20])

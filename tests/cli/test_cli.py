@@ -68,6 +68,52 @@ def start(line: str, **options) -> subprocess.Popen:
         ("data fetsh", ["unknown action 'fetsh': did you mean fetch?", "status, fetch, verify"]),
         ("data verify mnsit", ["unknown data set 'mnsit': did you mean mnist?"]),
         ("data status mnist mnsit", ["unknown data set 'mnsit': did you mean mnist?"]),
+        (
+            f"{TRY} --set beta_1=0.8 --set beta_1=0.9",
+            ["beta_1 is given twice, 0.8 and 0.9; give it once"],
+        ),
+        (
+            f"compare {STUDY}:Adam:seed=0,seed=1 {STUDY}:Adam",
+            ["seed is given twice, 0 and 1; give it once"],
+        ),
+        ("plan --profile smoke --profile paper", ["--profile is given 2 times; give it once"]),
+        ("claims --json --json", ["--json is given 2 times; give it once"]),
+        ("plan --workers 9999", ["--workers 9999 is too many for this machine: use 1 to "]),
+        (f"verify {STUDY} --workers 9999", ["--workers 9999 is too many for this machine"]),
+        (
+            f"run {STUDY} --profile smoke --engine serial --workers 2",
+            ["--engine serial trains in one process; leave out --workers"],
+        ),
+        ("verify --import a.json b.json", ["--import takes one file", "leave out 'b.json'"]),
+        ("verify --import a.json --minutes 3", ["--import trains nothing; leave out --minutes"]),
+        ("verify --export a.json --workers 1", ["--export trains nothing; leave out --workers"]),
+        ("verify --import a.json --data real", ["--import trains nothing; leave out --data"]),
+        (f"claims {STUDY} --data stand-in", ["the published records are of real data; leave it"]),
+        (f"export {STUDY} --data stand-in", ["the published records are of real data; leave it"]),
+        (f"report {STUDY} --profile published --data stand-in", ["are of real data; leave it out"]),
+        (
+            f"compare {STUDY}:Adam:role=tund {STUDY}:Adam",
+            ["unknown role of Adam 'tund': did you mean tuned", "allowed: fit, matched, "],
+        ),
+        (
+            f"compare {STUDY}:Adam:seed=99 {STUDY}:Adam",
+            ["unknown seed of Adam '99': ", "allowed: 0, 1, 2, "],
+        ),
+        (
+            f"compare {STUDY}:Adam:role=matched,seed=1000 {STUDY}:Adam",
+            ["no run of fig1-mnist has all of these; leave one out"],
+        ),
+        (
+            f"compare {STUDY}:Adam {STUDY}:Adam --profile smoke --data stand-in",
+            [
+                "such a run is planned, but none is recorded here at profile smoke; "
+                "`adam-study run fig1-mnist --profile smoke` trains it"
+            ],
+        ),
+        (
+            f"{TRY} --set warmup_steps=10",
+            ["adam warms up to a constant rate: use decay=constant, or leave out warmup_steps"],
+        ),
         ("data fetch --json", ["--json is for data status alone; leave it out of data fetch"]),
         ("plan --worker 2", ["unknown option of plan '--worker': did you mean --workers?"]),
         ("run --profle=smoke", ["unknown option of run '--profle': did you mean --profile"]),
@@ -643,3 +689,33 @@ def test_output_that_cannot_be_written_is_one_line(line):
         _, err = process.communicate()
     assert process.returncode == 1
     assert err == "adam-study: No space left on device\n"
+
+
+def test_a_study_that_is_not_published_is_not_verified(monkeypatch, capfd):
+    monkeypatch.setattr(pages, "published_file", lambda study: paths.ROOT / "no" / study.name)
+    assert run(f"verify {STUDY}") == 2
+    assert capfd.readouterr().err == (
+        "adam-study: nothing is published for fig1-mnist, so there is nothing to verify; "
+        "published: nothing\n"
+    )
+
+
+def test_no_number_of_processes_makes_a_plan_quicker_than_its_longest_run(monkeypatch):
+    """And more processes than cores gain nothing."""
+    from experiments.cli.runs import estimate
+    from experiments.engines import execution
+
+    study = studies.get(STUDY)
+    store = Store(paths.build_folder() / "records")
+    plan = planning.plan(study, "paper", "mnist", store, ("matched",))
+    one = plan.runs("matched")[:1]
+    none_later = dataclasses.replace(plan, later=0, promoted={})
+    monkeypatch.setattr(execution, "default_workers", lambda: 4)
+    alone = estimate(study, none_later, one, store, 1)[0]
+    assert alone > 1
+    assert estimate(study, none_later, one, store, 4)[0] == alone
+    eight = plan.runs("matched")[:8]
+    assert len(eight) == 8
+    whole = estimate(study, none_later, eight, store, 1)[0]
+    assert estimate(study, none_later, eight, store, 4)[0] == pytest.approx(whole / 4)
+    assert estimate(study, none_later, eight, store, 64)[0] == pytest.approx(whole / 4)

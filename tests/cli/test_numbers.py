@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import os
 import re
 import runpy
 import sys
@@ -260,6 +261,25 @@ def test_a_folder_is_taken_for_the_data(tmp_path, capfd, monkeypatch):
 
 
 # --- a copied study -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_table_that_does_not_fit_on_the_disk_leaves_the_one_before(tmp_path):
+    import resource
+
+    from experiments.cli import export
+
+    path = tmp_path / "csv" / "verdicts.csv"
+    export._csv(pd.DataFrame({"n": [1]}), path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*verdicts\.csv: File too large"):
+            export._csv(pd.DataFrame({"n": range(10_000)}), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "n\n1\n"
+    assert os.listdir(path.parent) == ["verdicts.csv"]
 
 
 def test_a_copy_must_have_a_name_and_a_section_of_its_own():
