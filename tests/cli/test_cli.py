@@ -93,7 +93,10 @@ def start(line: str, **options) -> subprocess.Popen:
         (f"report {STUDY} --profile published --data stand-in", ["are of real data; leave it out"]),
         (
             f"compare {STUDY}:Adam:role=tund {STUDY}:Adam",
-            ["unknown role of Adam 'tund': did you mean tuned", "allowed: fit, matched, "],
+            [
+                "unknown role of Adam 'tund': did you mean tuned",
+                "allowed: departure, fit, matched, ",
+            ],
         ),
         (
             f"compare {STUDY}:Adam:seed=99 {STUDY}:Adam",
