@@ -249,8 +249,8 @@ def test_every_claim_of_the_ledger_can_be_judged():
 def test_a_malformed_claim_is_refused_by_name(tmp_path, monkeypatch, line):
     text = ledger.LEDGER.read_text()
     first = text[: text.index("\n\n- id:", text.index("- id:"))]
-    key = line.split(":")[0]
-    kept = [row for row in first.splitlines() if not row.strip().startswith(f"{key}:")]
+    keys = {row.split(":")[0].strip() for row in line.splitlines()}  # given once
+    kept = [row for row in first.splitlines() if row.strip().split(":")[0] not in keys]
     path = tmp_path / "claims.yaml"
     path.write_text("\n".join(kept) + f"\n  {line}\n")
     monkeypatch.setattr(ledger, "LEDGER", path)
