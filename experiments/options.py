@@ -60,6 +60,7 @@ class Interval:
 Count = Annotated[int, Interval(1, whole=True)]
 AtLeastZero = Annotated[float, Interval(0)]
 Positive = Annotated[float, Interval(0, open="(")]
+Share = Annotated[float, Interval(0, 1)]
 BelowOne = Annotated[float, Interval(0, 1, open=")")]  # a share, or the memory of an average
 
 

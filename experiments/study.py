@@ -30,7 +30,7 @@ Settings = Mapping[str, Any]
 PROTOCOLS = ("matched", "tuned")
 # Raise a component's version when a change to it changes its results: earlier records then no
 # longer count. Refactorings leave the versions alone.
-NUMERICS: dict[str, int] = {"training": 1, "drift": 2}
+NUMERICS: dict[str, int] = {"training": 1, "drift": 2, "step_sizes": 2}
 
 FIRST_TUNING_SEED = 1000  # tuning never sees the seeds that are reported
 

@@ -2,9 +2,11 @@
 
 Each seed gives one value of the claim's metric. A claim is `reproduced` if the 95% interval over
 seeds lies wholly on the right side of the margin, `not reproduced` if wholly on the wrong side, and
-otherwise `inconclusive`. With the verdict comes what a reader needs to question it: the margin at
-which it would change, what is left of it after Holm's correction for the many verdicts of a study,
-whether the paper's own figure supports the sentence, and whether our figure agrees with that one.
+otherwise `inconclusive`. A universal claim, one of "no" or "every", is decided by the seed that
+meets it worst: a mean can't hide a counterexample. With the verdict comes what a reader needs to
+question it: the margin at which it would change, what is left of it after Holm's correction for the
+many verdicts of a study, whether the paper's own figure supports the sentence, and whether our
+figure agrees with that one.
 """
 
 from __future__ import annotations
@@ -37,13 +39,15 @@ class Verdict:
         protocol: "matched" or "tuned".
         verdict: "reproduced", "not reproduced", "inconclusive", "not tested", or "" where the
             claim does not concern this protocol.
-        value: the metric, mean over seeds; NaN if there is none.
-        low: lower end of its 95% interval.
-        high: upper end.
+        value: the metric, mean over seeds; of a universal claim that of the worst seed; NaN if
+            there is none.
+        low: lower end of its 95% interval; of a universal claim the value.
+        high: upper end; of a universal claim the value.
         n: number of seeds.
         reason: why it was not tested, or what else a reader must know.
         deterministic: whether nothing about it is random, so that it has no interval.
-        p: two-sided p-value of the metric against the margin that decides; NaN if there is none.
+        p: two-sided p-value of the metric against the margin that decides; NaN if there is none,
+            as for a universal claim.
         adjusted: the same after Holm's correction over the verdicts of the study.
         same: whether its runs are those of the other protocol.
         paper: the metric on the paper's own curves; NaN where they do not show it.
@@ -81,6 +85,9 @@ class Verdict:
         value, low, high = (number(x) for x in (self.value, self.low, self.high))
         if self.deterministic:
             text = f"{value}, deterministic"
+        elif self.claim.universal:
+            worst = "largest" if self.claim.rule == "below" else "smallest"
+            text = f"{value}, the {worst} of {counted(self.n, 'seed')}"
         elif self.n > 1 and self.low == self.high:
             text = f"{value} in all {self.n} seeds"
         else:
@@ -194,7 +201,7 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     if not len(values):
         reason = f"{stand_in}its runs are not finished"
         return Verdict(claim, protocol, NOT_TESTED, reason=reason, paper=paper)
-    mean, low, high = (float(x) for x in statistics.interval(values, log=measure.log))
+    mean, low, high = _ends(claim, values)
     verdict, notes = decide(claim, low, high), []
     same = protocol == "tuned" and "matched" in claim.protocols and _same_runs(claim, results)
     needed = profile.seeds_to(last + 1) if measure.trained else profile.tuning_seeds
@@ -207,7 +214,8 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
     elif claim.metric == "time_ratio" and len(_processors(claim, protocol, results)) > 1:
         verdict, notes = NOT_TESTED, ["timed on processors of several kinds"]
     elif not np.isfinite(mean):
-        verdict, notes = _seed_by_seed(claim, values), [_of_seeds(measure.infinite, values)]
+        deciding = np.array([mean]) if claim.universal else values
+        verdict, notes = _seed_by_seed(claim, deciding), [_of_seeds(measure.infinite, values)]
     else:
         if len(values) < needed:
             notes.append(f"of {needed} seeds")
@@ -234,6 +242,15 @@ def _judge(claim: Claim, protocol: str, results: Results) -> Verdict:
         paper=paper,
         from_trials=_from_trials(claim, results, verdict) if protocol == "tuned" else 0,
     )
+
+
+def _ends(claim: Claim, values: np.ndarray) -> tuple[float, float, float]:
+    """The metric with the ends that decide: mean and interval, or the worst seed three times."""
+    if claim.universal:
+        worst = float(np.max(values) if claim.rule == "below" else np.min(values))
+        return worst, worst, worst
+    mean, low, high = statistics.interval(values, log=METRICS[claim.metric].log)
+    return float(mean), float(low), float(high)
 
 
 def _runs(claim: Claim, protocol: str, results: Results) -> set[str]:
@@ -283,6 +300,8 @@ def _beside(claim: Claim, protocol: str, results: Results) -> str:
 def _p_value(claim: Claim, values: np.ndarray) -> float:
     """The p-value against the deciding limit: of two, the nearer, whose p-value is the larger."""
     log = METRICS[claim.metric].log
+    if claim.universal:
+        return math.nan
     if claim.rule in ("below", "above"):
         return statistics.p_value(values, claim.limit, log=log)
     return max(statistics.p_value(values, limit, log=log) for limit in claim.limits)

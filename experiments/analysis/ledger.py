@@ -28,6 +28,7 @@ RULES = {
     "within": "a number, 1 or more",
     "between": "[LOW, HIGH]",
 }
+SCALARS = {str: "text", bool: "true or false"}
 SOURCES = ("text", "figure", "control", "practice")
 
 
@@ -50,6 +51,7 @@ class Claim:
     source: str = "text"
     recorded: tuple[str, ...] = ()
     vacuous: float | None = None
+    universal: bool = False
     untested: str = ""
 
     @property
@@ -75,7 +77,8 @@ class Claim:
         passes: dict[str, Any] = {"first": first, "last": last, "after": last + 1}
         passes |= {"run": f"passes {first}-{last}", "end": f"pass {last}"}
         if last < 0:  # whatever was recorded last
-            passes |= {"first": "first", "last": "last", "run": "the whole run", "end": "the end"}
+            passes |= {"last": "last", "run": f"rows {first} to the last", "end": "the end"}
+            passes |= {"first": "first", "run": "the whole run"} if first == 0 else {}
         first_arm, *others = self.arms
         if not others and re.search(r"{(best|each)}", words):
             raise ValueError(f"{self.metric} compares {first_arm} with other arms: name one")
@@ -88,7 +91,7 @@ class Claim:
             what = words.format(*self.arms, **names, **passes)
         except IndexError:
             raise ValueError(f"{self.metric} compares more arms than {list(self.arms)}") from None
-        return f"{what}: {side}"
+        return f"{what}: {side}{', in every seed' if self.universal else ''}"
 
 
 @functools.cache
@@ -160,11 +163,9 @@ def _claim(entry: Any) -> Claim:
             right = right and (items[-1] is Ellipsis or len(value) == len(items))
             values[name] = tuple(value) if right else None
         else:
-            right = type(value) is str if kind is str else _is_number(value)
+            right = type(value) is kind if kind in (str, bool) else _is_number(value)
         if not right:
-            wanted = (
-                f"a list, each {items[0].__name__}" if items else "text" if kind is str else 0.5
-            )
+            wanted = f"a list, each {items[0].__name__}" if items else SCALARS.get(kind, 0.5)
             raise ValueError(f"{name} is {reprlib.repr(value)}; write {wanted}")
     claim = Claim(**values)
     for protocol in claim.protocols:
@@ -186,6 +187,8 @@ def _claim(entry: Any) -> Claim:
     if not right:
         given = reprlib.repr(claim.limit)
         raise ValueError(f"limit is {given}; for the rule {claim.rule}, write {RULES[claim.rule]}")
+    if claim.universal and claim.rule not in ("below", "above"):
+        raise ValueError(f"universal is true with the rule {claim.rule}; it needs below or above")
     claim.criterion  # noqa: B018 - raises for an unknown metric or rule
     words = METRICS[claim.metric].words
     if "{recorded}" in words and not claim.recorded:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -119,12 +119,14 @@ def _sparser(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     return values[:, -1] / values[:, 0] if values.size else np.array([])
 
 
-def _recorded(reduce: Callable[[np.ndarray], np.ndarray], *names: str) -> Compute:
-    """A metric that reduces what the first arm recorded, over its passes, to a value per seed."""
+def _recorded(
+    reduce: Callable[[np.ndarray], np.ndarray], *names: str, of: Callable[..., Any] = np.max
+) -> Compute:
+    """A metric that reduces what was recorded to a value per seed; `of` those of several arms."""
 
     def compute(claim: Claim, protocol: str, results: Results) -> np.ndarray:
-        values = _windows(claim, protocol, results, *(names or claim.recorded))[0]
-        return reduce(values) if values.size else np.array([])
+        windows = _windows(claim, protocol, results, *(names or claim.recorded))
+        return of([reduce(each) for each in windows], axis=0) if windows[0].size else np.array([])
 
     return compute
 
@@ -424,6 +426,9 @@ METRICS: dict[str, Metric] = {
     "recorded_last": Metric(
         "{recorded} of {} at {end}", _recorded(lambda values: values[:, -1]), unit=RECORDED
     ),
+    "recorded_highest": Metric(
+        "{recorded} of each of {arms} (the largest) at {end}", _recorded(lambda v: v[:, -1])
+    ),
     "recorded_change": Metric(
         "{recorded} of {}, {last} over {first}",
         _recorded(lambda values: values[:, -1] / values[:, 0]),
@@ -432,6 +437,11 @@ METRICS: dict[str, Metric] = {
     "recorded_off": Metric(
         "largest distance of {recorded} from 1, {}",
         _recorded(lambda values: np.abs(values - 1).max(axis=1)),
+        log=True,
+    ),
+    "recorded_nearest": Metric(
+        "largest distance of {recorded} from 1, the least of {arms}",
+        _recorded(lambda values: np.abs(values - 1).max(axis=1), of=np.min),
         log=True,
     ),
     "recorded_rate": Metric(

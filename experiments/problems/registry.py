@@ -62,7 +62,9 @@ PROBLEMS: dict[str, Entry] = {
     "constructed_steps": Entry(
         "theory.stepsize", "constructed_steps", measured.ConstructedSteps, measured=True
     ),
+    "signal_steps": Entry("theory.stepsize", "signal_steps", measured.SignalSteps, measured=True),
     "identities": Entry("theory.identities", "identities", measured.Identities, measured=True),
+    "norms": Entry("theory.identities", "norms", measured.Norms, measured=True),
     "drift": Entry("theory.drift", "drift", measured.Drift, measured=True),
     "optimizer_state": Entry(
         "theory.memory", "optimizer_state", measured.OptimizerState, measured=True, keras=True

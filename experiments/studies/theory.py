@@ -82,20 +82,26 @@ MEMORY = _study(
     epoch_ms=500.0,
 )
 
+# The speeds are named by how many times that of the first run, `walk`, they are.
+MOTIONS: dict[str, dict[str, Any]] = {
+    "rest": {"motion": "rest"},
+    "walk": {"motion": "walk"},
+    "jumps": {"motion": "jumps"},
+    "walk/x0.5": {"motion": "walk", "start": "optimum", "speed": 0.005},
+    "walk/x1": {"motion": "walk", "start": "optimum", "speed": 0.01},
+    "walk/x2": {"motion": "walk", "start": "optimum", "speed": 0.02},
+    "walk/x4": {"motion": "walk", "start": "optimum", "speed": 0.04},
+    "jumps/settled": {"motion": "jumps", "start": "optimum"},
+}
+
 DRIFT = _study(
     "sec1-drift",
     "Objectives that move",
     "Section 1",
     "drift",
     tuple(
-        Arm(
-            motion,
-            "adam",
-            grid={"learning_rate": (0.01,)},
-            options={"motion": motion},
-            plotted=False,
-        )
-        for motion in ("rest", "walk", "jumps")
+        Arm(name, "adam", grid={"learning_rate": (0.01,)}, options=options, plotted=False)
+        for name, options in MOTIONS.items()
     ),
     {
         "smoke": Profile(epochs=1, seeds=1, options={"steps": 200, "dimensions": 5}),
@@ -106,6 +112,14 @@ DRIFT = _study(
         Departure(
             "A linear regression, one example a step, whose optimum rests, walks or jumps.",
             "The paper has no experiment with an objective that changes.",
+        ),
+        Departure(
+            "The walk is judged at four speeds, from 0.5 to 4 times that of the first run, all "
+            "started at the optimum. The first run, from zero, stays as a control.",
+            "From zero, most of the cost is the approach. At first there was that run alone, in "
+            "which Adam's cost was 1.35 times AdaGrad's. Other starts and speeds had been tried "
+            "before this grid was declared: 0.72 at that speed from the optimum, 0.85 and 0.68 at "
+            "two and three times the speed.",
         ),
         Departure(
             "Each method at its own best of 49 constant step sizes, an eighth of a decade apart, "
@@ -134,12 +148,15 @@ STEPS = _study(
     {
         "smoke": Profile(epochs=1, seeds=1, options={"train_examples": 640}),
         "quick": Profile(epochs=3, seeds=1, options={"train_examples": 10_000}),
-        "paper": Profile(epochs=10, seeds=3),
+        "paper": Profile(epochs=45, seeds=3),
     },
     (
         Departure(
-            "Logistic regression on MNIST, batches of 128, alpha = 0.001, from zero.",
-            "The paper states the bounds and shows no measurement.",
+            "Logistic regression on MNIST, batches of 128, alpha = 0.001, from zero, for 45 "
+            "passes, as long as Figure 1.",
+            "The paper states the bounds and shows no measurement. At first there were ten passes, "
+            "in which no step of the default betas was too long; then 45 were tried, in which the "
+            "longest of one seed in three was 1.04 times the bound.",
         ),
         Departure(
             "Gradients are rescaled by 0.001, and by a random factor between 0.001 and 1000 for "
@@ -178,6 +195,37 @@ WORST = _study(
     epoch_ms=2000.0,
 )
 
+SIGNAL = _study(
+    "sec2-signal",
+    "Steps along gradients of a known signal-to-noise ratio",
+    "Section 2.1",
+    "signal_steps",
+    tuple(
+        Arm(
+            f"signal {signal:g}",
+            "adam",
+            grid={"learning_rate": (0.001,), "epsilon": (0.0,)},
+            options={"signal": signal},
+            plotted=False,
+        )
+        for signal in (0.0, 0.1, 0.5, 0.9, 0.99)
+    ),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"steps": 100, "dimensions": 10}),
+        "quick": Profile(epochs=1, seeds=1, options={"steps": 1_000}),
+        "paper": Profile(epochs=1, seeds=3),
+    },
+    (
+        Departure(
+            "Independent Gaussian gradients with E[g] / √E[g²] of 0, 0.1, 0.5, 0.9 and 0.99.",
+            "The paper speaks of this ratio and shows no measurement.",
+        ),
+    ),
+    data_set="none",
+    batch_size=1,
+    epoch_ms=1500.0,
+)
+
 IDENTITIES = _study(
     "sec2-identities",
     "What Adam equals, and what it tends to",
@@ -206,6 +254,29 @@ IDENTITIES = _study(
     epoch_ms=1000.0,
 )
 
+LIMIT = _study(
+    "sec2-limit",
+    "AdaMax as the limit of Adam with an L^p norm",
+    "Section 2",
+    "norms",
+    (Arm("defaults", "adam", grid={"learning_rate": (0.002,)}, plotted=False),),
+    {
+        "smoke": Profile(epochs=1, seeds=1, options={"steps": 100}),
+        "quick": Profile(epochs=1, seeds=1),
+        "paper": Profile(epochs=1, seeds=3, options={"steps": 10_000}),
+    },
+    (
+        Departure(
+            "p = 2, 8, 32 and 128, along the same gradients as the identities of Section 2.",
+            "The paper takes p → ∞. |g|^p underflows; we update the p-th root instead.",
+        ),
+    ),
+    options={"steps": 1_000},
+    data_set="none",
+    batch_size=1,
+    epoch_ms=2000.0,
+)
+
 BIAS = _study(
     "sec3-bias",
     "The bias of the moments, with and without correction",
@@ -220,6 +291,16 @@ BIAS = _study(
             plotted=False,
         )
         for name in ("fixed", "moving")
+    )
+    + tuple(
+        Arm(
+            f"path/b2={beta_2:g}",
+            "adam",
+            grid={"learning_rate": (0.001,), "beta_2": (beta_2,)},
+            options={"parameters": "path", "train_examples": 2_560},
+            plotted=False,
+        )
+        for beta_2 in (0.9, 0.99, 0.999, 0.9999)
     ),
     {
         "smoke": Profile(epochs=1, seeds=1, options={"train_examples": 640, "replicates": 4}),
@@ -235,6 +316,12 @@ BIAS = _study(
         Departure(
             "In training zeta is measured along one sequence, alpha = 0.001.",
             "The paper says that zeta can be kept small.",
+        ),
+        Departure(
+            "With beta_2 of 0.9, 0.99, 0.999 and 0.9999, v averages the expected squared gradients "
+            "along the path of the parameters, on 20 batches of 128, 2,000 steps.",
+            "A short average of single gradients is noisy, and noise is not zeta. The expectation "
+            "at every step takes all batches: fewer of them keep it cheap.",
         ),
     ),
     options={"train_examples": 10_000, "replicates": 32},
@@ -320,8 +407,13 @@ REGRET = _study(
 )
 
 
-def _reddi(kind: str, bounds: str, betas: tuple[float, float]) -> tuple[Arm, ...]:
-    """Adam and AMSGrad on one kind of functions, without bias correction as in Reddi et al."""
+def _reddi(
+    kind: str,
+    bounds: str,
+    betas: tuple[float, float],
+    methods: tuple[str, ...] = ("Adam", "AMSGrad"),
+) -> tuple[Arm, ...]:
+    """Methods on one kind of functions; as in Reddi et al., only what says so is corrected."""
     name = f"{kind}, walled" if bounds == "wall" else kind
     return tuple(
         Arm(
@@ -333,13 +425,13 @@ def _reddi(kind: str, bounds: str, betas: tuple[float, float]) -> tuple[Arm, ...
                 "beta_1": (betas[0],),
                 "beta_2": (betas[1],),
                 "epsilon": (0.0,),
-                "bias_correction": (False,),
+                "bias_correction": ("corrected" in method,),
                 "amsgrad": (method == "AMSGrad",),
             },
             options={"kind": kind, "bounds": bounds},
             plotted=False,
         )
-        for method in ("Adam", "AMSGrad")
+        for method in methods
     )
 
 
@@ -353,6 +445,7 @@ COUNTEREXAMPLE = _study(
         *_reddi("three", "wall", (0.0, 0.1)),
         *_reddi("online", "clip", (0.9, 0.99)),
         *_reddi("stochastic", "clip", (0.9, 0.99)),
+        *_reddi("three", "wall", (0.0, 0.1), ("Adam, corrected",)),
     ),
     {
         "smoke": Profile(epochs=1, seeds=1, options={"steps": 1_000}),
@@ -367,7 +460,8 @@ COUNTEREXAMPLE = _study(
         Departure(
             "`walled` leaves theta free and adds a steep convex wall outside [-1, 1].",
             "Theorem 4.1 has no clipping. This meets its conditions except for the bias "
-            "correction, which at beta_2 = 0.1 is gone within a few steps.",
+            "correction, which at beta_2 = 0.1 is gone within a few steps; `Adam, corrected` has "
+            "it, and meets them all.",
         ),
     ),
     options={"c": 3.0, "x_1": 0.0, "steps": 300_000},
@@ -376,4 +470,7 @@ COUNTEREXAMPLE = _study(
     epoch_ms=4000.0,
 )
 
-STUDIES = (MEMORY, DRIFT, STEPS, IDENTITIES, WORST, BIAS, REGRET, COUNTEREXAMPLE)
+STUDIES = (
+    *(MEMORY, DRIFT, STEPS, SIGNAL, IDENTITIES, LIMIT),
+    *(WORST, BIAS, REGRET, COUNTEREXAMPLE),
+)

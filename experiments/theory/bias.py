@@ -30,6 +30,8 @@ def moment_bias(
       zeta = 0. The numbers are means over `replicates` independent sequences; first_error and
       second_error are standard errors of `first` and `second`.
     - parameters="moving": one sequence along training, where zeta is not 0.
+    - parameters="path": the same, but of v what is expected given the path of the parameters, so
+      that the noise of single draws does not count as zeta.
 
     Moments are compared with expectations over all coordinates together, so that no divisor is
     small: `first` = <m_t, E[g_t]> / <E[g_t], E[g_t]>, `second` = sum v_t / sum E[g_t^2].
@@ -37,7 +39,8 @@ def moment_bias(
     Names: t; first, first_expected, first_corrected, first_zeta and the same for `second`.
     "expected" is the sum of the weights of all gradients in the moment: 1 - beta_2^t, and for the
     first moment 1 - prod_s beta_1,s, which is the paper's 1 - beta_1^t if lambda is 1; "corrected"
-    is divided by 1 - beta^t; "zeta" is the difference from the expected value.
+    is divided by 1 - beta^t; "zeta" is the difference from the expected value. With "path" they
+    are t and second_corrected, with E[g_s^2] in place of g_s^2 at every step s.
     """
     digits = load_digits(data, options.train_examples)
     batches = batch_order(seed, 0, len(digits.labels), batch_size)
@@ -47,15 +50,22 @@ def moment_bias(
     steps = epochs * len(batches)
     recorded = set(recorded_steps(steps))
     pool = batch_gradients(digits, batches, theta)
+    path, average = options.parameters == "path", 0.0
     for t in range(1, steps + 1):
         if options.parameters == "fixed":
             adam.observe(pool[draws.integers(len(batches), size=options.replicates)])
         else:
             drawn = draws.integers(len(batches), size=1)
-            if t in recorded:
+            if t in recorded or path:
                 pool = batch_gradients(digits, batches, theta)
             theta -= adam.step(batch_gradients(digits, batches[drawn], theta)).reshape(theta.shape)
-        if t in recorded:
+        if path:
+            square = float(np.mean(pool**2, axis=0).sum())
+            average = adam.beta_2 * average + (1 - adam.beta_2) * square
+            if t in recorded:
+                corrected = average / (1 - adam.beta_2**t)
+                yield {"t": float(t), "second_corrected": corrected / square}
+        elif t in recorded:
             yield _bias(adam, pool.mean(axis=0), np.mean(pool**2, axis=0))
 
 

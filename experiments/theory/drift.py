@@ -91,12 +91,18 @@ def methods(beta_1: float, beta_2: float, epsilon: float, steps: int) -> dict[st
 
 
 def excesses(
-    step: Direction, alphas: Array, seed: int, optimum: Array, batch_size: int, noise: float
+    step: Direction,
+    alphas: Array,
+    seed: int,
+    optimum: Array,
+    batch_size: int,
+    noise: float,
+    start: str = "zero",
 ) -> Array:
     """The excess cost before each step, (steps, alphas), of one method at several step sizes.
 
     The cost is half the squared error of a linear regression on inputs from N(0, 1) with noisy
-    targets; its excess at theta is |theta - optimum|^2 / 2. All start at 0.
+    targets; its excess at theta is |theta - optimum|^2 / 2.
 
     Args:
         step: the method's step for alpha = 1, from gradients (alphas, dimensions).
@@ -105,10 +111,13 @@ def excesses(
         optimum: at each step, (steps, dimensions).
         batch_size: examples of a step.
         noise: standard deviation of the noise in the targets.
+        start: where theta begins: at 0 ("zero"), or at the first "optimum".
     """
     steps, dimensions = optimum.shape
     draws = stream(seed, "draws")
     theta, found = np.zeros((len(alphas), dimensions)), np.empty((steps, len(alphas)))
+    if start == "optimum":
+        theta += optimum[0]
     with np.errstate(over="ignore", invalid="ignore"):  # steps that are too long diverge
         for t, best in enumerate(optimum):
             x = draws.standard_normal((batch_size, dimensions))
@@ -144,7 +153,7 @@ def drift(
     def follow(name: str, rates: Array, which: int) -> Array:
         optimum = optima(options.motion, which, options.steps, options.dimensions, options.speed)
         step = methods(**given, steps=options.steps)[name]
-        return excesses(step, rates, which, optimum, batch_size, options.noise)
+        return excesses(step, rates, which, optimum, batch_size, options.noise, options.start)
 
     names = list(methods(**given, steps=options.steps))
     totals: dict[str, Array] = {}  # running sums at the two step sizes
@@ -165,7 +174,12 @@ def drift(
             row[name] = float(whole[t - 1] / t)
             row[f"{name}_late"] = float((total[t - 1] - before) / late)
             row[f"{name}_alpha"], row[f"{name}_late_alpha"] = map(float, chosen[name])
-        row["adam_over_adagrad"] = row["adam"] / row["adagrad"]
-        row["adam_over_sgd"] = row["adam"] / row["sgd"]
-        row["decayed_over_sqrt"] = row["adam_decayed_late"] / row["adam_sqrt_late"]
+        row["adam_over_adagrad"] = _over(row["adam"], row["adagrad"])
+        row["adam_over_sgd"] = _over(row["adam"], row["sgd"])
+        row["decayed_over_sqrt"] = _over(row["adam_decayed_late"], row["adam_sqrt_late"])
         yield row
+
+
+def _over(cost: float, other: float) -> float:
+    """The ratio of two costs; 1 at the first step from the optimum, where nobody pays."""
+    return 1.0 if cost == other == 0 else cost / other

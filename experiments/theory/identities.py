@@ -1,6 +1,6 @@
 """What Sections 2, 3, 5 and 7.1 derive by algebra, checked in float64 on random gradients.
 
-`identities` is a measurement like the others in this folder. Its arguments: see
+`identities` and `norms` are measurements like the others in this folder. Their arguments: see
 `registry.Entry.measured`.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.randomness import stream
 from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
-from experiments.theory.options import Identities
+from experiments.theory.options import Identities, Norms
 
 
 def gradients(seed: int, steps: int, dimensions: int) -> Array:
@@ -110,6 +110,39 @@ def identities(
             "adamax_step": longest,
             "adamax_longest": adamax_longest(t, adam.beta_1, adam.beta_2),
         }
+
+
+NORMS = (2, 8, 32, 128)
+
+
+def norms(
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: Norms
+) -> Iterator[Row]:
+    """The steps of Adam with an L^p norm in place of the L^2 norm, against AdaMax's (Section 7.1).
+
+        v_t = beta_2^p v_(t-1) + (1 - beta_2^p) |g_t|^p
+        step = alpha m_hat_t / v_t^(1/p)
+
+    which the paper lets p → infinity to derive AdaMax. As there, v is not corrected. The root is
+    updated in place of v, divided by the larger of its two parts, since |g|^p underflows.
+
+    A row is a number of steps t (`recorded_steps`) along `gradients`: `p_2`, `p_8`, `p_32` and
+    `p_128` are the largest relative difference between a coordinate's step and AdaMax's.
+    """
+    adam = Adam(**settings)
+    roots = {p: np.zeros(options.dimensions) for p in NORMS}
+    u = np.zeros(options.dimensions)
+    recorded = set(recorded_steps(options.steps))
+    for t, gradient in enumerate(gradients(seed, options.steps, options.dimensions), start=1):
+        size = np.abs(gradient)
+        u = np.maximum(adam.beta_2 * u, size)
+        for p, root in roots.items():
+            forget, part = adam.beta_2**p, np.maximum(root, size)
+            mean = forget * (root / part) ** p + (1 - forget) * (size / part) ** p
+            roots[p] = part * mean ** (1 / p)
+        if t in recorded:
+            # The first moment and its correction are the same in both steps, and cancel.
+            yield {"t": float(t)} | {f"p_{p}": _apart(u, root) for p, root in roots.items()}
 
 
 def _apart(ours: Array, reference: Array) -> float:

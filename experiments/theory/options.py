@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.options import AtLeastZero, Count, Positive
+from experiments.options import AtLeastZero, Count, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,23 @@ class ConstructedSteps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignalSteps:
+    """Of `signal_steps`."""
+
+    signal: Share = 0.0
+    steps: Count = 10_000
+    dimensions: Count = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norms:
+    """Of `norms`."""
+
+    steps: Count = 1_000
+    dimensions: Count = 100
+
+
+@dataclass(frozen=True, kw_only=True)
 class Identities:
     """Of `identities`."""
 
@@ -40,6 +57,7 @@ class Drift:
     """Of `drift`."""
 
     motion: Literal["rest", "walk", "jumps"] = "walk"
+    start: Literal["zero", "optimum"] = "zero"
     steps: Count = 10_000
     dimensions: Count = 50
     speed: AtLeastZero = 0.01
@@ -57,7 +75,7 @@ class OptimizerState:
 class MomentBias:
     """Of `moment_bias`."""
 
-    parameters: Literal["fixed", "moving"] = "fixed"
+    parameters: Literal["fixed", "moving", "path"] = "fixed"
     train_examples: Count = 60_000
     replicates: Count = 32
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.randomness import batch_order, stream
 from experiments.theory.adam import Adam, Array, Row, Settings, recorded_steps
-from experiments.theory.options import ConstructedSteps, StepSizes
+from experiments.theory.options import ConstructedSteps, SignalSteps, StepSizes
 from experiments.theory.regression import CLASSES, cross_entropy, load_digits
 
 
@@ -104,6 +104,30 @@ def constructed_steps(
         }
 
 
+def signal_steps(
+    data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: SignalSteps
+) -> Iterator[Row]:
+    """How long steps are along random gradients of a given signal (Section 2.1).
+
+    The gradients are independent draws from N(s, 1 - s^2) with s = `signal`, so that
+    E[g] / sqrt(E[g^2]) = s: 1 is all signal, 0 is pure noise.
+
+    A row is a step t (`recorded_steps`):
+
+    - t;
+    - mean_step: the mean of |Delta_t| / alpha_t over the coordinates.
+    """
+    adam = Adam(**settings)
+    draws = stream(seed, "gradients")
+    noise = math.sqrt(1 - options.signal**2)
+    recorded = set(recorded_steps(options.steps))
+    for t in range(1, options.steps + 1):
+        gradient = options.signal + noise * draws.standard_normal(options.dimensions)
+        move = adam.step(gradient)
+        if t in recorded:
+            yield {"t": float(t), "mean_step": float(np.abs(move).mean() / adam.rate)}
+
+
 def step_sizes(
     data: str, seed: int, settings: Settings, batch_size: int, epochs: int, options: StepSizes
 ) -> Iterator[Row]:
@@ -123,6 +147,7 @@ def step_sizes(
       coordinates that have had a gradient and over the steps of the pass. The latter should fall
       towards the optimum ("automatic annealing"); for gradients of pure noise its root mean square
       is sqrt((1 - beta_1) / (1 + beta_1)) = 0.23;
+    - longer_than_alpha: the share of these coordinates whose step is longer than alpha;
     - overall_snr: the root of sum m_hat^2 / sum v_hat, in which rare pixels do not count;
     - training_cost: mean cost of the pass's batches, each before its step;
     - difference_scaled and difference_rescaled: after the pass, the largest |theta' - theta| over
@@ -174,6 +199,7 @@ def _means(lengths: Array, m_hat: Array, v_hat: Array) -> Row:
     reached = v_hat > 0
     return {
         "mean_step": float(lengths[reached].mean()),
+        "longer_than_alpha": float(np.mean(lengths[reached] > 1)),
         "mean_snr": float(np.mean(np.abs(m_hat[reached]) / np.sqrt(v_hat[reached]))),
         "overall_snr": math.sqrt(np.sum(m_hat**2) / np.sum(v_hat)),
     }

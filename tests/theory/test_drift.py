@@ -124,3 +124,30 @@ def test_the_best_step_sizes_lie_inside_the_ladder_and_a_finer_one_changes_littl
 def test_the_decayed_beta_1_ends_at_a_hundredth():
     made = drift.methods(0.9, 0.999, 1e-8, STEPS)["adam_decayed"].__self__
     assert made.beta_1_decay**STEPS == pytest.approx(0.01)
+
+
+def test_from_the_optimum_only_the_approach_is_missing():
+    """SGD forgets where it began, so that both starts end alike."""
+    optimum = drift.optima("walk", 3, 2_000, 4, 0.05) + 10
+    step = drift.methods(0.9, 0.999, 1e-8, 2_000)["sgd"]
+    settled, approached = (
+        drift.excesses(step, np.array([0.05]), 3, optimum, 1, 1.0, start)[:, 0]
+        for start in ("optimum", "zero")
+    )
+    assert settled[0] == 0
+    assert approached[0] == pytest.approx(np.square(optimum[0]).sum() / 2)
+    np.testing.assert_allclose(settled[-100:], approached[-100:], rtol=1e-6)
+    assert settled.mean() < approached.mean() / 2
+
+
+def test_the_start_and_the_speed_are_those_of_the_options():
+    options = {"steps": STEPS, "dimensions": 3, "speed": 0.02}
+    for start in ("zero", "optimum"):
+        found = list(drift.drift("none", 2, SETTINGS, 1, 1, Drift(**options, start=start)))
+        last = found[-1]
+        step = drift.methods(0.9, 0.999, 1e-8, STEPS)["adam"]
+        alpha, own = np.array([last["adam_alpha"]]), drift.optima("walk", 2, STEPS, 3, 0.02)
+        run = drift.excesses(step, alpha, 2, own, 1, 1.0, start)
+        assert last["adam"] == pytest.approx(run.mean())
+        assert (found[0]["adagrad"] == 0) == (start == "optimum")
+        assert found[0]["adam_over_adagrad"] == 1  # nobody has taken a step yet

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import decimal
+
 import numpy as np
 import pytest
 
 from experiments.theory import identities
 from experiments.theory.adam import Adam
-from experiments.theory.options import Identities
+from experiments.theory.options import Identities, Norms
 from experiments.theory.stepsize import sharp_bounds
 
 SETTINGS = {"learning_rate": 0.001}
@@ -91,3 +93,22 @@ def test_no_gradients_make_adamax_go_further():
 
 def test_at_equality_of_the_condition_steps_can_exceed_alpha():
     assert sharp_bounds(Adam(0.001, beta_1=0.9, beta_2=0.99, epsilon=0.0), 1_000)[-1] > 1.2
+
+
+def test_the_steps_with_an_lp_norm_are_those_of_the_papers_sum():
+    """v_t = (1 - beta_2^p) sum_i beta_2^(p (t - i)) |g_i|^p, in 60 digits, so that nothing
+    underflows; AdaMax's u_t is the largest beta_2^(t - i) |g_i|."""
+    t, rows = 12, list(identities.norms("none", 3, SETTINGS, 1, 1, Norms(steps=12, dimensions=5)))
+    sizes = np.abs(identities.gradients(3, t, 5))
+    with decimal.localcontext(prec=60, Emin=-999_999):
+        beta = decimal.Decimal("0.999")
+        for p in identities.NORMS:
+            apart = []
+            for coordinate in sizes.T:
+                faded = [beta ** (t - 1 - i) * decimal.Decimal(g) for i, g in enumerate(coordinate)]
+                root = ((1 - beta**p) * sum(x**p for x in faded)) ** (decimal.Decimal(1) / p)
+                apart.append(abs(max(faded) / root - 1))
+            assert rows[-1][f"p_{p}"] == pytest.approx(float(max(apart)), rel=1e-9)
+            # Of the first step, whatever the gradient.
+            first = float((1 - beta**p) ** (decimal.Decimal(-1) / p)) - 1
+            assert rows[0][f"p_{p}"] == pytest.approx(first, rel=1e-9)

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.methods import optimizers
 from experiments.problems import registry
-from experiments.randomness import batch_order
+from experiments.randomness import batch_order, stream
 from experiments.theory import adam, bias, failures, games, regression, stepsize, theorem
 from experiments.theory.adam import Adam
 from experiments.training import runtime
@@ -438,11 +438,44 @@ def test_the_copies_are_trained_as_described():
     assert row["largest_step"] == pytest.approx(np.max(steps), rel=1e-9)
     means = [step[step > 0].mean() for step in steps]
     assert row["mean_step"] == pytest.approx(np.mean(means), rel=1e-9)
+    assert row["longer_than_alpha"] == 0 == np.mean(np.array(steps) > 1)
     drawn = stepsize._factors(5, scale, 785)[2]
     assert np.quantile(drawn, [0, 0.5, 1]) == pytest.approx([0.1, 1, 10], rel=0.1)
     for name, factor in (("difference_scaled", scale), ("difference_rescaled", drawn)):
         expected = np.abs(trained(factor)[0] - theta).max() / np.abs(theta).max()
         assert row[name] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.5, 0.99, 1.0])
+def test_the_mean_step_along_gradients_of_a_known_signal(signal):
+    """m_hat is normal around the signal s with the variance (1 - s^2) (1 - beta_1) / (1 + beta_1),
+    and v_hat is near 1: the mean of |m_hat| is that of a folded normal distribution."""
+    settings = {"learning_rate": 0.001, "epsilon": 0.0}
+    found = rows(stepsize.signal_steps, settings, signal=signal, steps=3_000, dimensions=4_000)
+    spread = math.sqrt((1 - signal**2) * 0.1 / 1.9)
+    expected = signal * math.erf(signal / (math.sqrt(2) * spread)) if spread else 1.0
+    expected += (
+        spread * math.sqrt(2 / math.pi) * math.exp(-((signal / spread) ** 2) / 2) if spread else 0
+    )
+    assert found[0]["mean_step"] == pytest.approx(1, rel=1e-12)
+    assert found[-1]["mean_step"] == pytest.approx(expected, rel=0.03)
+    with pytest.raises(ValueError, match=r"signal=1.1 is not valid for signal_steps: use a number"):
+        registry.check_options("signal_steps", {"signal": 1.1})
+
+
+def test_the_share_of_longer_steps_is_of_the_coordinates_that_have_had_a_gradient():
+    digits, adam_, theta = regression.load_digits(DATA, 500), Adam(0.01), np.zeros((785, 10))
+    reached, shares = np.zeros((785, 10), bool), []
+    for epoch in range(2):
+        for which in batch_order(5, epoch, 500, 100):
+            x, y = digits.batch(which)
+            gradient = x.T @ regression.cross_entropy(theta, x, y)[1] / 100
+            move = adam_.step(gradient)
+            theta, reached = theta - move, reached | (gradient != 0)
+            shares.append(np.sum(np.abs(move) > 0.01) / np.sum(reached))
+    found = column(step_sizes(train_examples=500), "longer_than_alpha")
+    np.testing.assert_allclose(found[:2], np.reshape(shares, (2, 5)).mean(axis=1))
+    assert 0 < found[1] < 1
 
 
 # --- Section 3 ---
@@ -470,6 +503,25 @@ def test_the_moments_of_stationary_gradients_are_biased_by_one_minus_beta_to_the
     assert column(found, "t").tolist() == adam.recorded_steps(100)
     assert_bias_is_one_minus_beta_to_the_t(found)
     assert found[0]["second"] < 0.02 < 0.5 < found[-1]["second"]
+
+
+@pytest.mark.parametrize("beta_2", [0.5, 0.99])
+def test_along_the_path_v_averages_the_expected_squares(beta_2):
+    """Every batch's gradient at every step, and the weights one by one."""
+    settings = {"learning_rate": 0.01, "beta_2": beta_2}
+    options = {"train_examples": 500, "parameters": "path"}
+    found = rows(bias.moment_bias, settings, DATA, 3, 100, 20, **options)
+    digits, batches = regression.load_digits(DATA, 500), batch_order(3, 0, 500, 100)
+    adam_, theta, draws = Adam(**settings), np.zeros((785, 10)), stream(3, "draws")
+    squares, path = [], {}
+    for t in range(1, 101):
+        pool = regression.batch_gradients(digits, batches, theta)
+        squares.append(np.mean([np.sum(g**2) for g in pool]))
+        weights = [(1 - beta_2) * beta_2 ** (t - s) for s in range(1, t + 1)]
+        path[t] = np.dot(weights, squares) / (1 - beta_2**t) / squares[-1]
+        theta -= adam_.step(pool[draws.integers(5, size=1)]).reshape(785, 10)
+    assert max(path.values()) > 1.05
+    assert column(found, "second_corrected") == pytest.approx([path[t] for t in column(found, "t")])
 
 
 @pytest.mark.parametrize("wrong", [SwappedBetas, UnsquaredGradient])
@@ -840,7 +892,8 @@ def test_numbers_depend_on_the_seed_alone(name):
 @pytest.mark.parametrize(
     ("name", "option", "allowed"),
     [
-        ("moment_bias", {"parameters": "fix"}, "fixed, moving"),
+        ("moment_bias", {"parameters": "fix"}, "fixed, moving, path"),
+        ("drift", {"start": "one"}, "zero, optimum"),
         ("regret", {"problem": "quadratics"}, "logistic, quadratic, sparse, absolute"),
         ("counterexample", {"kind": "tree"}, "three, online, stochastic"),
         ("counterexample", {"bounds": "walls"}, "clip, wall"),
