@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import nbformat
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from IPython.core.interactiveshell import InteractiveShell
@@ -529,3 +530,22 @@ def test_every_line_of_the_picture_has_a_mark(name):
     marks = set(re.findall(r"translate\(\d+ (\d+)\)", text))
     assert len(lines) > 10
     assert {str(int(y) - 16) for y in lines} <= marks
+
+
+def test_every_record_names_a_commit_of_this_history():
+    """Or nobody could look up the code that made it."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("the history is not here")
+    for path in sorted((ROOT / "results").glob("*.parquet")):
+        named = {
+            part.rstrip("+")
+            for text in pq.read_table(path, columns=["manifest.commit"])[0].unique().to_pylist()
+            for part in text.split("; ")
+        }
+        for commit in named:
+            found = git("merge-base", "--is-ancestor", commit, "HEAD")
+            assert found.returncode == 0, f"{path.name} names {commit}"
