@@ -173,7 +173,7 @@ def verify_command(options: argparse.Namespace) -> int:
 
     return command.verify(
         chosen,
-        minutes=options.minutes or 10.0,
+        minutes=options.minutes or command.MINUTES,
         data=options.data,
         workers=common.chosen_workers(options),
         report=build if options.report else None,

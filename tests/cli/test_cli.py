@@ -343,7 +343,11 @@ def finished(run, seconds: float = 1.0):
         "status": "finished",
         "diverged_at": None,
         "metrics": {name: [0.5] * run.epochs for name in training.METRICS},
-        "manifest": {"wall_seconds": seconds, "started": "2026-01-01T00:00:00+00:00"},
+        "manifest": {
+            "wall_seconds": seconds,
+            "started": "2026-01-01T00:00:00+00:00",
+            "commit": "0123456789ab",
+        },
     }
 
 

@@ -204,7 +204,7 @@ def test_runs_are_compared_by_id_and_by_settings(capfd, table):
         (["fig1-mnsit:Adam", "zz"], "unknown study 'fig1-mnsit': did you mean fig1-mnist"),
         (["fig1-mnist:Adan", "zz"], "unknown arm 'Adan': did you mean Adam"),
         (["fig1-mnist:Adam:sed=1", "zz"], "unknown setting of Adam 'sed': did you mean seed?"),
-        (["fig1-mnist:Adam:seed=99", "zz"], "fig1-mnist:Adam:seed=99: no such run is published"),
+        (["fig1-mnist:Adam:seed=99", "zz"], "unknown seed of Adam '99': did you mean 9? allowed:"),
     ],
 )
 def test_what_names_no_run_is_one_line(words, part, capfd):
