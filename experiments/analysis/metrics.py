@@ -149,7 +149,7 @@ def _recorded_lead(claim: Claim, protocol: str, results: Results) -> np.ndarray:
 
 def _recorded_ratio(claim: Claim, protocol: str, results: Results) -> np.ndarray:
     over, under = _windows(claim, protocol, results, *claim.recorded)
-    return _ratio(over, under) if len(over) else np.array([])
+    return _ratio(over, under) if over.size else np.array([])
 
 
 def slope(sizes: Sequence[float], values: Sequence[np.ndarray]) -> np.ndarray:

@@ -279,7 +279,7 @@ def _engine_options(options: argparse.Namespace, most: int | None = None) -> Any
     for flag in ("address", "gpus_per_run"):
         if getattr(options, flag) is not None and options.engine != "ray":
             raise ValueError(f"--{flag.replace('_', '-')} is for --engine ray alone")
-    if options.workers is not None and options.engine == "serial":
+    if (options.workers or 1) > 1 and options.engine == "serial":
         raise ValueError("--engine serial trains in one process; leave out --workers")
     workers = common.chosen_workers(options)
     if options.workers is None and most is not None:
